@@ -1,0 +1,34 @@
+"""The one import-linter contract of our own: a package that uses the standard library and itself, nothing else.
+
+Not here: the contracts import-linter already has, which pyproject.toml configures.
+"""
+
+import sys
+
+from grimp import ImportGraph
+from importlinter import Contract, ContractCheck, fields, output
+
+
+class StandardLibraryOnly(Contract):
+    """Keeps `source` to itself, the standard library without `refused`, and the libraries in `allowed`."""
+
+    type_name = "standard_library_only"
+
+    source = fields.StringField()
+    allowed = fields.ListField(subfield=fields.StringField(), required=False)
+    refused = fields.ListField(subfield=fields.StringField(), required=False)
+
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
+        source = str(self.source)
+        allowed = (sys.stdlib_module_names | set(self.allowed or [])) - set(self.refused or [])
+        strangers = [
+            (importer, imported)
+            for importer in {source} | graph.find_descendants(source)
+            for imported in graph.find_modules_directly_imported_by(importer)
+            if not f"{imported}.".startswith(f"{source}.") and imported.split(".")[0] not in allowed
+        ]
+        return ContractCheck(kept=not strangers, metadata={"strangers": sorted(strangers)})
+
+    def render_broken_contract(self, check: ContractCheck) -> None:
+        for importer, imported in check.metadata["strangers"]:
+            output.print_error(f"{importer} imports {imported}")
