@@ -1,0 +1,109 @@
+"""`Change` collects what one decision does to a session; `ChangeSet` is what of it is written, whole or not at all.
+
+A Change applies rows to its snapshot as it goes, so the rules that follow see them. It knows no rule itself.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from orchestrator.domain.events import Event
+from orchestrator.domain.records import Approval, Attempt, Message, Plan, Row, Run, Session, Step, Subtask
+from orchestrator.domain.snapshot import Snapshot
+
+T = TypeVar("T", Message, Run, Plan, Subtask, Attempt, Step, Approval)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who asked with which request id; the row that makes a repeat return the first answer (AIP-155)."""
+
+    tenant: str
+    caller: str
+    request_id: str
+    method: str
+    fingerprint: str  # SHA-256 of the request's content without its id
+    answer_json: str = ""
+    create_time: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """Everything that changes in one session at once, made against `expected_sequence`.
+
+    `session` is the session as it shall be, its last_sequence, last_hash and last_event_time still those it was
+    made against: the store moves them on. An engine's change set names the `owner` and `epoch` it holds; a command's
+    leaves `owner` empty. `claim_for` takes the session for that owner (epoch + 1) in the same write, if nobody
+    alive owns it. `release` gives it up. `creates` inserts the session.
+    """
+
+    session: Session
+    expected_sequence: int
+    rows: tuple[Row, ...] = ()
+    events: tuple[Event, ...] = ()
+    request: Request | None = None
+    owner: str = ""
+    epoch: int = 0
+    claim_for: str = ""
+    release: bool = False
+    creates: bool = False
+
+
+@dataclass(slots=True)
+class Change:
+    """One decision in the making. `now` in Unix microseconds; `new_id` gives fresh UUIDv7 strings."""
+
+    snapshot: Snapshot
+    now: int
+    new_id: Callable[[], str]
+    events: list[Event] = field(default_factory=list)
+    starts: list[str] = field(default_factory=list)  # steps to start once this is written
+    cancels: list[str] = field(default_factory=list)  # steps in flight to cancel once this is written
+    _base_sequence: int = -1
+    _rows: dict[tuple[type, str], Row] = field(default_factory=dict)
+    _session_touched: bool = False
+
+    def __post_init__(self) -> None:
+        self._base_sequence = self.snapshot.session.last_sequence
+
+    @property
+    def session(self) -> Session:
+        return self.snapshot.session
+
+    def put(self, row: T) -> T:
+        """Insert or replace a row, in the snapshot at once and in the change set."""
+        table: dict[str, T] = getattr(self.snapshot, _TABLES[type(row)])
+        table[row.id] = row
+        self._rows[type(row), row.id] = row
+        return row
+
+    def put_session(self, **changes: object) -> None:
+        self.snapshot.session = replace(self.snapshot.session, **changes)  # type: ignore[arg-type]  # fields by name
+        self._session_touched = True
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence the next emitted event will have."""
+        return self._base_sequence + len(self.events) + 1
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.events and not self._rows and not self._session_touched
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(self._rows.values())
+
+
+_TABLES: dict[type, str] = {
+    Message: "messages",
+    Run: "runs",
+    Plan: "plans",
+    Subtask: "subtasks",
+    Attempt: "attempts",
+    Step: "steps",
+    Approval: "approvals",
+}

@@ -1,0 +1,146 @@
+"""What can be wrong with a request or a state: one class per meaning, no codes, no protobuf.
+
+The servicers' error table turns each class into a gRPC code and a reason of the contract.
+"""
+
+from dataclasses import dataclass, field
+
+
+class DomainError(Exception):
+    """A refusal the caller can understand. Nothing was written."""
+
+
+@dataclass
+class NotFound(DomainError):
+    """The tenant has no such thing (another tenant's thing is not found either)."""
+
+    kind: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"no {self.kind} {self.id!r}"
+
+
+@dataclass
+class WrongState(DomainError):
+    """A machine has no such transition from the state it is in."""
+
+    machine: str
+    id: str
+    state: str
+    trigger: str
+    accepting: tuple[str, ...]
+
+    def __str__(self) -> str:
+        would = ", ".join(self.accepting) or "none"
+        return f"{self.machine} {self.id} is {self.state}; {self.trigger} is possible in: {would}"
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One thing wrong with one field of a request; `field` is a path such as subtasks[2].depends_on."""
+
+    field: str
+    description: str
+
+
+@dataclass
+class InvalidInput(DomainError):
+    """Fields of a request that break a rule the contract's constraints cannot say."""
+
+    violations: list[Violation]
+
+    def __str__(self) -> str:
+        return "; ".join(f"{v.field}: {v.description}" for v in self.violations)
+
+
+@dataclass
+class InvalidPlan(InvalidInput):
+    """A plan whose graph is broken: cycle, unknown key, duplicate, too deep, too large."""
+
+
+@dataclass
+class RequestIdReused(DomainError):
+    """The request id was used before by this caller with other content."""
+
+    request_id: str
+
+    def __str__(self) -> str:
+        return f"request_id {self.request_id} was used before with other content"
+
+
+@dataclass
+class DigestMismatch(DomainError):
+    """The decision names another digest than the approval's: something else was seen than would run."""
+
+    approval_id: str
+    expected: str
+    given: str
+
+    def __str__(self) -> str:
+        return f"approval {self.approval_id} is about digest {self.expected}, not {self.given or 'an empty one'}"
+
+
+@dataclass
+class ApprovalAlreadyResolved(DomainError):
+    """Somebody (or expiry, cancel, a newer version) settled the approval first."""
+
+    approval_id: str
+    state: str
+    action: str
+    decided_by: str
+    decide_time: int
+
+    def __str__(self) -> str:
+        who = f" by {self.decided_by}" if self.decided_by else ""
+        what = f" with {self.action}" if self.action else ""
+        return f"approval {self.approval_id} is already {self.state}{what}{who}"
+
+
+@dataclass
+class ActionNotAllowed(DomainError):
+    """The approval's kind does not take this action."""
+
+    approval_id: str
+    action: str
+    allowed: tuple[str, ...] = field(default=())
+
+    def __str__(self) -> str:
+        return f"approval {self.approval_id} does not take {self.action}; it takes {', '.join(self.allowed)}"
+
+
+@dataclass
+class SessionBusy(DomainError):
+    """The session refuses messages while a run is active (its busy policy is REJECT)."""
+
+    session_id: str
+    run_id: str
+
+    def __str__(self) -> str:
+        return f"session {self.session_id} is busy with run {self.run_id}"
+
+
+@dataclass
+class LimitExceeded(DomainError):
+    """A bound of the system was reached: queue, approvals, steps, bytes."""
+
+    limit: str
+    maximum: int
+    field: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.limit} is limited to {self.maximum}"
+
+
+@dataclass
+class NotYetSupported(DomainError):
+    """The contract has it, this version of the orchestrator does not do it yet."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.what} is not supported by this version"
+
+
+class StorageUnavailable(DomainError):
+    """The database did not answer in time; nothing is known to be written. Retrying with the same request id is safe."""

@@ -1,0 +1,341 @@
+"""The things Assent keeps, as frozen dataclasses; each is both the row's content and the domain's view of it.
+
+Field names equal those of the public protobuf resources where a resource has them, so one converter driven by
+descriptors serves them all. Times are Unix microseconds (0: not yet), ids UUIDv7 strings (empty: none).
+Nothing here decides anything.
+"""
+
+from dataclasses import dataclass, field
+
+from orchestrator.domain.states import (
+    ApprovalState,
+    AttemptState,
+    PlanState,
+    RunState,
+    SessionState,
+    StepState,
+    SubtaskState,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What model calls consumed. `cost_usd_micros` counts priced calls only; `unpriced_calls` the others."""
+
+    model_calls: int = 0
+    tool_calls: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd_micros: int = 0
+    unpriced_calls: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.model_calls + other.model_calls,
+            self.tool_calls + other.tool_calls,
+            self.input_tokens + other.input_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.cost_usd_micros + other.cost_usd_micros,
+            self.unpriced_calls + other.unpriced_calls,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something failed, in the words of the contract's reasons."""
+
+    reason: str = ""
+    message: str = ""
+    disposition: str = ""  # RETRYABLE, HUMAN_REQUIRED or FATAL
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where the session's file tools work: `directory` relative to the executor's root `root_id`."""
+
+    root_id: str = ""
+    directory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One conversation with a user. The row is lock, version, fence and lease of everything in the session."""
+
+    tenant: str
+    id: str
+    state: str = SessionState.IDLE
+    title: str = ""
+    agent: str = "auto"
+    labels: dict[str, str] = field(default_factory=dict)
+    when_busy: str = "ENQUEUE"  # REJECT, ENQUEUE or INTERRUPT
+    workspace: Workspace = field(default_factory=Workspace)
+    creator: str = ""
+    create_time: int = 0
+    update_time: int = 0
+    active_run_id: str = ""
+    settled: bool = True  # nothing moves until somebody acts: what ends a stream with until=SETTLED
+    # the columns of the session row that make it lock, version, fence and lease:
+    last_sequence: int = 0
+    last_hash: str = "0" * 64
+    last_event_time: int = 0
+    epoch: int = 0
+    owner: str = ""  # the owning replica's id; empty: nobody
+    runnable: bool = False
+    due_time: int = 0  # when the engine must look again even if nothing happens; 0: never
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a user or an agent said."""
+
+    tenant: str
+    id: str
+    session_id: str
+    run_id: str
+    role: str  # USER or AGENT
+    agent: str  # who said it (AGENT), or whom it is addressed to (USER; "auto": let it be routed)
+    text: str
+    author: str = ""  # the principal, for a user's message
+    sequence: int = 0  # of the message_created event: the conversation's order
+    create_time: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One piece of durable work in a session."""
+
+    tenant: str
+    id: str
+    session_id: str
+    state: str
+    kind: str  # MESSAGE, PLAN (a client's own) or WORKFLOW
+    agent: str  # the agent asked for; "auto": routing decides
+    goal: str
+    message_id: str = ""
+    requester: str = ""
+    route: str = ""  # "": not routed yet, ATOMIC, COMPLEX
+    route_agent: str = ""
+    route_reason: str = ""
+    plan_id: str = ""  # the current version
+    queued_behind_run_id: str = ""
+    queue_number: int = 0  # the session's order of runs: 1, 2, 3 …
+    cancel_requested: bool = False
+    cancel_reason: str = ""
+    cancel_actor: str = ""
+    final_message_id: str = ""
+    failure: Failure = field(default_factory=Failure)
+    usage: Usage = field(default_factory=Usage)
+    create_time: int = 0
+    start_time: int = 0
+    end_time: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Subtask:
+    """A node of a plan, done by one agent from its first step to its last."""
+
+    tenant: str
+    id: str
+    session_id: str
+    run_id: str
+    plan_id: str
+    key: str
+    title: str
+    instructions: str
+    agent: str
+    position: int
+    depends_on: list[str] = field(default_factory=list)  # keys
+    state: str = SubtaskState.PENDING
+    attempts: int = 0
+    not_before_time: int = 0
+    result: str = ""
+    failure: Failure = field(default_factory=Failure)
+    start_time: int = 0
+    end_time: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A versioned graph of subtasks; a DRAFT until a person approves exactly this digest."""
+
+    tenant: str
+    id: str
+    session_id: str
+    run_id: str
+    version: int
+    title: str
+    summary: str
+    author: str  # an agent's name or a principal
+    parallel_limit: int = 1
+    state: str = PlanState.DRAFT
+    digest: str = ""
+    create_time: int = 0
+    approve_time: int = 0
+    start_time: int = 0
+    end_time: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try by one agent: a conversation of steps until a final answer."""
+
+    tenant: str
+    id: str
+    session_id: str
+    run_id: str
+    purpose: str  # ROUTING, PLANNING, SUBTASK or ANSWER
+    agent: str
+    number: int
+    subtask_id: str = ""
+    state: str = AttemptState.RUNNING
+    feedback: str = ""  # what the agent is told about the try before: errors, or a person's words
+    result: str = ""
+    failure: Failure = field(default_factory=Failure)
+    create_time: int = 0
+    end_time: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool call as a model's reply proposed it: the exact argument text."""
+
+    call_id: str
+    tool: str
+    arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """What a model call came to."""
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    finish_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool call came to; `content` is what the model reads."""
+
+    content: str = ""
+    structured_json: str = ""
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One model call or one tool call: the unit the executor performs, one line of the ledger."""
+
+    tenant: str
+    id: str
+    session_id: str
+    run_id: str
+    attempt_id: str
+    subtask_id: str
+    kind: str  # MODEL or TOOL
+    state: str
+    agent: str
+    ordinal: int  # in its attempt: 1, 2, 3 …
+    # model
+    model: str = ""
+    reply: ModelReply | None = None
+    # tool
+    tool: str = ""
+    call_id: str = ""
+    model_step_id: str = ""  # the reply that proposed the call
+    arguments_json: str = ""
+    side_effect: str = ""  # READ_ONLY, IDEMPOTENT or NON_IDEMPOTENT
+    schema_digest: str = ""
+    policy_rule: str = ""  # the rule that decided: allow, ask or deny, and its name
+    approval_id: str = ""
+    approval_preimage: str = ""
+    result: ToolResult | None = None
+    # dispatch
+    dispatch_number: int = 0  # rises by one with each dispatch, over the step's life
+    executor_instance: str = ""
+    executor_address: str = ""
+    dispatch_epoch: int = 0
+    deadline_time: int = 0
+    faults: int = 0  # transient faults so far
+    not_before_time: int = 0
+    # outcome
+    failure: Failure = field(default_factory=Failure)
+    usage: Usage = field(default_factory=Usage)
+    latency: int = 0  # microseconds
+    provider_request_id: str = ""
+    create_time: int = 0
+    start_time: int = 0
+    end_time: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A person's answer to an approval."""
+
+    action: str
+    decider: str
+    decide_time: int
+    digest: str = ""
+    feedback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a person is shown, rendered from the exact bytes that will run."""
+
+    title: str = ""
+    text: str = ""  # the plan as Markdown, the command line, the arguments …
+    path: str = ""  # a file tool's path
+    new_text: str = ""  # what a write would leave in the file
+    agent: str = ""
+    reason: str = ""  # the agent's or the engine's own words: not verified
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A question to a person about one exact thing."""
+
+    tenant: str
+    id: str
+    session_id: str
+    run_id: str
+    kind: str  # PLAN, TOOL_CALL, ARTIFACT, QUESTION, BUDGET, IN_DOUBT or FAILURE
+    digest: str
+    state: str = ApprovalState.PENDING
+    preimage: str = ""
+    allowed_actions: list[str] = field(default_factory=list)
+    plan_id: str = ""
+    plan_version: int = 0
+    step_id: str = ""
+    subtask_id: str = ""
+    tool: str = ""
+    arguments_json: str = ""
+    requester: str = ""
+    preview: Preview = field(default_factory=Preview)
+    decision: Decision | None = None
+    consume_time: int = 0  # when the step it allowed was first dispatched: an approval is used once
+    create_time: int = 0
+    expire_time: int = 0
+    resolve_time: int = 0
+
+
+Row = Session | Message | Run | Plan | Subtask | Attempt | Step | Approval
+
+
+def is_open(run: Run) -> bool:
+    return run.state not in (RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED)
+
+
+def is_done(step: Step) -> bool:
+    """Terminal: the step has its one final result."""
+    return step.state in _DONE
+
+
+_DONE = frozenset(
+    (StepState.SUCCEEDED, StepState.FAILED, StepState.REJECTED, StepState.EDITED, StepState.CANCELLED)
+)

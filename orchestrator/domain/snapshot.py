@@ -1,0 +1,33 @@
+"""What is known of one session while something is decided about it: the session, its open runs, the active run whole.
+
+A snapshot is private to one decision (or to the engine's hold on the session). It is changed only through
+`Change`; when a write is refused the snapshot is thrown away and loaded again.
+"""
+
+from dataclasses import dataclass, field
+
+from orchestrator.domain.records import Approval, Attempt, Message, Plan, Run, Session, Step, Subtask
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """`runs` holds the open ones; plans to approvals are the active run's; messages are the latest, oldest first."""
+
+    session: Session
+    runs: dict[str, Run] = field(default_factory=dict)
+    plans: dict[str, Plan] = field(default_factory=dict)
+    subtasks: dict[str, Subtask] = field(default_factory=dict)
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    steps: dict[str, Step] = field(default_factory=dict)
+    approvals: dict[str, Approval] = field(default_factory=dict)
+    messages: dict[str, Message] = field(default_factory=dict)
+
+    @property
+    def run(self) -> Run | None:
+        """The active run."""
+        return self.runs.get(self.session.active_run_id)
+
+    @property
+    def plan(self) -> Plan | None:
+        """The active run's current plan version."""
+        return self.plans.get(self.run.plan_id) if self.run else None
