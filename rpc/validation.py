@@ -1,0 +1,67 @@
+"""Bytes in, a request that keeps the contract's constraints out; or a Problem that names the fields.
+
+The constraints themselves are in the contract (protovalidate); rules that need state are the domain's.
+"""
+
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+import protovalidate
+from google.protobuf.message import DecodeError, Message
+
+from rpc.problem import Problem
+
+_validator = protovalidate.Validator()
+
+
+class RequestReader:
+    """Reads the requests of one RPC from the bytes that came."""
+
+    def __init__(self, decode: Callable[[bytes], Message]) -> None:
+        self._decode = decode
+        # An empty message compiles the type's rules now: a constraint that cannot compile stops the start.
+        _validator.collect_violations(decode(b""), fail_fast=True)
+
+    def read(self, raw: bytes) -> Message:
+        """One request; INVALID_ARGUMENT when it is no message of its type or breaks a constraint."""
+        try:
+            request = self._decode(raw)
+        except DecodeError as error:
+            raise Problem(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "MALFORMED_REQUEST",
+                "the request is not a protobuf message of the type this RPC takes",
+            ) from error
+        violations = _validator.collect_violations(request)
+        if violations:
+            raise invalid_request([(_path(each), each.proto.message or "") for each in violations])
+        return request
+
+    async def stream(self, raw_requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+        """The requests of a client stream, each read when the handler asks for it."""
+        async for raw in raw_requests:
+            yield self.read(raw)
+
+
+def invalid_request(fields: list[tuple[str, str]]) -> Problem:
+    """The problem of a request whose fields, named as in the contract, are not acceptable."""
+    named = ", ".join(dict.fromkeys(field for field, _ in fields if field))
+    return Problem(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        f"the request is not valid: {named}" if named else "the request is not valid",
+        fields=fields,
+    )
+
+
+def _path(violation: protovalidate.Violation) -> str:
+    path = violation.proto.field
+    if path is None:
+        return ""
+    parts = []
+    for element in path.elements:
+        parts.append(element.field_name)
+        if element.subscript is not None:
+            key = element.subscript.value
+            parts[-1] += f'["{key}"]' if isinstance(key, str) else f"[{str(key).lower()}]"
+    return ".".join(parts)
