@@ -1,9 +1,10 @@
-"""The one import-linter contract of our own: a package that uses the standard library and itself, nothing else.
+"""The one import-linter contract of our own: a package that uses the standard library and itself only.
 
 Not here: the contracts import-linter already has, which pyproject.toml configures.
 """
 
 import sys
+from typing import Any
 
 from grimp import ImportGraph
 from importlinter import Contract, ContractCheck, fields, output
@@ -14,13 +15,14 @@ class StandardLibraryOnly(Contract):
 
     type_name = "standard_library_only"
 
-    source = fields.StringField()
-    allowed = fields.ListField(subfield=fields.StringField(), required=False)
-    refused = fields.ListField(subfield=fields.StringField(), required=False)
+    # import-linter replaces these by values of the configuration.
+    source: Any = fields.StringField()
+    allowed: Any = fields.ListField(subfield=fields.StringField())
+    refused: Any = fields.ListField(subfield=fields.StringField())
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
-        source = str(self.source)
-        allowed = (sys.stdlib_module_names | set(self.allowed or [])) - set(self.refused or [])
+        source: str = self.source
+        allowed = (sys.stdlib_module_names | set(self.allowed)) - set(self.refused)
         strangers = [
             (importer, imported)
             for importer in {source} | graph.find_descendants(source)
