@@ -1,0 +1,1 @@
+"""What agents can do to a workspace: the tools built in, and the walls around them."""
