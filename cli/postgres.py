@@ -96,6 +96,11 @@ class EmbeddedPostgres:
                 time.sleep(POLL_SECONDS)
         self._pid, self._child = 0, None
 
+    def wait(self) -> None:
+        """Block until the server started or adopted here has ended."""
+        while self.running:
+            time.sleep(POLL_SECONDS * 5)
+
     def _initialise(self, account: Account) -> None:
         """Make the cluster, its role and database under another name: half of one is never taken for it."""
         unfinished = self.data_dir / "cluster.new"

@@ -1,0 +1,5 @@
+"""`python -m cli` is `assent`."""
+
+from cli.main import app
+
+app()

@@ -1,0 +1,79 @@
+"""The options that commands share, with their environment variables and help. Read by cli/main.py only."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rpc.addresses import Address, BadAddress, parse_address
+
+
+def address(text: str) -> Address:
+    """An address from the command line or the environment; a bad one is an error in the usage."""
+    try:
+        return parse_address(text)
+    except BadAddress as problem:
+        raise typer.BadParameter(str(problem)) from problem
+
+
+def _listens(option: str, variable: str, who: str) -> Any:
+    return typer.Option(option, envvar=variable, metavar="HOST:PORT", help=f"Where the {who} listens.")
+
+
+GrpcAddress = Annotated[str, _listens("--grpc-addr", "ASSENT_GRPC_ADDR", "orchestrator")]
+ExecutorAddress = Annotated[str, _listens("--executor-addr", "ASSENT_EXECUTOR_ADDRS", "executor")]
+HttpAddress = Annotated[str, _listens("--http-addr", "ASSENT_HTTP_ADDR", "gateway")]
+DataDir = Annotated[
+    Path,
+    typer.Option(
+        "--data-dir", envvar="ASSENT_DATA_DIR", metavar="DIRECTORY", help="Where everything is kept."
+    ),
+]
+DatabaseUrl = Annotated[
+    str,
+    typer.Option(
+        "--database-url",
+        envvar="ASSENT_DATABASE_URL",
+        metavar="URL",
+        help="A PostgreSQL of yours, instead of the embedded one in the data directory.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        envvar="ASSENT_MODEL",
+        metavar="NAME",
+        help="What agents think with, such as openai:gpt-5-mini, ollama:qwen3, or scripted: for no model.",
+        show_default=False,
+    ),
+]
+Script = Annotated[
+    Path | None,
+    typer.Option(
+        "--script", envvar="ASSENT_SCRIPT", metavar="FILE", exists=True, help="What the scripted model plays."
+    ),
+]
+CatalogDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--catalog-dir",
+        envvar="ASSENT_CATALOG_DIR",
+        metavar="DIRECTORY",
+        exists=True,
+        help="Agents, policies and workflows, instead of the shipped ones.",
+    ),
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show the services' logs as they are written.")
+]
+Server = Annotated[
+    str,
+    typer.Option(
+        "--server", envvar="ASSENT_GRPC_ADDR", metavar="HOST:PORT", help="The orchestrator to speak to."
+    ),
+]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Approve everything without asking, as a script would.")
+]

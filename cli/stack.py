@@ -1,0 +1,232 @@
+"""The whole of Assent on one machine: which processes there are, what each is told, their order.
+
+`assent up` keeps it until Ctrl-C, `assent demo` for the length of a demonstration. How one process is kept
+alive is in cli/processes.py.
+"""
+
+import asyncio
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from cli.health import grpc_serves, http_ready, is_free, with_port
+from cli.postgres import EmbeddedPostgres, PostgresError
+from cli.processes import Child, Kept, Program, Say, keep_alive
+from cli.spawn import last_lines
+from cli.trouble import CannotStart
+from rpc.addresses import Address
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """What a person may choose about the stack; empty texts leave a choice to the service."""
+
+    data_dir: Path
+    grpc_address: Address
+    executor_address: Address
+    http_address: Address
+    database_url: str = ""
+    model: str = ""
+    script: Path | None = None
+    catalog_dir: Path | None = None
+    workspace_root: Path | None = None
+
+
+class KeptPostgres:
+    """The embedded PostgreSQL as something that is kept alive like the services."""
+
+    name = "PostgreSQL"
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self._server = server
+
+    @property
+    def pid(self) -> int:
+        return self._server.pid
+
+    @property
+    def running(self) -> bool:
+        return self._server.running
+
+    def start(self) -> None:
+        try:
+            self._server.start()
+        except PostgresError as problem:
+            raise CannotStart(str(problem)) from problem
+
+    async def wait_until_healthy(self) -> None:
+        """`start` has already waited."""
+
+    async def wait(self) -> None:
+        await asyncio.to_thread(self._server.wait)
+
+    def cause_of_death(self) -> str:
+        return "ended"
+
+    async def stop(self) -> None:
+        self._server.stop()
+
+
+class Stack:
+    """Starts everything, keeps it alive, stops it in order; `say` hears of each death and recovery."""
+
+    def __init__(self, settings: StackSettings, say: Say, *, root: Path = ROOT) -> None:
+        """Choose what was left to choose; `root` is where the services' packages are."""
+        self.settings = replace(
+            settings,
+            data_dir=settings.data_dir.absolute(),
+            grpc_address=with_port(settings.grpc_address),
+            executor_address=with_port(settings.executor_address),
+            http_address=with_port(settings.http_address),
+        )
+        self.logs = self.settings.data_dir / "logs"
+        self.database_url = settings.database_url
+        self._say = say
+        self._root = root
+        self._kept: list[Kept] = []  # in the order of starting; stopped in the reverse
+        self._keepers: list[asyncio.Task[None]] = []
+        self._lock: IO[str] | None = None
+
+    async def start(self) -> None:
+        """Start all of it, or stop what did start and raise CannotStart with the reason."""
+        try:
+            self._take_data_directory()
+            self._refuse_taken_ports()
+            if not self.database_url:
+                self._start_postgres()
+            await self._migrate()
+            await self._start_services()
+        except BaseException:
+            await self.stop()
+            raise
+        self._keepers = [asyncio.create_task(keep_alive(kept, self._say)) for kept in self._kept]
+
+    async def stop(self) -> None:
+        """Stop in order: gateway, orchestrator, executor, PostgreSQL. Cancelled, it kills what still runs."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        self._keepers = []
+        while self._kept:
+            with suppress(asyncio.CancelledError):
+                await self._kept.pop().stop()
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def pids(self) -> Mapping[str, int]:
+        """The process id of each part that runs, by name."""
+        return {kept.name: kept.pid for kept in self._kept}
+
+    def _take_data_directory(self) -> None:
+        directory = self.settings.data_dir
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            self._lock = (directory / "up.lock").open("a+")
+        except OSError as problem:
+            raise CannotStart(f"the data directory {directory} is unusable: {problem.strerror}") from problem
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as problem:
+            self._lock.seek(0)
+            holder = self._lock.read().strip()
+            raise CannotStart(
+                f"the data directory {directory} is in use by another assent (pid {holder}); "
+                "stop it, or choose another with --data-dir"
+            ) from problem
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def _refuse_taken_ports(self) -> None:
+        chosen = [
+            ("orchestrator", "--grpc-addr", self.settings.grpc_address),
+            ("executor", "--executor-addr", self.settings.executor_address),
+            ("gateway", "--http-addr", self.settings.http_address),
+        ]
+        for name, option, address in chosen:
+            if not is_free(address):
+                raise CannotStart(
+                    f"the {name} cannot listen on {address}: port {address.port} is taken; "
+                    f"stop what uses it, or choose another with {option}"
+                )
+
+    def _start_postgres(self) -> None:
+        server = EmbeddedPostgres(self.settings.data_dir / "postgres")
+        postgres = KeptPostgres(server)
+        postgres.start()
+        self._kept.append(postgres)
+        self.database_url = server.url
+
+    async def _migrate(self) -> None:
+        """Bring the database up to date before anything uses it."""
+        log = self.logs / "migrate.log"
+        with log.open("wb") as output:
+            migration = await asyncio.create_subprocess_exec(
+                *_module("orchestrator", "migrate"),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._environment(with_database=True),
+            )
+            code = await migration.wait()
+        if code != 0:
+            raise CannotStart(f"the database could not be migrated; {log} says:\n{last_lines(log)}")
+
+    async def _start_services(self) -> None:
+        """All at once, for they wait for each other by themselves; in the order of stopping, reversed."""
+        children = [
+            self._child("executor", partial(grpc_serves, self.settings.executor_address)),
+            self._child("orchestrator", partial(grpc_serves, self.settings.grpc_address)),
+            self._child("gateway", partial(http_ready, self.settings.http_address)),
+        ]
+        for child in children:
+            child.start()
+            self._kept.append(child)
+        waits = [asyncio.create_task(child.wait_until_healthy()) for child in children]
+        try:
+            await asyncio.gather(*waits)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    def _child(self, name: str, healthy: Callable[[], Awaitable[bool]]) -> Child:
+        environment = self._environment(with_database=name == "orchestrator")
+        return Child(Program(name, _module(name), environment, self.logs / f"{name}.log", healthy))
+
+    def _environment(self, *, with_database: bool) -> dict[str, str]:
+        """Ours, with what was chosen; only the orchestrator learns where the database is."""
+        settings = self.settings
+        chosen = {
+            "ASSENT_DATA_DIR": str(settings.data_dir),
+            "ASSENT_GRPC_ADDR": str(settings.grpc_address),
+            "ASSENT_EXECUTOR_ADDRS": str(settings.executor_address),
+            "ASSENT_HTTP_ADDR": str(settings.http_address),
+            "ASSENT_MODEL": settings.model,
+            "ASSENT_SCRIPT": _absolute(settings.script),
+            "ASSENT_CATALOG_DIR": _absolute(settings.catalog_dir),
+            "ASSENT_WORKSPACE_ROOTS": _absolute(settings.workspace_root),
+            "ASSENT_DATABASE_URL": self.database_url if with_database else "",
+        }
+        path = os.pathsep.join(filter(None, [str(self._root), os.environ.get("PYTHONPATH", "")]))
+        kept = {name: value for name, value in os.environ.items() if name != "ASSENT_DATABASE_URL"}
+        return {**kept, **{name: value for name, value in chosen.items() if value}, "PYTHONPATH": path}
+
+
+def _module(name: str, *arguments: str) -> list[str]:
+    """Run our package, never a directory of the same name in the current one (-P)."""
+    return [sys.executable, "-P", "-m", name, *arguments]
+
+
+def _absolute(path: Path | None) -> str:
+    return str(path.absolute()) if path else ""
