@@ -8,7 +8,8 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -48,8 +49,14 @@ def kill(server: EmbeddedPostgres) -> None:
 
 
 def wait_until_gone(server: EmbeddedPostgres) -> None:
-    while server.running:
+    assert ends_soon(lambda: server.running), "the server still runs"
+
+
+def ends_soon(runs: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20
+    while runs() and time.monotonic() < deadline:
         os.sched_yield()
+    return not runs()
 
 
 def test_first_start_creates_the_database_assent(server: EmbeddedPostgres) -> None:
@@ -129,8 +136,7 @@ def test_a_killed_parent_takes_the_server_down_cleanly(tmp_path: Path) -> None:
     parent = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert parent.returncode == -signal.SIGKILL, parent.stderr
     heir = EmbeddedPostgres(tmp_path / "postgres")
-    while heir._alive(int(parent.stdout)):
-        os.sched_yield()
+    assert ends_soon(lambda: heir._alive(int(parent.stdout))), "the server has outlived its parent"
     assert "database system is shut down" in heir.log.read_text()
 
 
