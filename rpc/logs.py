@@ -4,14 +4,14 @@ Every line carries the trace id and what the running task has bound (session_id,
 under names that hold secrets are hidden, as are passwords in URLs. What to log is for the callers to say.
 """
 
+import json
 import logging
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
-import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -24,12 +24,11 @@ _URL_PASSWORD = re.compile(r"(\w://[^\s/:@]*):[^\s/@]+@")
 _HIDDEN = "[hidden]"
 
 _noisy = ("asyncio", "httpx", "httpcore", "alembic.runtime.plugins", "mcp", "urllib3")
-_json = msgspec.json.Encoder(enc_hook=repr)
 
 
-def configure(service: str, level: str = "info") -> None:
-    """Send this process's logs, the standard library's included, to standard error."""
-    on_terminal = sys.stderr.isatty()
+def configure(service: str, level: str = "info", stream: TextIO | None = None) -> None:
+    """Send this process's logs, the standard library's included, to standard error (or `stream`)."""
+    stream = stream or sys.stderr
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -37,10 +36,8 @@ def configure(service: str, level: str = "info") -> None:
         _with_context(service),
     ]
     last: list[Processor] = [structlog.processors.format_exc_info, _hide_secrets]
-    last.append(
-        structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer(_to_json)
-    )
-    handler = logging.StreamHandler(sys.stderr)
+    last.append(structlog.dev.ConsoleRenderer() if stream.isatty() else _to_json)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
@@ -105,5 +102,6 @@ def _without_secrets(value: Any) -> Any:
     return value
 
 
-def _to_json(event: EventDict, **_options: Any) -> str:
-    return _json.encode(event).decode()
+def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    # Escaped ASCII: no model's or tool's output, lone surrogates included, can make a line unwritable.
+    return json.dumps(event, default=repr, separators=(",", ":"))

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from rpc.addresses import BadAddress, parse_address, require_loopback
 from rpc.errors import Translate, no_translation
+from rpc.health import Health
 from rpc.method import Handler, handlers_of, method_of
 from rpc.principal import Authenticate, development_principal
 from rpc.problem import Problem
@@ -75,7 +76,7 @@ class Server:
         self._reflection = reflection
         self._limits = limits or Limits()
         self._draining = False
-        self._health = health.aio.HealthServicer()
+        self._health = Health(service.name for service in self._services)
         self._handlers = self._wrapped()
         self._server: grpc.aio.Server | None = None
 
@@ -91,21 +92,18 @@ class Server:
             raise BadAddress(f"the {self.name} cannot listen on {self.address}: is it in use?") from error
         await server.start()
         self._server = server
-        await self.set_serving(True)
+        self.set_serving(True)
         _log.info("serving", address=str(self.address), port=port)
         return port
 
-    async def set_serving(self, serving: bool) -> None:
+    def set_serving(self, serving: bool) -> None:
         """Say over the health service whether this process can do its work."""
-        answer = health_pb2.HealthCheckResponse
-        state = answer.SERVING if serving else answer.NOT_SERVING
-        for name in ("", *(service.name for service in self._services)):
-            await self._health.set(name, state)
+        self._health.set_serving(serving)
 
     async def drain(self) -> None:
         """Turn NOT_SERVING and refuse new calls as UNAVAILABLE; what is being served goes on."""
         self._draining = True
-        await self._health.enter_graceful_shutdown()
+        self._health.close()
 
     async def stop(self, grace: float | None = None) -> None:
         """Drain, wait up to `grace` seconds for calls to end, cancel the rest, close the port."""

@@ -6,6 +6,7 @@ OTEL_EXPORTER_OTLP_ENDPOINT a span is just its three numbers. Span names and att
 
 import os
 import random
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ from opentelemetry.util.types import AttributeValue
 TRACEPARENT = "traceparent"
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _NO_PARENT = otel_context.Context()
 
 _provider: TracerProvider | None = None
@@ -113,18 +115,14 @@ def format_traceparent(context: SpanContext) -> str:
 
 def parse_traceparent(text: str) -> SpanContext | None:
     """The span that a W3C `traceparent` names; None when it names none, for it comes from strangers."""
-    if len(text) < 55 or text[2] != "-" or text[35] != "-" or text[52] != "-" or text[:2] == "ff":
+    matched = _TRACEPARENT.fullmatch(text)
+    if matched is None:
         return None
-    if len(text) > 55 and (text[:2] == "00" or text[55] != "-"):
+    version, trace_id, span_id, flags, more = matched.groups()
+    if version == "ff" or (version == "00" and more):
         return None
-    try:
-        trace_id, span_id, flags = bytes.fromhex(text[3:35]), bytes.fromhex(text[36:52]), int(text[53:55], 16)
-    except ValueError:
-        return None
-    context = SpanContext(
-        int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"), True, TraceFlags(flags & 1)
-    )
-    return context if context.is_valid and len(trace_id) == 16 and len(span_id) == 8 else None
+    context = SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16) & 1))
+    return context if context.is_valid else None
 
 
 def current_span_context() -> SpanContext | None:

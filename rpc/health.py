@@ -1,0 +1,67 @@
+"""The standard health service: whether a process, or one of its services, can do its work now.
+
+Our own servicer because the library's keeps every watcher's stream open, and so a stopping server waiting.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthServicer
+
+from rpc.errors import Context
+from rpc.problem import Problem
+
+
+class Health(HealthServicer):
+    """Answers for the process (the empty name) and each of its services; not serving until told so."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._names = frozenset(("", *services))
+        self._serving = False
+        self._closed = False
+        self._changed = asyncio.Event()
+
+    def set_serving(self, serving: bool) -> None:
+        """Change the answer; too late once it is closed."""
+        if not self._closed:
+            self._serving = serving
+            self._tell()
+
+    def close(self) -> None:
+        """Not serving from now on, whatever comes; watchers are told so and their streams end."""
+        self._closed = True
+        self._serving = False
+        self._tell()
+
+    async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:
+        if request.service not in self._names:
+            raise Problem(grpc.StatusCode.NOT_FOUND, "UNKNOWN_SERVICE", "this process has no such service")
+        return self._answer(request.service)
+
+    async def Watch(
+        self, request: HealthCheckRequest, context: Context
+    ) -> AsyncIterator[HealthCheckResponse]:
+        told = None
+        while True:
+            changed = self._changed
+            answer = self._answer(request.service)
+            if answer != told:
+                yield answer
+                told = answer
+            elif self._closed:
+                return
+            else:
+                await changed.wait()
+
+    def _answer(self, service: str) -> HealthCheckResponse:
+        if service not in self._names:
+            return HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN)
+        return HealthCheckResponse(
+            status=HealthCheckResponse.SERVING if self._serving else HealthCheckResponse.NOT_SERVING
+        )
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
