@@ -1,0 +1,73 @@
+"""A conversation in the library's words. What the messages say was decided in the orchestrator."""
+
+import json
+from collections.abc import Sequence
+
+from pydantic_ai import messages as library
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.output import OutputObjectDefinition
+from pydantic_ai.tools import ToolDefinition
+
+from executor.errors import StepFailed
+from executor.models.model import Message, ModelRequest
+
+
+def messages(conversation: Sequence[Message]) -> list[library.ModelMessage]:
+    """What was said, with neighbours from the same side as one message."""
+    result: list[library.ModelMessage] = []
+    asked: list[library.ModelRequestPart] = []
+    for message in conversation:
+        if message.role != "ASSISTANT":
+            asked.append(_request_part(message))
+            continue
+        if asked:
+            result.append(library.ModelRequest(parts=asked))
+            asked = []
+        result.append(library.ModelResponse(parts=_response_parts(message)))
+    if asked:
+        result.append(library.ModelRequest(parts=asked))
+    return result
+
+
+def parameters(request: ModelRequest) -> ModelRequestParameters:
+    """The tools on offer, and the form the reply must have."""
+    tools = [
+        ToolDefinition(
+            name=tool.name, description=tool.description, parameters_json_schema=_schema(tool.schema_json)
+        )
+        for tool in request.tools
+    ]
+    if not request.output_schema_json:
+        return ModelRequestParameters(function_tools=tools)
+    output = OutputObjectDefinition(json_schema=_schema(request.output_schema_json), name="result")
+    return ModelRequestParameters(function_tools=tools, output_mode="auto", output_object=output)
+
+
+def _request_part(message: Message) -> library.ModelRequestPart:
+    if message.role == "SYSTEM":
+        return library.SystemPromptPart(message.text)
+    if message.role == "USER":
+        return library.UserPromptPart(message.text)
+    return library.ToolReturnPart(
+        message.tool, message.text, message.call_id, outcome="failed" if message.is_error else "success"
+    )
+
+
+def _response_parts(message: Message) -> list[library.ModelResponsePart]:
+    parts: list[library.ModelResponsePart] = [library.TextPart(message.text)] if message.text else []
+    calls = (
+        library.ToolCallPart(call.tool, call.arguments_json, call.call_id) for call in message.tool_calls
+    )
+    return [*parts, *calls]
+
+
+def _schema(text: str) -> dict[str, object]:
+    try:
+        schema = json.loads(text)
+    except ValueError as error:
+        raise StepFailed(
+            "SCHEMA_INVALID", f"the step carries a schema that is no JSON: {error}", "FATAL"
+        ) from error
+    if not isinstance(schema, dict):
+        raise StepFailed("SCHEMA_INVALID", "the step carries a schema that is no JSON object", "FATAL")
+    return schema
