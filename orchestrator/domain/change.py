@@ -58,7 +58,7 @@ class Change:
     new_id: Callable[[], str]
     events: list[Event] = field(default_factory=list)
     starts: list[str] = field(default_factory=list)  # steps to start once this is written
-    cancels: list[str] = field(default_factory=list)  # steps in flight to cancel once this is written
+    blocked: bool = False  # something is due that no executor has room for
     _base_sequence: int = -1
     _rows: dict[tuple[type, str], Row] = field(default_factory=dict)
     _session_touched: bool = False
@@ -89,13 +89,33 @@ class Change:
         """The sequence the next emitted event will have."""
         return self._base_sequence + len(self.events) + 1
 
+    def as_change_set(
+        self,
+        *,
+        request: Request | None = None,
+        owner: str = "",
+        epoch: int = 0,
+        claim_for: str = "",
+        release: bool = False,
+        creates: bool = False,
+    ) -> ChangeSet:
+        session = replace(self.session, update_time=self.now)
+        return ChangeSet(
+            session,
+            self._base_sequence,
+            tuple(self._rows.values()),
+            tuple(self.events),
+            request,
+            owner,
+            epoch,
+            claim_for,
+            release,
+            creates,
+        )
+
     @property
     def is_empty(self) -> bool:
         return not self.events and not self._rows and not self._session_touched
-
-    @property
-    def rows(self) -> tuple[Row, ...]:
-        return tuple(self._rows.values())
 
 
 _TABLES: dict[type, str] = {

@@ -228,6 +228,4 @@ def chain_hash(previous_hash: str, sequence: int, event_time: int, payload_json:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-_NAMES: dict[type, str] = {
-    cls: re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower() for cls in Event.__args__
-}
+_NAMES: dict[type, str] = {cls: re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower() for cls in Event.__args__}

@@ -123,9 +123,6 @@ class Run:
     plan_id: str = ""  # the current version
     queued_behind_run_id: str = ""
     queue_number: int = 0  # the session's order of runs: 1, 2, 3 …
-    cancel_requested: bool = False
-    cancel_reason: str = ""
-    cancel_actor: str = ""
     final_message_id: str = ""
     failure: Failure = field(default_factory=Failure)
     usage: Usage = field(default_factory=Usage)
@@ -244,6 +241,7 @@ class Step:
     # model
     model: str = ""
     reply: ModelReply | None = None
+    feedback: str = ""  # what the model is told after this reply: its answer did not do, and why
     # tool
     tool: str = ""
     call_id: str = ""
@@ -336,6 +334,4 @@ def is_done(step: Step) -> bool:
     return step.state in _DONE
 
 
-_DONE = frozenset(
-    (StepState.SUCCEEDED, StepState.FAILED, StepState.REJECTED, StepState.EDITED, StepState.CANCELLED)
-)
+_DONE = frozenset((StepState.SUCCEEDED, StepState.FAILED, StepState.REJECTED, StepState.EDITED, StepState.CANCELLED))

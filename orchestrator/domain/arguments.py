@@ -1,0 +1,94 @@
+"""Strict reading of JSON text from models and people: what it accepts means the same to every reader.
+
+The text itself stays the truth: it is parsed once to check it and never written out again.
+"""
+
+import json
+from typing import Any
+
+MAX_DEPTH = 64
+MAX_BYTES = 256 * 1024
+
+
+class BadJson(ValueError):
+    """The text is not JSON that every reader understands alike."""
+
+
+def parse_strictly(text: str) -> Any:
+    """The value of JSON text; integers of any size stay exact.
+
+    Raises BadJson for malformed text, duplicate keys, NaN and infinities, NUL, lone surrogates, over-deep nesting
+    and text over MAX_BYTES of UTF-8.
+    """
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise BadJson("holds a lone surrogate") from None
+    if size > MAX_BYTES:
+        raise BadJson(f"is over {MAX_BYTES} bytes")
+    if _depth(text) > MAX_DEPTH:
+        raise BadJson(f"is nested deeper than {MAX_DEPTH} levels")
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise BadJson(f"is not JSON: {error.msg} at character {error.pos}") from None
+    _check_strings(value)
+    return value
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """As parse_strictly, for text that must be an object; empty text is the empty object."""
+    value = parse_strictly(text or "{}")
+    if not isinstance(value, dict):
+        raise BadJson("is not an object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadJson(f"has the key {twice!r} twice")
+    return result
+
+
+def _no_constant(name: str) -> Any:
+    raise BadJson(f"holds {name}, which is not JSON")
+
+
+def _depth(text: str) -> int:
+    """Brackets outside strings: counted first, since the parser itself recurses."""
+    depth = deepest = 0
+    in_string = escaped = False
+    for char in text:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif char == "\\":
+                escaped = True
+            elif char == '"':
+                in_string = False
+        elif char == '"':
+            in_string = True
+        elif char in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in "]}":
+            depth -= 1
+    return deepest
+
+
+def _check_strings(value: Any) -> None:
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise BadJson("holds a NUL character")
+        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+            raise BadJson("holds a lone surrogate")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_strings(key)
+            _check_strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_strings(item)

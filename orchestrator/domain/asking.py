@@ -1,0 +1,120 @@
+"""Raising approvals: what a person is asked about a plan, a tool call or a failure, and what they are shown."""
+
+from dataclasses import replace
+
+from orchestrator.domain.arguments import BadJson, parse_object
+from orchestrator.domain.change import Change
+from orchestrator.domain.digests import failure_preimage, plan_preimage, sha256, tool_preimage
+from orchestrator.domain.events import ApprovalRequested
+from orchestrator.domain.records import Approval, Attempt, Failure, Plan, Preview, Step, Subtask
+from orchestrator.domain.transitions import move_step
+
+PLAN_ACTIONS = ["APPROVE", "REJECT", "ABORT"]
+TOOL_CALL_ACTIONS = ["APPROVE", "REJECT", "ABORT"]
+FAILURE_ACTIONS = ["RETRY", "ABORT"]
+
+
+def ask_about_plan(change: Change, plan: Plan) -> Approval:
+    subtasks = [s for s in change.snapshot.subtasks.values() if s.plan_id == plan.id]
+    preimage = plan_preimage(plan, subtasks)
+    return _ask(
+        change,
+        Approval(
+            plan.tenant,
+            change.new_id(),
+            plan.session_id,
+            plan.run_id,
+            kind="PLAN",
+            digest=sha256(preimage),
+            preimage=preimage,
+            allowed_actions=PLAN_ACTIONS,
+            plan_id=plan.id,
+            plan_version=plan.version,
+            requester=plan.author,
+            preview=Preview(title=f"Plan: {plan.title}", text=_plan_as_markdown(plan, subtasks), agent=plan.author),
+        ),
+    )
+
+
+def ask_about_call(change: Change, step: Step, policy_digest: str, rule: str, reason: str) -> Step:
+    """The step awaits approval; the digest covers its exact argument bytes."""
+    plan = change.snapshot.plan
+    preimage = tool_preimage(step, plan.version if plan else 0, policy_digest)
+    approval = _ask(
+        change,
+        Approval(
+            step.tenant,
+            change.new_id(),
+            step.session_id,
+            step.run_id,
+            kind="TOOL_CALL",
+            digest=sha256(preimage),
+            preimage=preimage,
+            allowed_actions=TOOL_CALL_ACTIONS,
+            step_id=step.id,
+            subtask_id=step.subtask_id,
+            plan_id=plan.id if plan else "",
+            plan_version=plan.version if plan else 0,
+            tool=step.tool,
+            arguments_json=step.arguments_json,
+            requester=step.agent,
+            preview=_call_preview(step, reason),
+        ),
+    )
+    step = replace(step, approval_id=approval.id, approval_preimage=preimage, policy_rule=rule)
+    return move_step(change, step, "asked")
+
+
+def ask_about_failure(change: Change, attempt: Attempt, failure: Failure, subtask: Subtask | None) -> Approval:
+    preimage = failure_preimage(attempt.tenant, attempt.session_id, attempt.run_id, attempt.id, failure.reason)
+    what = f"Subtask {subtask.key}: {subtask.title}" if subtask else _PURPOSES[attempt.purpose]
+    return _ask(
+        change,
+        Approval(
+            attempt.tenant,
+            change.new_id(),
+            attempt.session_id,
+            attempt.run_id,
+            kind="FAILURE",
+            digest=sha256(preimage),
+            preimage=preimage,
+            allowed_actions=FAILURE_ACTIONS,
+            subtask_id=attempt.subtask_id,
+            plan_id=subtask.plan_id if subtask else "",
+            requester=attempt.agent,
+            preview=Preview(title=f"{what} failed: {failure.reason}", text=failure.message, agent=attempt.agent),
+        ),
+    )
+
+
+_PURPOSES = {"PLANNING": "Planning", "ANSWER": "Answering", "ROUTING": "Routing"}
+
+
+def _ask(change: Change, approval: Approval) -> Approval:
+    approval = replace(approval, create_time=change.now)
+    change.emit(ApprovalRequested(approval))
+    return change.put(approval)
+
+
+def _call_preview(step: Step, reason: str) -> Preview:
+    try:
+        arguments = parse_object(step.arguments_json)
+    except BadJson:
+        arguments = {}
+    path, content, command = arguments.get("path"), arguments.get("content"), arguments.get("command")
+    if step.tool == "write_file" and isinstance(path, str) and isinstance(content, str):
+        return Preview(f"Write {path}", step.arguments_json, path, content, step.agent, reason)
+    if step.tool == "run_command" and isinstance(command, str):
+        return Preview(f"Run: {command}", command, agent=step.agent, reason=reason)
+    return Preview(f"Call {step.tool}", step.arguments_json, agent=step.agent, reason=reason)
+
+
+def _plan_as_markdown(plan: Plan, subtasks: list[Subtask]) -> str:
+    lines = [f"# {plan.title}", "", plan.summary, ""]
+    for subtask in sorted(subtasks, key=lambda s: s.position):
+        after = f" (after {', '.join(subtask.depends_on)})" if subtask.depends_on else ""
+        lines += [
+            f"{subtask.position}. **{subtask.title}** [{subtask.key}], by {subtask.agent}{after}",
+            *(f"   {line}" for line in subtask.instructions.splitlines()),
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,125 @@
+"""The rules of one attempt: which model call or tool call is due, and when its agent has answered.
+
+`advance_attempt` does one thing at a time until nothing is due; it never waits and never calls out.
+"""
+
+from dataclasses import replace
+
+from orchestrator.domain.calls import advance_call, new_step, propose
+from orchestrator.domain.change import Change
+from orchestrator.domain.drafts import CORRECTIONS, check_answer
+from orchestrator.domain.errors import Violation
+from orchestrator.domain.records import Attempt, Failure, Step, Subtask, is_done
+from orchestrator.domain.starting import World, start
+from orchestrator.domain.states import ApprovalState, AttemptState, StepState
+from orchestrator.domain.transitions import end_attempt
+
+
+def begin_attempt(change: Change, purpose: str, agent: str, subtask: Subtask | None = None) -> Attempt:
+    run = change.snapshot.run
+    assert run is not None
+    subtask_id = subtask.id if subtask else ""
+    earlier = [a for a in change.snapshot.attempts.values() if (a.purpose, a.subtask_id) == (purpose, subtask_id)]
+    failed = next((a.failure for a in reversed(earlier) if a.failure.reason), None)
+    return change.put(
+        Attempt(
+            run.tenant,
+            change.new_id(),
+            run.session_id,
+            run.id,
+            purpose,
+            agent,
+            number=len(earlier) + 1,
+            subtask_id=subtask_id,
+            feedback=f"The try before failed: {failed.message}. Go on from where it stopped." if failed else "",
+            create_time=change.now,
+        )
+    )
+
+
+def begin_unless_open(change: Change, purpose: str, agent: str) -> bool:
+    """A new try unless one runs, or one failed and awaits a person. True when one began."""
+    running = any(a.purpose == purpose and a.state == AttemptState.RUNNING for a in change.snapshot.attempts.values())
+    asked = any(
+        a.kind == "FAILURE" and a.state == ApprovalState.PENDING and not a.subtask_id
+        for a in change.snapshot.approvals.values()
+    )
+    if running or asked:
+        return False
+    begin_attempt(change, purpose, agent)
+    return True
+
+
+def advance_attempt(change: Change, attempt: Attempt, world: World) -> bool:
+    """True when something was done; call again until False. An ended attempt carries its result or failure."""
+    steps = _own_steps(change, attempt)
+    model = next((s for s in reversed(steps) if s.kind == "MODEL"), None)
+    if model is None:
+        return _next_model_step(change, attempt, steps, world)
+    if model.state == StepState.PENDING:
+        return start(change, model, world)
+    if model.state == StepState.DISPATCHED:
+        return False
+    if model.state != StepState.SUCCEEDED or model.reply is None:
+        end_attempt(change, attempt, "failed", failure=model.failure)
+        return True
+    if not model.reply.tool_calls:
+        return _answered(change, attempt, model, steps, world)
+    calls = [s for s in steps if s.model_step_id == model.id]
+    if not calls:
+        propose(change, attempt, model, len(steps) + 1, world)
+        return True
+    return _advance_calls(change, attempt, calls, steps, world)
+
+
+def _own_steps(change: Change, attempt: Attempt) -> list[Step]:
+    steps = [s for s in change.snapshot.steps.values() if s.attempt_id == attempt.id]
+    steps.sort(key=lambda s: s.ordinal)
+    return steps
+
+
+def _advance_calls(change: Change, attempt: Attempt, calls: list[Step], steps: list[Step], world: World) -> bool:
+    progressed = [advance_call(change, call, world) for call in calls]
+    if any(progressed) or not all(is_done(call) for call in calls):
+        return any(progressed)
+    doubtful = next((c for c in calls if c.failure.reason == "IN_DOUBT"), None)
+    if doubtful:
+        end_attempt(change, attempt, "failed", failure=doubtful.failure)
+        return True
+    return _next_model_step(change, attempt, steps, world)
+
+
+def _answered(change: Change, attempt: Attempt, model: Step, steps: list[Step], world: World) -> bool:
+    """A final answer ends the attempt; one that does not do goes back to the model, which reads why."""
+    assert model.reply is not None
+    problems = check_answer(attempt.purpose, model.reply.text, world.catalog)
+    if not problems:
+        end_attempt(change, attempt, "succeeded", result=model.reply.text)
+        return True
+    if sum(1 for s in steps if s.feedback) >= CORRECTIONS[attempt.purpose]:
+        words = "; ".join(f"{v.field}: {v.description}" for v in problems)
+        reason = "INVALID_PLAN" if attempt.purpose == "PLANNING" else "MODEL_OUTPUT_INVALID"
+        end_attempt(change, attempt, "failed", failure=Failure(reason, words[:2000], "HUMAN_REQUIRED"))
+        return True
+    change.put(replace(model, feedback=_correction(problems)))
+    return _next_model_step(change, attempt, steps, world)
+
+
+def _correction(problems: list[Violation]) -> str:
+    lines = "\n".join(f"- {v.field}: {v.description}" for v in problems)
+    return f"Your answer does not do:\n{lines}\nAnswer again, with JSON of the schema only."
+
+
+def _next_model_step(change: Change, attempt: Attempt, steps: list[Step], world: World) -> bool:
+    agent = world.catalog.agents.get(attempt.agent)
+    if agent is None:
+        failure = Failure("AGENT_NOT_FOUND", f"the catalog has no agent {attempt.agent!r}", "HUMAN_REQUIRED")
+        end_attempt(change, attempt, "failed", failure=failure)
+        return True
+    if len(steps) >= agent.max_steps:
+        failure = Failure("LIMIT_EXCEEDED", f"the attempt took {len(steps)} steps without an answer", "HUMAN_REQUIRED")
+        end_attempt(change, attempt, "failed", failure=failure)
+        return True
+    step = new_step(change, attempt, "MODEL", StepState.PENDING, len(steps) + 1)
+    start(change, change.put(replace(step, model=agent.model)), world)
+    return True

@@ -1,0 +1,100 @@
+"""The tool calls of one reply: proposed, judged, started, given up, each to its one result."""
+
+from dataclasses import replace
+
+from orchestrator.domain.arguments import BadJson, parse_object
+from orchestrator.domain.asking import ask_about_call
+from orchestrator.domain.change import Change
+from orchestrator.domain.policy import judge
+from orchestrator.domain.records import Attempt, Failure, ModelReply, Step, ToolCall, ToolResult
+from orchestrator.domain.starting import World, start
+from orchestrator.domain.states import StepState
+from orchestrator.domain.transitions import finish_step, move_step
+
+
+def new_step(change: Change, attempt: Attempt, kind: str, state: StepState, ordinal: int) -> Step:
+    return Step(
+        attempt.tenant,
+        change.new_id(),
+        attempt.session_id,
+        attempt.run_id,
+        attempt.id,
+        attempt.subtask_id,
+        kind,
+        state,
+        attempt.agent,
+        ordinal,
+        create_time=change.now,
+    )
+
+
+def propose(change: Change, attempt: Attempt, model: Step, ordinal: int, world: World) -> None:
+    """One PROPOSED step a call of the reply, in its order, from `ordinal` on."""
+    assert model.reply is not None
+    for offset, call in enumerate(model.reply.tool_calls):
+        tool = world.catalog.tools.get(call.tool)
+        step = new_step(change, attempt, "TOOL", StepState.PROPOSED, ordinal + offset)
+        change.put(
+            replace(
+                step,
+                tool=call.tool,
+                call_id=call.call_id,
+                model_step_id=model.id,
+                arguments_json=call.arguments_json,
+                side_effect=tool.side_effect if tool else "NON_IDEMPOTENT",
+                schema_digest=tool.schema_digest if tool else "",
+            )
+        )
+
+
+def advance_call(change: Change, call: Step, world: World) -> bool:
+    """True when something was done."""
+    if call.state == StepState.PROPOSED:
+        _judge(change, call, world)
+    elif call.state == StepState.APPROVED:
+        return start(change, call, world)
+    elif call.state == StepState.IN_DOUBT:
+        _give_up(change, call)
+    else:
+        return False
+    return True
+
+
+def _judge(change: Change, step: Step, world: World) -> None:
+    agent = world.catalog.agents[step.agent]
+    try:
+        arguments = parse_object(step.arguments_json)
+    except BadJson as error:
+        _refuse(change, step, "arguments", f"The arguments do not do: the text {error}.", "TOOL_ARGUMENTS_INVALID")
+        return
+    tool = world.catalog.tools.get(step.tool)
+    verdict = judge(world.catalog.policy, agent, tool, step.tool, arguments)
+    if verdict.effect == "DENY":
+        _refuse(change, step, verdict.rule, f"Not allowed: {verdict.reason}.", "TOOL_DENIED")
+    elif verdict.effect == "ASK":
+        ask_about_call(change, step, world.catalog.policy.digest, verdict.rule, verdict.reason)
+    else:
+        move_step(change, replace(step, policy_rule=verdict.rule), "allowed")
+
+
+def _refuse(change: Change, step: Step, rule: str, words: str, reason: str) -> None:
+    failure = Failure(reason, words, "HUMAN_REQUIRED")
+    result = ToolResult(words, is_error=True)
+    finish_step(change, replace(step, policy_rule=rule, result=result, failure=failure), "rejected")
+
+
+def _give_up(change: Change, step: Step) -> None:
+    """Nobody can say whether the call happened: it is not tried again, and a person hears of it."""
+    words = f"It is not known whether this call of {step.tool} took effect. It was not repeated."
+    finish_step(change, replace(step, result=ToolResult(words, is_error=True)), "given_up")
+
+
+def tidy_reply(reply: ModelReply) -> ModelReply:
+    """Call ids made unique within the reply: providers repeat and omit them."""
+    seen: set[str] = set()
+    calls = []
+    for number, call in enumerate(reply.tool_calls, start=1):
+        call_id = call.call_id if call.call_id and call.call_id not in seen else f"{call.call_id or 'call'}-{number}"
+        seen.add(call_id)
+        calls.append(ToolCall(call_id, call.tool, call.arguments_json))
+    return replace(reply, tool_calls=calls)

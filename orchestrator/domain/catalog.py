@@ -1,0 +1,81 @@
+"""What the catalog and the executors offer to a run: agents, the policy's rules, tools. Data only."""
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+SECOND = 1_000_000
+
+# What an agent's role makes it fit for.
+ROUTER, ARCHITECT = "ORCHESTRATOR", "ARCHITECT"
+_NOT_FOR_SUBTASKS = (ROUTER, ARCHITECT)
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A named, versioned configuration. `tools` and `write_globs` are glob patterns; no pattern: nothing."""
+
+    name: str
+    role: str
+    description: str
+    instructions: str
+    model: str = ""  # empty: the executor's default
+    tools: tuple[str, ...] = ()
+    write_globs: tuple[str, ...] = ()
+    max_steps: int = 60  # model and tool calls in one attempt
+    max_output_tokens: int = 8192
+    model_timeout: int = 300 * SECOND
+    tool_timeout: int = 120 * SECOND
+    digest: str = ""
+
+    def may_use(self, tool: str) -> bool:
+        return any(fnmatchcase(tool, pattern) for pattern in self.tools)
+
+    def may_write(self, path: str) -> bool:
+        return any(fnmatchcase(path, pattern) for pattern in self.write_globs)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of a policy; an empty tuple matches everything."""
+
+    name: str
+    effect: str  # DENY, ASK or ALLOW
+    tools: tuple[str, ...] = ()
+    side_effects: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    name: str = "none"
+    digest: str = ""
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool that an executor offers."""
+
+    name: str
+    description: str
+    input_schema_json: str
+    schema_digest: str
+    side_effect: str  # READ_ONLY, IDEMPOTENT or NON_IDEMPOTENT
+    source: str = "builtin"
+
+
+@dataclass(slots=True)
+class Catalog:
+    """What runs may use now. `tools` grows as executors connect."""
+
+    agents: dict[str, Agent] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    tools: dict[str, Tool] = field(default_factory=dict)
+
+    def subtask_agents(self) -> list[str]:
+        """The names of agents a plan may give subtasks to."""
+        return [agent.name for agent in self.agents.values() if agent.role not in _NOT_FOR_SUBTASKS]
+
+    def by_role(self, role: str) -> Agent | None:
+        return next((agent for agent in self.agents.values() if agent.role == role), None)

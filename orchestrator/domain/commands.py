@@ -1,0 +1,152 @@
+"""What a command does to a session, before the engine's rules go on: messages, client plans, cancels.
+
+Decisions have their own file, `deciding`. Every function works on a Change and returns the row the caller asked for.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from orchestrator.domain.catalog import ARCHITECT, ROUTER, Catalog
+from orchestrator.domain.change import Change
+from orchestrator.domain.drafts import PlanDraft
+from orchestrator.domain.ending import cancel_run
+from orchestrator.domain.errors import (
+    InvalidInput,
+    InvalidPlan,
+    LimitExceeded,
+    SessionBusy,
+    Violation,
+    WrongState,
+)
+from orchestrator.domain.events import MessageCreated, RunQueued, SessionCreated
+from orchestrator.domain.graph import check_plan
+from orchestrator.domain.planning import store_draft
+from orchestrator.domain.reconcile import activate
+from orchestrator.domain.records import Message, Plan, Run, Session, is_open
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.domain.states import RunState, SessionState
+
+MAX_QUEUED_RUNS = 32
+
+
+def create_session(session: Session, now: int, new_id: Callable[[], str]) -> Change:
+    change = Change(Snapshot(replace(session, create_time=now, update_time=now)), now, new_id)
+    change.emit(SessionCreated(session.title, session.agent, session.creator, session.labels, session.workspace))
+    return change
+
+
+def check_agent(name: str, catalog: Catalog) -> str:
+    """The name of an agent a person may address. Raises InvalidInput."""
+    if name == "auto":
+        return name
+    agent = catalog.agents.get(name)
+    if agent is None or agent.role == ROUTER:
+        may = ["auto", *(a.name for a in catalog.agents.values() if a.role != ROUTER)]
+        raise InvalidInput([Violation("agent", f"no agent {name!r}; there are: {', '.join(may)}")])
+    return name
+
+
+def receive_message(change: Change, text: str, agent: str, author: str, catalog: Catalog) -> tuple[Message, Run]:
+    """A user's message starts a run, or queues one behind those before it."""
+    _check_open(change)
+    addressed = check_agent(agent or change.session.agent, catalog)
+    _check_room(change)
+    run_id = change.new_id()
+    message = Message(
+        change.session.tenant,
+        change.new_id(),
+        change.session.id,
+        run_id,
+        "USER",
+        addressed,
+        text,
+        author,
+        sequence=change.next_sequence,
+        create_time=change.now,
+    )
+    change.put(message)
+    change.emit(MessageCreated(message))
+    run = _new_run(change, run_id, "MESSAGE", addressed, text, author, message_id=message.id)
+    return message, _enter(change, _routed(run, addressed, catalog))
+
+
+def submit_plan(change: Change, draft: PlanDraft, goal: str, author: str, catalog: Catalog) -> tuple[Plan, Run]:
+    """A client's own plan: a DRAFT like any other, reviewed when its run's turn comes."""
+    _check_open(change)
+    if problems := check_plan(draft.subtasks, catalog.subtask_agents()):
+        raise InvalidPlan(problems)
+    _check_room(change)
+    run = _new_run(change, change.new_id(), "PLAN", "", goal or draft.title, author, route="COMPLEX")
+    change.put(run)
+    plan = store_draft(change, run, draft, author, ask=False)
+    run = _enter(change, change.snapshot.runs[run.id])
+    return plan, run
+
+
+def cancel(change: Change, run_id: str, actor: str, reason: str) -> Run:
+    """Ends an open run, active or queued. Raises WrongState for one that has ended."""
+    run = change.snapshot.runs[run_id]
+    cancel_run(change, run, actor=actor, reason=reason or f"cancelled by {actor}")
+    return change.snapshot.runs[run_id]
+
+
+def _check_open(change: Change) -> None:
+    session = change.session
+    if session.state == SessionState.CLOSED:
+        open_states = tuple(s.value for s in SessionState if s != SessionState.CLOSED)
+        raise WrongState("session", session.id, session.state, "message", open_states)
+
+
+def _check_room(change: Change) -> None:
+    waiting = [r for r in change.snapshot.runs.values() if is_open(r)]
+    if waiting and change.session.when_busy == "REJECT":
+        raise SessionBusy(change.session.id, change.session.active_run_id)
+    if len(waiting) > MAX_QUEUED_RUNS:
+        raise LimitExceeded("queued runs per session", MAX_QUEUED_RUNS)
+
+
+def _new_run(
+    change: Change,
+    run_id: str,
+    kind: str,
+    agent: str,
+    goal: str,
+    author: str,
+    *,
+    message_id: str = "",
+    route: str = "",
+) -> Run:
+    session = change.session
+    last = max((r.queue_number for r in change.snapshot.runs.values()), default=0)
+    return Run(
+        session.tenant,
+        run_id,
+        session.id,
+        RunState.CREATED,
+        kind,
+        agent,
+        goal,
+        message_id,
+        author,
+        route=route,
+        queue_number=max(last, session.last_sequence) + 1,
+        create_time=change.now,
+    )
+
+
+def _routed(run: Run, agent: str, catalog: Catalog) -> Run:
+    """A message to a named agent needs no routing."""
+    if agent == "auto":
+        return run
+    route = "COMPLEX" if catalog.agents[agent].role == ARCHITECT else "ATOMIC"
+    return replace(run, route=route, route_agent=agent, route_reason="the message names the agent")
+
+
+def _enter(change: Change, run: Run) -> Run:
+    ahead = [r for r in change.snapshot.runs.values() if is_open(r) and r.id != run.id]
+    if not ahead:
+        return activate(change, change.put(run))
+    behind = max(ahead, key=lambda r: r.queue_number)
+    run = change.put(replace(run, queued_behind_run_id=behind.id))
+    change.emit(RunQueued(run.id, run.message_id, behind.id, run.agent))
+    return run

@@ -1,0 +1,116 @@
+"""A person's decision and its effect on plan, step, subtask, run and session. Exactly one wins; nothing runs here."""
+
+from dataclasses import replace
+
+from orchestrator.domain.change import Change
+from orchestrator.domain.ending import cancel_run
+from orchestrator.domain.errors import ActionNotAllowed, ApprovalAlreadyResolved, DigestMismatch
+from orchestrator.domain.records import Approval, Decision, Failure, ToolResult
+from orchestrator.domain.states import ApprovalState, RunState
+from orchestrator.domain.transitions import (
+    finish_step,
+    move_plan,
+    move_run,
+    move_session,
+    move_step,
+    move_subtask,
+    settle_approval,
+)
+
+
+def is_repeat(approval: Approval, decision: Decision) -> bool:
+    """The same person saying the same again: gets the same answer, and nothing happens."""
+    won = approval.decision
+    return won is not None and (won.action, won.decider, won.digest, won.feedback) == (
+        decision.action,
+        decision.decider,
+        decision.digest,
+        decision.feedback,
+    )
+
+
+def check_decision(approval: Approval, decision: Decision) -> None:
+    """Raises what is wrong with the decision: too late, not one of the actions, about something else."""
+    if approval.state != ApprovalState.PENDING:
+        won = approval.decision
+        raise ApprovalAlreadyResolved(
+            approval.id,
+            approval.state,
+            won.action if won else "",
+            won.decider if won else "",
+            approval.resolve_time,
+        )
+    if decision.action not in approval.allowed_actions:
+        raise ActionNotAllowed(approval.id, decision.action, tuple(approval.allowed_actions))
+    if decision.digest != approval.digest:
+        raise DigestMismatch(approval.id, approval.digest, decision.digest)
+
+
+def decide(change: Change, approval: Approval, decision: Decision) -> Approval:
+    """Record the decision and do what it means. Raises as check_decision does."""
+    check_decision(approval, decision)
+    approval = settle_approval(change, approval, "resolved", decision=decision)
+    if decision.action == "ABORT":
+        run = change.snapshot.runs[approval.run_id]
+        cancel_run(change, run, actor=decision.decider, reason=decision.feedback or "aborted by a decision")
+        return approval
+    _EFFECTS[approval.kind, decision.action](change, approval, decision)
+    run = change.snapshot.runs[approval.run_id]
+    if run.state == RunState.WAITING:
+        move_run(change, run, "resumed", actor=decision.decider)
+    return approval
+
+
+def _approve_plan(change: Change, approval: Approval, decision: Decision) -> None:
+    move_plan(change, change.snapshot.plans[approval.plan_id], "approved", actor=decision.decider)
+    move_session(change, "plan_approved", actor=decision.decider)
+
+
+def _reject_plan(change: Change, approval: Approval, decision: Decision) -> None:
+    """The run ends with the reason; a rejected plan is not reworked."""
+    reason = decision.feedback or "the plan was rejected"
+    plan = change.snapshot.plans[approval.plan_id]
+    move_plan(change, plan, "rejected", actor=decision.decider, reason=reason)
+    run = change.snapshot.runs[approval.run_id]
+    cancel_run(change, run, actor=decision.decider, reason=reason, session_trigger="plan_rejected")
+
+
+def _approve_call(change: Change, approval: Approval, decision: Decision) -> None:
+    move_step(change, change.snapshot.steps[approval.step_id], "approved")
+
+
+def _reject_call(change: Change, approval: Approval, decision: Decision) -> None:
+    """The agent reads the refusal, and why, as the call's result."""
+    words = "A person rejected this call; it was not carried out."
+    if decision.feedback:
+        words += f" They said: {decision.feedback}"
+    step = replace(
+        change.snapshot.steps[approval.step_id],
+        result=ToolResult(words, is_error=True),
+        failure=Failure("REJECTED", words, "HUMAN_REQUIRED"),
+    )
+    finish_step(change, step, "rejected", actor=decision.decider)
+
+
+def _retry_failure(change: Change, approval: Approval, decision: Decision) -> None:
+    """Back to where it came from once the last failure is dealt with."""
+    subtask = change.snapshot.subtasks.get(approval.subtask_id)
+    if subtask is not None:
+        move_subtask(change, subtask, "retried", actor=decision.decider)
+    if any(a.kind == "FAILURE" and a.state == ApprovalState.PENDING for a in change.snapshot.approvals.values()):
+        return
+    run = change.snapshot.runs[approval.run_id]
+    if run.route == "ATOMIC":
+        trigger = "execution_resumed"
+    else:
+        trigger = "subtasks_resumed" if subtask is not None else "planning_retried"
+    move_session(change, trigger, actor=decision.decider)
+
+
+_EFFECTS = {
+    ("PLAN", "APPROVE"): _approve_plan,
+    ("PLAN", "REJECT"): _reject_plan,
+    ("TOOL_CALL", "APPROVE"): _approve_call,
+    ("TOOL_CALL", "REJECT"): _reject_call,
+    ("FAILURE", "RETRY"): _retry_failure,
+}

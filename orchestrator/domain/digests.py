@@ -1,0 +1,82 @@
+"""What exactly a person approves, as text (the preimage) and its SHA-256 (the digest).
+
+A preimage is lines of `key: value`; the executor reads the same lines again before it runs a call.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from orchestrator.domain.records import Approval, Plan, Step, Subtask
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plan_preimage(plan: Plan, subtasks: Iterable[Subtask]) -> str:
+    """Names the plan's version and everything of it that will be carried out."""
+    body = {
+        "title": plan.title,
+        "summary": plan.summary,
+        "parallel_limit": plan.parallel_limit,
+        "subtasks": [
+            {
+                "key": s.key,
+                "title": s.title,
+                "instructions": s.instructions,
+                "agent": s.agent,
+                "depends_on": s.depends_on,
+            }
+            for s in sorted(subtasks, key=lambda s: s.position)
+        ],
+    }
+    text = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _lines(
+        kind="plan",
+        tenant=plan.tenant,
+        session=plan.session_id,
+        run=plan.run_id,
+        plan=plan.id,
+        version=str(plan.version),
+        plan_sha256=sha256(text),
+    )
+
+
+def tool_preimage(step: Step, plan_version: int, policy_digest: str) -> str:
+    """Names the step, the tool as its schema stands, the exact argument bytes and the policy."""
+    return _lines(
+        kind="tool_call",
+        tenant=step.tenant,
+        session=step.session_id,
+        run=step.run_id,
+        plan_version=str(plan_version),
+        step=step.id,
+        tool=step.tool,
+        schema_digest=step.schema_digest,
+        arguments_sha256=sha256(step.arguments_json),
+        policy=policy_digest,
+    )
+
+
+def failure_preimage(tenant: str, session_id: str, run_id: str, attempt_id: str, reason: str) -> str:
+    """Names the attempt that failed: a decision about it cannot be meant for a later one."""
+    return _lines(kind="failure", tenant=tenant, session=session_id, run=run_id, attempt=attempt_id, reason=reason)
+
+
+def allows(approval: Approval, step: Step) -> bool:
+    """Whether this approval is a yes to exactly this step, not yet used up."""
+    decision = approval.decision
+    return (
+        approval.kind == "TOOL_CALL"
+        and approval.step_id == step.id
+        and decision is not None
+        and decision.action == "APPROVE"
+        and decision.digest == approval.digest == sha256(step.approval_preimage)
+        and approval.arguments_json == step.arguments_json
+        and approval.consume_time == 0
+    )
+
+
+def _lines(**values: str) -> str:
+    return "\n".join(f"{key}: {value}" for key, value in values.items())

@@ -1,0 +1,70 @@
+"""How a run ends: with its final message, or cancelled with everything of it closed."""
+
+from dataclasses import replace
+
+from orchestrator.domain.change import Change
+from orchestrator.domain.events import MessageCreated
+from orchestrator.domain.records import Failure, Message, Run, ToolResult, is_done
+from orchestrator.domain.states import PLAN, SUBTASK, ApprovalState, AttemptState
+from orchestrator.domain.transitions import (
+    end_attempt,
+    end_run,
+    finish_step,
+    move_plan,
+    move_session,
+    move_subtask,
+    settle_approval,
+)
+
+
+def complete_run(change: Change, run: Run, text: str, agent: str) -> None:
+    """The agent's final words become a message, and the session moves on."""
+    message = Message(
+        run.tenant,
+        change.new_id(),
+        run.session_id,
+        run.id,
+        "AGENT",
+        agent,
+        text or "(The agent gave no answer.)",
+        sequence=change.next_sequence,
+        create_time=change.now,
+    )
+    change.put(message)
+    change.emit(MessageCreated(message))
+    end_run(change, replace(run, final_message_id=message.id), "completed")
+    move_session(change, "run_completed")
+    change.put_session(active_run_id="")
+
+
+def cancel_run(change: Change, run: Run, *, actor: str, reason: str, session_trigger: str = "run_cancelled") -> None:
+    """Ends an open run at once: every open call gets its one final result, every pending approval is closed.
+
+    Steps in flight are CANCELLED here; whoever started them tells the executor.
+    """
+    _close_steps(change, run, actor, reason)
+    for attempt in list(change.snapshot.attempts.values()):
+        if attempt.run_id == run.id and attempt.state == AttemptState.RUNNING:
+            end_attempt(change, attempt, "cancelled")
+    for subtask in list(change.snapshot.subtasks.values()):
+        if subtask.run_id == run.id and subtask.state not in SUBTASK.terminal:
+            move_subtask(change, subtask, "cancelled", actor=actor)
+    for plan in list(change.snapshot.plans.values()):
+        if plan.run_id == run.id and plan.state not in PLAN.terminal:
+            move_plan(change, plan, "cancelled", actor=actor, reason=reason)
+    for approval in list(change.snapshot.approvals.values()):
+        if approval.run_id == run.id and approval.state == ApprovalState.PENDING:
+            settle_approval(change, approval, "cancelled", reason=reason)
+    end_run(change, change.snapshot.runs[run.id], "cancelled", actor=actor, reason=reason)
+    if change.session.active_run_id == run.id:
+        move_session(change, session_trigger, actor=actor, reason=reason)
+        change.put_session(active_run_id="")
+
+
+def _close_steps(change: Change, run: Run, actor: str, reason: str) -> None:
+    words = "The run was cancelled before this call was done."
+    for step in list(change.snapshot.steps.values()):
+        if step.run_id == run.id and not is_done(step):
+            result = ToolResult(words, is_error=True) if step.kind == "TOOL" else None
+            failure = Failure("CANCELLED", reason or words, "FATAL")
+            finish_step(change, replace(step, result=result, failure=failure), "cancelled", actor=actor)

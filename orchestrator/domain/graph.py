@@ -1,0 +1,114 @@
+"""The plan as a graph: what makes one valid, and which subtasks may start. Pure functions over keys."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+
+from orchestrator.domain.errors import Violation
+
+MAX_SUBTASKS = 100
+MAX_DEPTH = 32
+MAX_KEY = 64
+MAX_INSTRUCTIONS = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SubtaskDraft:
+    """A subtask as somebody proposes it, before it has an id."""
+
+    key: str
+    title: str
+    instructions: str
+    agent: str
+    depends_on: tuple[str, ...] = field(default=())
+
+
+def check_plan(drafts: Sequence[SubtaskDraft], agents: Iterable[str]) -> list[Violation]:
+    """Everything wrong with a plan's subtasks, each with its field; empty when it is valid."""
+    if not drafts:
+        return [Violation("subtasks", "a plan needs at least one subtask")]
+    if len(drafts) > MAX_SUBTASKS:
+        return [Violation("subtasks", f"has {len(drafts)} subtasks; a plan may have {MAX_SUBTASKS}")]
+    known_agents = sorted(agents)
+    problems = [v for i, d in enumerate(drafts) for v in _check_fields(f"subtasks[{i}]", d, known_agents)]
+    problems += _check_keys(drafts)
+    if problems:
+        return problems
+    return _check_order({d.key: d.depends_on for d in drafts})
+
+
+def _check_fields(path: str, draft: SubtaskDraft, agents: list[str]) -> Iterable[Violation]:
+    if not draft.key or len(draft.key) > MAX_KEY or not draft.key.replace("-", "").replace("_", "").isalnum():
+        yield Violation(f"{path}.key", f"must be 1 to {MAX_KEY} letters, digits, '-' or '_'")
+    if not draft.title.strip():
+        yield Violation(f"{path}.title", "must not be empty")
+    if len(draft.instructions) > MAX_INSTRUCTIONS:
+        yield Violation(f"{path}.instructions", f"is over {MAX_INSTRUCTIONS} characters")
+    if draft.agent not in agents:
+        yield Violation(f"{path}.agent", f"no agent {draft.agent!r} may do subtasks; these may: {', '.join(agents)}")
+
+
+def _check_keys(drafts: Sequence[SubtaskDraft]) -> Iterable[Violation]:
+    first: dict[str, int] = {}
+    for index, draft in enumerate(drafts):
+        if draft.key in first:
+            yield Violation(f"subtasks[{index}].key", f"{draft.key!r} is already subtasks[{first[draft.key]}]'s key")
+        first.setdefault(draft.key, index)
+    for index, draft in enumerate(drafts):
+        path = f"subtasks[{index}].depends_on"
+        for key in draft.depends_on:
+            if key == draft.key:
+                yield Violation(path, f"{key!r} depends on itself")
+            elif key not in first:
+                yield Violation(path, f"no subtask has the key {key!r}")
+        if len(set(draft.depends_on)) != len(draft.depends_on):
+            yield Violation(path, "names a subtask twice")
+
+
+def _check_order(graph: Mapping[str, Sequence[str]]) -> list[Violation]:
+    depth: dict[str, int] = {}
+    waiting = {key: len(needs) for key, needs in graph.items()}
+    free = [key for key, count in waiting.items() if count == 0]
+    while free:
+        key = free.pop()
+        depth[key] = 1 + max((depth[need] for need in graph[key]), default=0)
+        for other, needs in graph.items():
+            if key in needs:
+                waiting[other] -= 1
+                if waiting[other] == 0:
+                    free.append(other)
+    if len(depth) < len(graph):
+        cycle = _find_cycle({k: v for k, v in graph.items() if k not in depth})
+        return [Violation("subtasks", f"the dependencies form a cycle: {' → '.join(cycle)}")]
+    if max(depth.values()) > MAX_DEPTH:
+        return [Violation("subtasks", f"the longest chain is {max(depth.values())}; {MAX_DEPTH} is allowed")]
+    return []
+
+
+def _find_cycle(rest: Mapping[str, Sequence[str]]) -> list[str]:
+    """Each key left has an unmet dependency among the rest, so following one comes round."""
+    path = [next(iter(rest))]
+    while True:
+        following = next(need for need in rest[path[-1]] if need in rest)
+        if following in path:
+            return [*path[path.index(following) :], following]
+        path.append(following)
+
+
+def in_order(graph: Mapping[str, Sequence[str]]) -> list[str]:
+    """The keys of a valid plan so that each comes after what it depends on; ties keep the given order."""
+    position = {key: index for index, key in enumerate(graph)}
+    waiting = {key: len(needs) for key, needs in graph.items()}
+    free = [position[key] for key, count in waiting.items() if count == 0]
+    heapify(free)
+    keys = list(graph)
+    result: list[str] = []
+    while free:
+        key = keys[heappop(free)]
+        result.append(key)
+        for other, needs in graph.items():
+            if key in needs:
+                waiting[other] -= 1
+                if waiting[other] == 0:
+                    heappush(free, position[other])
+    return result

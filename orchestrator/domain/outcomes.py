@@ -1,0 +1,114 @@
+"""Folding what executors report into the ledger: by step id and dispatch number, each outcome once.
+
+What is already recorded, or belongs to an earlier dispatch, changes nothing.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from orchestrator.domain.calls import tidy_reply
+from orchestrator.domain.catalog import SECOND
+from orchestrator.domain.change import Change
+from orchestrator.domain.records import Failure, ModelReply, Step, ToolResult, Usage
+from orchestrator.domain.states import StepState
+from orchestrator.domain.transitions import finish_step
+
+MAX_FAULTS = 4
+FIRST_BACKOFF = SECOND // 2
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one dispatch of a step.
+
+    `kind` is SUCCEEDED (with `reply` or `result`), FAILED (with `failure`), REFUSED or UNKNOWN (it never started), or
+    LOST (the executor instance is gone).
+    """
+
+    step_id: str
+    dispatch_number: int
+    kind: str
+    reply: ModelReply | None = None
+    result: ToolResult | None = None
+    model: str = ""
+    usage: Usage = field(default_factory=Usage)
+    latency: int = 0
+    provider_request_id: str = ""
+    failure: Failure = field(default_factory=Failure)
+    retry_after: int = 0
+
+
+def fold(change: Change, outcome: Outcome) -> bool:
+    """Whether it changed anything."""
+    step = change.snapshot.steps.get(outcome.step_id)
+    if step is None or step.state != StepState.DISPATCHED or step.dispatch_number != outcome.dispatch_number:
+        return False
+    _FOLDS[outcome.kind](change, step, outcome)
+    return True
+
+
+def _succeeded(change: Change, step: Step, outcome: Outcome) -> None:
+    step = replace(
+        step,
+        reply=tidy_reply(outcome.reply) if outcome.reply else None,
+        result=outcome.result,
+        model=outcome.model or step.model,
+        latency=outcome.latency,
+        provider_request_id=outcome.provider_request_id,
+        failure=Failure(),
+    )
+    _finish(change, step, outcome, "succeeded")
+
+
+def _failed(change: Change, step: Step, outcome: Outcome) -> None:
+    step = replace(step, failure=outcome.failure, latency=outcome.latency, model=outcome.model or step.model)
+    repeatable = step.kind == "MODEL" or step.side_effect != "NON_IDEMPOTENT"
+    if outcome.failure.disposition == "RETRYABLE" and repeatable and step.faults < MAX_FAULTS:
+        wait = outcome.retry_after or FIRST_BACKOFF << step.faults
+        step = replace(step, faults=step.faults + 1, not_before_time=change.now + wait)
+        _finish(change, step, outcome, "transient")
+        return
+    if step.kind == "TOOL":
+        step = replace(step, result=ToolResult(f"The call failed: {outcome.failure.message}", is_error=True))
+    _finish(change, step, outcome, "failed")
+
+
+def _refused(change: Change, step: Step, outcome: Outcome) -> None:
+    """It never started: the same use of the same approval, soon again."""
+    step = replace(step, failure=outcome.failure, not_before_time=change.now + (outcome.retry_after or SECOND // 20))
+    _finish(change, step, outcome, "refused")
+
+
+def _unknown(change: Change, step: Step, outcome: Outcome) -> None:
+    _finish(change, step, outcome, "unknown")
+
+
+def _lost(change: Change, step: Step, outcome: Outcome) -> None:
+    if step.kind == "MODEL" or step.side_effect in ("READ_ONLY", "IDEMPOTENT"):
+        _finish(change, step, outcome, "lost")
+        return
+    message = f"the executor was lost while {step.tool} ran; nobody knows whether it took effect"
+    step = replace(step, failure=Failure("IN_DOUBT", message, "HUMAN_REQUIRED"))
+    _finish(change, step, outcome, "doubted")
+
+
+_FOLDS = {
+    "SUCCEEDED": _succeeded,
+    "FAILED": _failed,
+    "REFUSED": _refused,
+    "UNKNOWN": _unknown,
+    "LOST": _lost,
+}
+
+
+def _finish(change: Change, step: Step, outcome: Outcome, trigger: str) -> None:
+    """The step's usage is the sum over its dispatches; the run's is kept with it."""
+    ran = outcome.kind in ("SUCCEEDED", "FAILED")
+    spent = replace(
+        outcome.usage,
+        model_calls=int(ran and step.kind == "MODEL"),
+        tool_calls=int(ran and step.kind == "TOOL"),
+    )
+    finish_step(change, replace(step, usage=step.usage + spent), trigger)
+    run = change.snapshot.runs.get(step.run_id)
+    if run is not None and ran:
+        change.put(replace(run, usage=run.usage + spent))

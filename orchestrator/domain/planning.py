@@ -1,0 +1,109 @@
+"""Routing and planning: who does a request, and the draft of a plan with the question about it."""
+
+from dataclasses import replace
+
+from orchestrator.domain.asking import ask_about_failure, ask_about_plan
+from orchestrator.domain.attempts import begin_unless_open
+from orchestrator.domain.catalog import ARCHITECT, ROUTER
+from orchestrator.domain.change import Change
+from orchestrator.domain.digests import plan_preimage, sha256
+from orchestrator.domain.drafts import PlanDraft, Route, read_plan, read_route, route_by_words
+from orchestrator.domain.events import PlanDrafted
+from orchestrator.domain.records import Attempt, Plan, Run, Subtask
+from orchestrator.domain.starting import World
+from orchestrator.domain.states import AttemptState, SessionState
+from orchestrator.domain.transitions import move_session
+
+
+def begin_routing(change: Change, run: Run, world: World) -> bool:
+    router = world.catalog.by_role(ROUTER)
+    if router is None:
+        _route(change, run, route_by_words(run.goal, world.catalog), world)
+        return True
+    return begin_unless_open(change, "ROUTING", router.name)
+
+
+def conclude_routing(change: Change, run: Run, attempt: Attempt, world: World) -> None:
+    """A routing model that fails costs nothing: keywords decide."""
+    if attempt.state == AttemptState.SUCCEEDED:
+        route = read_route(attempt.result, world.catalog)
+    else:
+        route = route_by_words(run.goal, world.catalog)
+    _route(change, run, route, world)
+
+
+def _route(change: Change, run: Run, route: Route, world: World) -> None:
+    architect = world.catalog.by_role(ARCHITECT)
+    complex_ = route.complexity == "COMPLEX" and architect is not None
+    agents = world.catalog.subtask_agents()
+    if complex_ and architect is not None:
+        agent = architect.name
+    elif route.agent in agents or not agents:
+        agent = route.agent
+    else:
+        agent = agents[0]
+    change.put(
+        replace(
+            run,
+            route="COMPLEX" if complex_ else "ATOMIC",
+            route_agent=agent,
+            route_reason=route.reason[:2000],
+        )
+    )
+    move_session(change, "is_complex" if complex_ else "is_atomic", actor=ROUTER.lower(), reason=route.reason[:500])
+
+
+def begin_planning(change: Change, run: Run, world: World) -> bool:
+    if change.session.state == SessionState.PLAN_REQUIRED:
+        move_session(change, "routed_to_architect")
+    architect = world.catalog.by_role(ARCHITECT)
+    return begin_unless_open(change, "PLANNING", architect.name if architect else run.route_agent)
+
+
+def conclude_planning(change: Change, run: Run, attempt: Attempt, world: World) -> None:
+    if attempt.state == AttemptState.SUCCEEDED:
+        store_draft(change, run, read_plan(attempt.result, world.catalog), attempt.agent)
+        move_session(change, "plan_drafted", actor=attempt.agent)
+        return
+    ask_about_failure(change, attempt, attempt.failure, None)
+    move_session(change, "planning_failed", actor=attempt.agent, reason=attempt.failure.message)
+
+
+def store_draft(change: Change, run: Run, draft: PlanDraft, author: str, *, ask: bool = True) -> Plan:
+    """A plan is born DRAFT, whoever wrote it; with `ask`, together with its approval."""
+    plan = Plan(
+        run.tenant,
+        change.new_id(),
+        run.session_id,
+        run.id,
+        version=1 + sum(1 for p in change.snapshot.plans.values() if p.run_id == run.id),
+        title=draft.title,
+        summary=draft.summary,
+        author=author,
+        parallel_limit=draft.parallel_limit,
+        create_time=change.now,
+    )
+    subtasks = [
+        change.put(
+            Subtask(
+                run.tenant,
+                change.new_id(),
+                run.session_id,
+                run.id,
+                plan.id,
+                d.key,
+                d.title,
+                d.instructions,
+                d.agent,
+                position,
+                list(d.depends_on),
+            )
+        )
+        for position, d in enumerate(draft.subtasks, start=1)
+    ]
+    plan = change.put(replace(plan, digest=sha256(plan_preimage(plan, subtasks))))
+    change.put(replace(run, plan_id=plan.id))
+    change.emit(PlanDrafted(plan, subtasks))
+    if ask:
+        ask_about_plan(change, plan)
+    return plan

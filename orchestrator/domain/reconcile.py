@@ -1,0 +1,133 @@
+"""`reconcile`: looks at what is true in a session and does what is due, until nothing is.
+
+Total and idempotent: applied to its own result it does nothing more. It decides; the engine writes, starts and waits.
+"""
+
+from orchestrator.domain.asking import ask_about_failure, ask_about_plan
+from orchestrator.domain.attempts import advance_attempt, begin_unless_open
+from orchestrator.domain.catalog import SECOND
+from orchestrator.domain.change import Change
+from orchestrator.domain.ending import complete_run
+from orchestrator.domain.planning import begin_planning, begin_routing, conclude_planning, conclude_routing
+from orchestrator.domain.records import Attempt, Run
+from orchestrator.domain.starting import World
+from orchestrator.domain.states import (
+    ApprovalState,
+    AttemptState,
+    PlanState,
+    RunState,
+    StepState,
+    SubtaskState,
+)
+from orchestrator.domain.subtasks import begin_subtasks, complete_plan, conclude_subtask
+from orchestrator.domain.transitions import move_plan, move_run, move_session, start_run
+
+BLOCKED_WAIT = SECOND
+
+
+def reconcile(change: Change, world: World) -> None:
+    """Do everything that is due now. `change.starts` are the steps to start once it is written."""
+    while True:
+        run = change.snapshot.run
+        if run is None:
+            if not _activate_next(change):
+                break
+        elif not _advance_run(change, run, world):
+            break
+    _settle(change)
+
+
+def _activate_next(change: Change) -> bool:
+    queue = [r for r in change.snapshot.runs.values() if r.state == RunState.CREATED]
+    if not queue:
+        return False
+    run = min(queue, key=lambda r: r.queue_number)
+    activate(change, run)
+    return True
+
+
+def activate(change: Change, run: Run) -> Run:
+    """A queued or new run becomes the session's active one, entering by its own trigger."""
+    change.put_session(active_run_id=run.id)
+    run = start_run(change, run)
+    if run.kind == "PLAN":
+        move_session(change, "plan_submitted")
+        ask_about_plan(change, change.snapshot.plans[run.plan_id])
+    elif run.route == "COMPLEX":
+        move_session(change, "message_to_architect")
+    elif run.route == "ATOMIC":
+        move_session(change, "message_to_agent")
+    else:
+        move_session(change, "message_received")
+    return run
+
+
+def _advance_run(change: Change, run: Run, world: World) -> bool:
+    if run.state == RunState.PAUSED:
+        return False
+    if run.state == RunState.RESUMED:
+        move_run(change, run, "running")
+        return True
+    for attempt in [a for a in change.snapshot.attempts.values() if a.state == AttemptState.RUNNING]:
+        while advance_attempt(change, attempt, world):
+            attempt = change.snapshot.attempts[attempt.id]
+            if attempt.state != AttemptState.RUNNING:
+                _CONCLUSIONS[attempt.purpose](change, change.snapshot.runs[run.id], attempt, world)
+                return True
+    return _begin_what_is_due(change, change.snapshot.runs[run.id], world)
+
+
+def _begin_what_is_due(change: Change, run: Run, world: World) -> bool:
+    if not run.route:
+        return begin_routing(change, run, world)
+    if run.route == "ATOMIC":
+        return begin_unless_open(change, "ANSWER", run.route_agent)
+    plan = change.snapshot.plan
+    if plan is None:
+        return begin_planning(change, run, world)
+    if plan.state == PlanState.APPROVED:
+        move_plan(change, plan, "started")
+        return True
+    if plan.state == PlanState.IN_PROGRESS:
+        return begin_subtasks(change, plan) or complete_plan(change, run, plan)
+    return False
+
+
+def _conclude_answer(change: Change, run: Run, attempt: Attempt, world: World) -> None:
+    if attempt.state == AttemptState.SUCCEEDED:
+        complete_run(change, run, attempt.result, attempt.agent)
+        return
+    ask_about_failure(change, attempt, attempt.failure, None)
+    move_session(change, "subtask_failed", actor=attempt.agent, reason=attempt.failure.message)
+
+
+_CONCLUSIONS = {
+    "ROUTING": conclude_routing,
+    "PLANNING": conclude_planning,
+    "SUBTASK": conclude_subtask,
+    "ANSWER": _conclude_answer,
+}
+
+
+def _settle(change: Change) -> None:
+    """Whether the run waits, and when the engine must look again. The owner keeps a session with steps in flight."""
+    run = change.snapshot.run
+    if run is None:
+        change.put_session(runnable=False, due_time=0, settled=True)
+        return
+    steps = change.snapshot.steps.values()
+    flying = any(s.state == StepState.DISPATCHED for s in steps)
+    waiting_steps = [s for s in steps if s.state in (StepState.PENDING, StepState.APPROVED)]
+    due = [s.not_before_time for s in waiting_steps if s.not_before_time > change.now]
+    due += [
+        s.not_before_time
+        for s in change.snapshot.subtasks.values()
+        if s.state == SubtaskState.PENDING and s.not_before_time > change.now
+    ]
+    if change.blocked:
+        due.append(change.now + BLOCKED_WAIT)
+    asked = any(a.state == ApprovalState.PENDING for a in change.snapshot.approvals.values())
+    if run.state == RunState.RUNNING and not flying and not due and asked:
+        run = move_run(change, run, "waiting")
+    settled = run.state in (RunState.WAITING, RunState.PAUSED)
+    change.put_session(runnable=flying, due_time=min(due, default=0), settled=settled)

@@ -1,0 +1,68 @@
+"""Starting a step: where it can run, until when, and that its approval is a yes to exactly these bytes."""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from orchestrator.domain.catalog import Agent, Catalog
+from orchestrator.domain.change import Change
+from orchestrator.domain.digests import allows
+from orchestrator.domain.records import Failure, Step, ToolResult, Workspace
+from orchestrator.domain.transitions import dispatch_step, finish_step
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a step will be performed: an executor instance and how it is reached."""
+
+    instance: str
+    address: str
+
+
+class Placement(Protocol):
+    def __call__(self, step: Step, workspace: Workspace) -> Place | None:
+        """An executor that offers what the step needs and has a free slot, counted as taken; None: wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the rules may know of the outside."""
+
+    catalog: Catalog
+    place: Placement
+
+
+def start(change: Change, step: Step, world: World) -> bool:
+    """Dispatch it if it is due and there is room. True when the step changed."""
+    if step.not_before_time > change.now:
+        return False
+    first_use = bool(step.approval_id) and step.dispatch_number == 0
+    approval = change.snapshot.approvals.get(step.approval_id)
+    if first_use and (approval is None or not allows(approval, step)):
+        _withhold(change, step)
+        return True
+    place = world.place(step, change.session.workspace)
+    if place is None:
+        change.blocked = True
+        return False
+    if first_use and approval is not None:
+        change.put(replace(approval, consume_time=change.now))
+    dispatch_step(
+        change,
+        step,
+        executor_instance=place.instance,
+        executor_address=place.address,
+        deadline_time=change.now + _timeout(world.catalog.agents.get(step.agent), step),
+    )
+    return True
+
+
+def _withhold(change: Change, step: Step) -> None:
+    """A step whose approval is not a yes to exactly these bytes, or is used up, never runs."""
+    words = "The approval does not match this call."
+    failure = Failure("DIGEST_MISMATCH", words, "HUMAN_REQUIRED")
+    finish_step(change, replace(step, result=ToolResult(words, is_error=True), failure=failure), "cancelled")
+
+
+def _timeout(agent: Agent | None, step: Step) -> int:
+    agent = agent or Agent("", "", "", "")
+    return agent.model_timeout if step.kind == "MODEL" else agent.tool_timeout

@@ -1,0 +1,56 @@
+"""Carrying out an approved plan: which subtasks may start, what their ends lead to, when the plan is done."""
+
+from orchestrator.domain.asking import ask_about_failure
+from orchestrator.domain.attempts import begin_attempt
+from orchestrator.domain.change import Change
+from orchestrator.domain.ending import complete_run
+from orchestrator.domain.records import Attempt, Plan, Run
+from orchestrator.domain.starting import World
+from orchestrator.domain.states import AttemptState, SessionState, SubtaskState
+from orchestrator.domain.transitions import move_plan, move_session, move_subtask
+
+_MET = (SubtaskState.SUCCEEDED, SubtaskState.SKIPPED)
+_DONE = (*_MET, SubtaskState.CANCELLED)
+
+
+def begin_subtasks(change: Change, plan: Plan) -> bool:
+    mine = [s for s in change.snapshot.subtasks.values() if s.plan_id == plan.id]
+    states = {s.key: s.state for s in mine}
+    free = plan.parallel_limit - sum(1 for s in mine if s.state == SubtaskState.RUNNING)
+    began = False
+    for subtask in sorted(mine, key=lambda s: s.position):
+        if free <= 0 or subtask.state != SubtaskState.PENDING or subtask.not_before_time > change.now:
+            continue
+        if all(states[key] in _MET for key in subtask.depends_on):
+            subtask = move_subtask(change, subtask, "started")
+            begin_attempt(change, "SUBTASK", subtask.agent, subtask)
+            free -= 1
+            began = True
+    return began
+
+
+def conclude_subtask(change: Change, run: Run, attempt: Attempt, world: World) -> None:
+    subtask = change.snapshot.subtasks[attempt.subtask_id]
+    if attempt.state == AttemptState.SUCCEEDED:
+        move_subtask(change, subtask, "succeeded", result=attempt.result)
+        return
+    subtask = move_subtask(change, subtask, "failed", failure=attempt.failure, reason=attempt.failure.reason)
+    ask_about_failure(change, attempt, attempt.failure, subtask)
+    if change.session.state != SessionState.ERROR_HANDLING:
+        move_session(change, "subtask_failed", actor=attempt.agent, reason=attempt.failure.message)
+
+
+def complete_plan(change: Change, run: Run, plan: Plan) -> bool:
+    mine = sorted((s for s in change.snapshot.subtasks.values() if s.plan_id == plan.id), key=lambda s: s.position)
+    if not all(s.state in _DONE for s in mine):
+        return False
+    move_plan(change, plan, "completed")
+    lines = [f"{plan.title}: all {len(mine)} subtasks are done."]
+    lines += [f"- {s.title}: {_first_line(s.result) or s.state.lower()}" for s in mine]
+    complete_run(change, run, "\n".join(lines), plan.author)
+    return True
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().split("\n", 1)[0]
+    return line if len(line) <= 200 else line[:199] + "…"

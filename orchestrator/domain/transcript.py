@@ -1,0 +1,129 @@
+"""What a model sees: built from recorded rows alone, so the same rows always give the same conversation.
+
+Failed and cancelled model calls never enter it; every tool call of a reply is followed by its one result.
+"""
+
+from dataclasses import dataclass
+
+from orchestrator.domain.catalog import Agent, Catalog, Tool
+from orchestrator.domain.drafts import PLAN_SCHEMA_JSON, ROUTE_SCHEMA_JSON
+from orchestrator.domain.records import Attempt, Run, Step, Subtask, ToolCall
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.domain.states import StepState
+
+HISTORY_MESSAGES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One turn as the model reads it. Role is SYSTEM, USER, ASSISTANT or TOOL."""
+
+    role: str
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """Everything a model step needs."""
+
+    model: str
+    agent: str
+    purpose: str
+    turn: int
+    messages: tuple[ChatMessage, ...]
+    tools: tuple[Tool, ...]
+    output_schema_json: str
+    max_output_tokens: int
+
+
+def model_call(snapshot: Snapshot, step: Step, catalog: Catalog) -> ModelCall:
+    attempt = snapshot.attempts[step.attempt_id]
+    agent = catalog.agents[step.agent]
+    before = [s for s in conversation_steps(snapshot, attempt) if s.kind == "MODEL" and s.id != step.id]
+    return ModelCall(
+        model=step.model,
+        agent=agent.name,
+        purpose=attempt.purpose,
+        turn=sum(1 for s in before if s.attempt_id == attempt.id and s.state == StepState.SUCCEEDED),
+        messages=tuple(_messages(snapshot, attempt, agent, catalog)),
+        tools=tuple(tool for tool in catalog.tools.values() if agent.may_use(tool.name)),
+        output_schema_json=_SCHEMAS.get(attempt.purpose, ""),
+        max_output_tokens=agent.max_output_tokens,
+    )
+
+
+_SCHEMAS = {"ROUTING": ROUTE_SCHEMA_JSON, "PLANNING": PLAN_SCHEMA_JSON}
+
+
+def conversation_steps(snapshot: Snapshot, attempt: Attempt) -> list[Step]:
+    """The steps an attempt's conversation is made of: those of the earlier tries at the same work, then its own."""
+    numbers = {
+        a.id: a.number
+        for a in snapshot.attempts.values()
+        if (a.purpose, a.subtask_id, a.run_id) == (attempt.purpose, attempt.subtask_id, attempt.run_id)
+        and a.number <= attempt.number
+    }
+    steps = [s for s in snapshot.steps.values() if s.attempt_id in numbers]
+    return sorted(steps, key=lambda s: (numbers[s.attempt_id], s.ordinal))
+
+
+def _messages(snapshot: Snapshot, attempt: Attempt, agent: Agent, catalog: Catalog) -> list[ChatMessage]:
+    run = snapshot.runs[attempt.run_id]
+    messages = [ChatMessage("SYSTEM", _system(agent, attempt, catalog))]
+    if attempt.subtask_id:
+        messages += _briefing(snapshot, run, snapshot.subtasks[attempt.subtask_id])
+    else:
+        messages += _history(snapshot, run)
+        messages.append(ChatMessage("USER", run.goal))
+    messages += _turns(conversation_steps(snapshot, attempt))
+    if attempt.feedback:
+        messages.append(ChatMessage("USER", attempt.feedback))
+    return messages
+
+
+def _system(agent: Agent, attempt: Attempt, catalog: Catalog) -> str:
+    if attempt.purpose not in _SCHEMAS:
+        return agent.instructions
+    team = "\n".join(f"- {name}: {catalog.agents[name].description}" for name in catalog.subtask_agents())
+    return f"{agent.instructions}\n\nThe agents:\n{team}"
+
+
+def _history(snapshot: Snapshot, run: Run) -> list[ChatMessage]:
+    """What was said before this run's own message."""
+    said = sorted(snapshot.messages.values(), key=lambda m: m.sequence)
+    own = snapshot.messages.get(run.message_id)
+    earlier = [m for m in said if m.run_id != run.id and (own is None or m.sequence < own.sequence)]
+    return [ChatMessage("USER" if m.role == "USER" else "ASSISTANT", m.text) for m in earlier[-HISTORY_MESSAGES:]]
+
+
+def _briefing(snapshot: Snapshot, run: Run, subtask: Subtask) -> list[ChatMessage]:
+    plan = snapshot.plans[subtask.plan_id]
+    done = [s for s in snapshot.subtasks.values() if s.key in subtask.depends_on and s.plan_id == plan.id]
+    results = "".join(f"\n\nResult of {s.key} ({s.title}):\n{s.result}" for s in done if s.result)
+    return [
+        ChatMessage("USER", f"The goal:\n{run.goal}\n\nThe plan: {plan.title}\n{plan.summary}{results}"),
+        ChatMessage("USER", f"Subtask {subtask.key}: {subtask.title}\n\n{subtask.instructions}"),
+    ]
+
+
+def _turns(steps: list[Step]) -> list[ChatMessage]:
+    results = {(s.model_step_id, s.call_id): s for s in steps if s.kind == "TOOL"}
+    turns: list[ChatMessage] = []
+    for step in steps:
+        if step.kind != "MODEL" or step.state != StepState.SUCCEEDED or step.reply is None:
+            continue
+        turns.append(ChatMessage("ASSISTANT", step.reply.text, tuple(step.reply.tool_calls)))
+        for call in step.reply.tool_calls:
+            turns.append(_tool_turn(call, results.get((step.id, call.call_id))))
+        if step.feedback:
+            turns.append(ChatMessage("USER", step.feedback))
+    return turns
+
+
+def _tool_turn(call: ToolCall, step: Step | None) -> ChatMessage:
+    if step is None or step.result is None:
+        return ChatMessage("TOOL", "This call was not carried out.", call_id=call.call_id, is_error=True)
+    return ChatMessage("TOOL", step.result.content, call_id=call.call_id, is_error=step.result.is_error)

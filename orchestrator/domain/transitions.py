@@ -1,0 +1,221 @@
+"""Moving each machine: advance by its table, store the row, emit the event. The only place that does so.
+
+Every function returns the row as it now is, and raises WrongState where the table has no such transition.
+"""
+
+from dataclasses import replace
+
+from orchestrator.domain.change import Change
+from orchestrator.domain.events import (
+    ApprovalResolved,
+    PlanStateChanged,
+    RunFinished,
+    RunStarted,
+    RunStateChanged,
+    SessionStateChanged,
+    StepFinished,
+    StepStarted,
+    SubtaskStateChanged,
+)
+from orchestrator.domain.records import Approval, Attempt, Decision, Failure, Plan, Run, Step, Subtask
+from orchestrator.domain.states import (
+    APPROVAL,
+    ATTEMPT,
+    MODEL_STEP,
+    PLAN,
+    RUN,
+    SESSION,
+    SUBTASK,
+    TOOL_STEP,
+    AttemptState,
+    Machine,
+    StepState,
+)
+
+NO_FAILURE = Failure()
+ENGINE = "engine"
+PREVIEW_CHARACTERS = 2_000
+
+
+def move_session(change: Change, trigger: str, *, actor: str = ENGINE, reason: str = "") -> None:
+    session = change.session
+    to = SESSION.advance(session.id, session.state, trigger)
+    change.emit(SessionStateChanged(session.state, trigger, to, session.active_run_id, actor, reason))
+    change.put_session(state=to)
+
+
+def start_run(change: Change, run: Run) -> Run:
+    state = RUN.advance(run.id, run.state, "started")
+    change.emit(RunStarted(run.id, run.message_id, run.agent, run.goal))
+    return change.put(replace(run, state=state, start_time=change.now))
+
+
+def move_run(change: Change, run: Run, trigger: str, *, actor: str = ENGINE, reason: str = "") -> Run:
+    """Between the states of an open run; `end_run` ends one."""
+    to = RUN.advance(run.id, run.state, trigger)
+    change.emit(RunStateChanged(run.id, run.state, trigger, to, actor, reason))
+    return change.put(replace(run, state=to))
+
+
+def end_run(change: Change, run: Run, trigger: str, *, actor: str = ENGINE, reason: str = "") -> Run:
+    to = RUN.advance(run.id, run.state, trigger)
+    change.emit(
+        RunFinished(run.id, run.state, trigger, to, run.final_message_id, run.usage, actor, reason, run.failure)
+    )
+    return change.put(replace(run, state=to, end_time=change.now))
+
+
+def move_plan(change: Change, plan: Plan, trigger: str, *, actor: str = ENGINE, reason: str = "") -> Plan:
+    to = PLAN.advance(plan.id, plan.state, trigger)
+    change.emit(PlanStateChanged(plan.id, plan.run_id, plan.version, plan.state, trigger, to, actor, reason))
+    return change.put(
+        replace(
+            plan,
+            state=to,
+            approve_time=change.now if trigger == "approved" else plan.approve_time,
+            start_time=change.now if trigger == "started" else plan.start_time,
+            end_time=change.now if to in PLAN.terminal else plan.end_time,
+        )
+    )
+
+
+def move_subtask(
+    change: Change,
+    subtask: Subtask,
+    trigger: str,
+    *,
+    actor: str = ENGINE,
+    reason: str = "",
+    failure: Failure = NO_FAILURE,
+    result: str = "",
+) -> Subtask:
+    to = SUBTASK.advance(subtask.id, subtask.state, trigger)
+    attempts = subtask.attempts + (trigger == "started")
+    change.emit(
+        SubtaskStateChanged(
+            subtask.id,
+            subtask.key,
+            subtask.plan_id,
+            subtask.run_id,
+            subtask.agent,
+            attempts,
+            subtask.state,
+            trigger,
+            to,
+            actor,
+            reason,
+            failure,
+        )
+    )
+    return change.put(
+        replace(
+            subtask,
+            state=to,
+            attempts=attempts,
+            failure=failure,
+            result=result or subtask.result,
+            start_time=subtask.start_time or change.now,
+            end_time=change.now if to in SUBTASK.terminal else 0,
+        )
+    )
+
+
+def end_attempt(
+    change: Change, attempt: Attempt, trigger: str, *, result: str = "", failure: Failure = NO_FAILURE
+) -> Attempt:
+    """Attempts end silently: their steps before and their subtask or run after carry the events."""
+    state = AttemptState(ATTEMPT.advance(attempt.id, attempt.state, trigger))
+    return change.put(replace(attempt, state=state, result=result, failure=failure, end_time=change.now))
+
+
+def machine_of(step: Step) -> Machine:
+    return MODEL_STEP if step.kind == "MODEL" else TOOL_STEP
+
+
+def move_step(change: Change, step: Step, trigger: str) -> Step:
+    """A silent transition between two events: proposed to approved, asked, …"""
+    return change.put(replace(step, state=machine_of(step).advance(step.id, step.state, trigger)))
+
+
+def dispatch_step(change: Change, step: Step, **placement: object) -> Step:
+    """To DISPATCHED under the next dispatch number; it is started once this is written."""
+    state = machine_of(step).advance(step.id, step.state, "dispatched")
+    step = replace(
+        step,
+        state=state,
+        dispatch_number=step.dispatch_number + 1,
+        start_time=step.start_time or change.now,
+        **placement,  # type: ignore[arg-type]  # executor_instance, executor_address, deadline_time
+    )
+    change.emit(
+        StepStarted(
+            step.id,
+            step.run_id,
+            step.subtask_id,
+            step.attempt_id,
+            step.kind,
+            step.agent,
+            step.dispatch_number,
+            step.executor_instance,
+            step.model,
+            step.tool,
+            step.arguments_json,
+            step.approval_id,
+        )
+    )
+    change.starts.append(step.id)
+    return change.put(step)
+
+
+def finish_step(change: Change, step: Step, trigger: str, *, actor: str = ENGINE) -> Step:
+    """Leave DISPATCHED or settle a call that never ran; `step` already carries its outcome."""
+    state = machine_of(step).advance(step.id, step.state, trigger)
+    again = state in (StepState.PENDING, StepState.APPROVED)
+    words = step.result.content if step.result else step.reply.text if step.reply else ""
+    change.emit(
+        StepFinished(
+            step.id,
+            step.run_id,
+            step.subtask_id,
+            step.attempt_id,
+            step.kind,
+            step.agent,
+            step.dispatch_number,
+            trigger,
+            state,
+            step.tool,
+            step.model,
+            step.usage,
+            step.latency,
+            step.result is not None and step.result.is_error,
+            words[:PREVIEW_CHARACTERS],
+            actor,
+            step.failure,
+        )
+    )
+    return change.put(replace(step, state=state, end_time=0 if again else change.now))
+
+
+def settle_approval(
+    change: Change, approval: Approval, trigger: str, *, decision: Decision | None = None, reason: str = ""
+) -> Approval:
+    """Resolved with a decision, or expired, cancelled, superseded without one."""
+    state = APPROVAL.advance(approval.id, approval.state, trigger)
+    change.emit(
+        ApprovalResolved(
+            approval.id,
+            approval.kind,
+            approval.run_id,
+            state,
+            trigger,
+            decision.action if decision else "",
+            decision.decider if decision else "",
+            approval.digest,
+            decision.feedback if decision else "",
+            approval.plan_id,
+            approval.step_id,
+            approval.subtask_id,
+            reason,
+        )
+    )
+    return change.put(replace(approval, state=state, decision=decision, resolve_time=change.now))

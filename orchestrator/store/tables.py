@@ -1,0 +1,321 @@
+"""The tables, as SQLAlchemy metadata: the one description that statements, codecs and tests are made from.
+
+A column is what a query joins, filters or orders by, named as the dataclass field it repeats; everything else is
+in `body`, the row's JSON. Times are Unix microseconds. There are no foreign keys: a row is only ever written
+joined to the fence of its session's row, in the same statement, which proves more than a key at no cost.
+Nothing here queries.
+"""
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    event,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from orchestrator.domain import states
+from orchestrator.domain.states import Machine
+
+metadata = MetaData(
+    naming_convention={"pk": "%(table_name)s_pkey", "ck": "%(table_name)s_%(constraint_name)s_check"}
+)
+
+NOW_FUNCTION = """
+CREATE FUNCTION assent_now() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint
+$$"""
+"""The only clock in SQL, so that tests may replace it."""
+
+event.listen(metadata, "before_create", DDL(NOW_FUNCTION.replace("%", "%%")))
+
+OPEN_RUN = "state IN ('CREATED', 'RUNNING', 'WAITING', 'RESUMED', 'PAUSED')"
+"""A run that has not ended; queries repeat this text so that the partial index serves them."""
+
+WAKE_TIME = "CASE WHEN runnable THEN 0 ELSE due_time END"
+"""When a session wants the engine: 0 is at once. Meaningful where WANTS_ENGINE holds."""
+
+WANTS_ENGINE = "runnable OR due_time > 0"
+
+# Rows that are rewritten often: room for updates on their own page, and a vacuum that comes early.
+_HOT = {
+    "fillfactor": 80,
+    "autovacuum_vacuum_scale_factor": 0.02,
+    "autovacuum_vacuum_threshold": 500,
+    "autovacuum_analyze_scale_factor": 0.05,
+    "autovacuum_vacuum_cost_delay": 0,
+}
+# Tables that only grow: vacuum them for the visibility map and early freezing, not for dead rows.
+_GROWING = {
+    "autovacuum_vacuum_insert_scale_factor": 0.05,
+    "autovacuum_analyze_scale_factor": 0.05,
+    "autovacuum_vacuum_cost_delay": 0,
+}
+# A handful of rows rewritten every few seconds for ever.
+_TINY = {"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 50}
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _number(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False)
+
+
+def _key(name: str) -> Column[str]:
+    return Column(name, Text, primary_key=True)
+
+
+def _states(*machines: Machine) -> str:
+    names = dict.fromkeys(state for machine in machines for state in machine.states)
+    return "state IN (" + ", ".join(f"'{name}'" for name in names) + ")"
+
+
+session = Table(
+    "session",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    _text("state"),
+    _text("title"),
+    _text("agent"),
+    Column("labels", JSONB, nullable=False),
+    _text("active_run_id"),
+    _flag("settled"),
+    _flag("runnable"),
+    _number("due_time"),
+    _number("create_time"),
+    _number("update_time"),
+    _number("last_sequence"),
+    _text("last_hash"),
+    _number("last_event_time"),
+    _number("epoch"),
+    _text("owner"),
+    _text("body"),
+    CheckConstraint(_states(states.SESSION), name="state"),
+    CheckConstraint("last_sequence >= 0 AND epoch >= 0 AND length(last_hash) = 64", name="fence"),
+    # Neither epoch, owner nor sequence is in any index: a run's writes stay on the session row's own page.
+    Index("session_wake", text(f"({WAKE_TIME})"), postgresql_where=text(WANTS_ENGINE)),
+    postgresql_with=_HOT,
+)
+Index("session_newest", session.c.tenant, session.c.create_time, session.c.id)
+Index("session_state", session.c.tenant, session.c.state, session.c.create_time, session.c.id)
+Index(
+    "session_labels",
+    session.c.labels,
+    postgresql_using="gin",
+    postgresql_ops={"labels": "jsonb_path_ops"},
+    postgresql_where=text("labels <> '{}'"),
+)
+
+message = Table(
+    "message",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    _text("session_id"),
+    _text("run_id"),
+    _number("sequence"),
+    _number("create_time"),
+    _text("body"),
+    postgresql_with=_GROWING,
+)
+Index("message_conversation", message.c.tenant, message.c.session_id, message.c.sequence)
+
+run = Table(
+    "run",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    _text("session_id"),
+    _text("state"),
+    _text("kind"),
+    _number("queue_number"),
+    _number("create_time"),
+    _text("body"),
+    CheckConstraint(_states(states.RUN), name="state"),
+    postgresql_with=_HOT,
+)
+Index("run_newest", run.c.tenant, run.c.create_time, run.c.id)
+Index("run_session", run.c.tenant, run.c.session_id, run.c.create_time, run.c.id)
+Index("run_open", run.c.tenant, run.c.session_id, postgresql_where=text(OPEN_RUN))
+
+plan = Table(
+    "plan",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    _text("session_id"),
+    _text("run_id"),
+    _text("state"),
+    _number("version"),
+    _number("create_time"),
+    _text("body"),
+    CheckConstraint(_states(states.PLAN), name="state"),
+    postgresql_with=_HOT,
+)
+Index("plan_run", plan.c.tenant, plan.c.run_id)
+Index("plan_session", plan.c.tenant, plan.c.session_id, plan.c.create_time, plan.c.id)
+
+subtask = Table(
+    "subtask",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    _text("session_id"),
+    _text("run_id"),
+    _text("plan_id"),
+    _text("state"),
+    _number("position"),
+    _text("body"),
+    CheckConstraint(_states(states.SUBTASK), name="state"),
+    postgresql_with=_HOT,
+)
+Index("subtask_run", subtask.c.tenant, subtask.c.run_id)
+Index("subtask_plan", subtask.c.tenant, subtask.c.plan_id, subtask.c.position)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    _text("session_id"),
+    _text("run_id"),
+    _text("subtask_id"),
+    _text("state"),
+    _number("create_time"),
+    _text("body"),
+    CheckConstraint(_states(states.ATTEMPT), name="state"),
+    postgresql_with=_HOT,
+)
+Index("attempt_run", attempt.c.tenant, attempt.c.run_id, attempt.c.create_time, attempt.c.id)
+
+step = Table(
+    "step",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    _text("session_id"),
+    _text("run_id"),
+    _text("attempt_id"),
+    _text("kind"),
+    _text("state"),
+    _number("ordinal"),
+    _number("create_time"),
+    _text("body"),
+    CheckConstraint(
+        f"kind = 'MODEL' AND {_states(states.MODEL_STEP)} OR kind = 'TOOL' AND {_states(states.TOOL_STEP)}",
+        name="state",
+    ),
+    postgresql_with=_HOT,
+)
+Index("step_run", step.c.tenant, step.c.run_id, step.c.create_time, step.c.ordinal, step.c.id)
+
+approval = Table(
+    "approval",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    _text("session_id"),
+    _text("run_id"),
+    _text("kind"),
+    _text("state"),
+    _number("create_time"),
+    _number("expire_time"),
+    _text("body"),
+    CheckConstraint(_states(states.APPROVAL), name="state"),
+    postgresql_with=_HOT,
+)
+Index("approval_newest", approval.c.tenant, approval.c.create_time, approval.c.id)
+Index("approval_session", approval.c.tenant, approval.c.session_id, approval.c.create_time, approval.c.id)
+Index("approval_run", approval.c.tenant, approval.c.run_id)
+Index(
+    "approval_pending",
+    approval.c.tenant,
+    approval.c.create_time,
+    approval.c.id,
+    postgresql_where=text("state = 'PENDING'"),
+)
+
+log = Table(
+    "event",
+    metadata,
+    _key("tenant"),
+    _key("session_id"),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    _number("event_time"),
+    _text("trace_id"),
+    _text("name"),
+    _text("payload_json"),
+    _text("hash"),
+    _text("previous_hash"),
+    CheckConstraint("sequence > 0 AND length(hash) = 64 AND length(previous_hash) = 64", name="chain"),
+    postgresql_with=_GROWING,
+)
+
+request = Table(
+    "request",
+    metadata,
+    _key("tenant"),
+    _key("caller"),
+    _key("request_id"),
+    _text("method"),
+    _text("fingerprint"),
+    _text("answer_json"),
+    _number("create_time"),
+    postgresql_with=_GROWING,
+)
+Index("request_age", request.c.create_time)
+
+audit = Table(
+    "audit",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    _text("session_id"),
+    _text("subject_id"),
+    _text("actor"),
+    _text("action"),
+    _text("reason"),
+    _text("detail"),
+    _text("trace_id"),
+    _number("create_time"),
+    postgresql_with=_GROWING,
+)
+Index("audit_newest", audit.c.tenant, audit.c.create_time, audit.c.id)
+
+# What follows belongs to the installation, not to a tenant.
+
+lease = Table(
+    "lease",
+    metadata,
+    _key("owner"),
+    _text("address"),
+    _number("expire_time"),
+    postgresql_with=_TINY,
+)
+
+probe = Table(
+    "probe",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    _number("probe_time"),
+    CheckConstraint("id = 1", name="single"),
+    postgresql_with=_TINY,
+)
+
+assent_now = func.assent_now(type_=BigInteger)
