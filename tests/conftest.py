@@ -6,21 +6,27 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from cli.postgres import EmbeddedPostgres
-from tests.postgres import Databases, embedded_server, migrate, server_url
+from tests.postgres import Databases, embedded_server, migrate
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a developer has set for their own server must not decide what a test sees."""
-    for name in [name for name in os.environ if name.startswith(("ASSENT_", "OTEL_"))]:
-        monkeypatch.delenv(name)
+@pytest.fixture(scope="session", autouse=True)
+def developers_settings() -> Iterator[dict[str, str]]:
+    """What the developer has set for their own services; taken away, so that it decides nothing in a test."""
+    settings = {name: value for name, value in os.environ.items() if name.startswith(("ASSENT_", "OTEL_"))}
+    with pytest.MonkeyPatch.context() as environment:
+        for name in settings:
+            environment.delenv(name)
+        yield settings
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """The server of this test process; tests want `database_url` instead."""
-    with server_url() as url:
-        yield url
+def postgres_url(developers_settings: dict[str, str]) -> Iterator[str]:
+    """The server of this test process, or ASSENT_DATABASE_URL's; tests want `database_url` instead."""
+    if given := developers_settings.get("ASSENT_DATABASE_URL"):
+        yield given
+        return
+    with embedded_server() as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")

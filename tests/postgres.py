@@ -4,7 +4,6 @@ Not here: the launcher of the embedded server (cli/postgres.py), the migrations,
 """
 
 import asyncio
-import os
 import secrets
 import shutil
 import tempfile
@@ -29,16 +28,6 @@ def embedded_server() -> Iterator[EmbeddedPostgres]:
     finally:
         server.stop()
         shutil.rmtree(directory)
-
-
-@contextmanager
-def server_url() -> Iterator[str]:
-    """A server where databases may be created: the one ASSENT_DATABASE_URL names, or else an embedded one."""
-    if given := os.environ.get("ASSENT_DATABASE_URL"):
-        yield given
-        return
-    with embedded_server() as server:
-        yield server.url
 
 
 async def migrate(url: str) -> None:
