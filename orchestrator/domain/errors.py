@@ -143,4 +143,4 @@ class NotYetSupported(DomainError):
 
 
 class StorageUnavailable(DomainError):
-    """The database did not answer in time; nothing is known to be written. Retrying with the same request id is safe."""
+    """The database did not answer in time; whether anything was written is settled by repeating the request id."""

@@ -1,0 +1,104 @@
+"""What a watcher is given, and the bounded box it waits in. No I/O here."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from orchestrator.domain.events import LoggedEvent
+
+MAX_BOX_BYTES = 1024 * 1024
+_ENVELOPE_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a model's reply while it streams: not durable, superseded by the step's outcome."""
+
+    run_id: str
+    subtask_id: str
+    attempt_id: str
+    step_id: str
+    dispatch_number: int
+    kind: str  # TEXT, REASONING or TOOL_ARGUMENTS
+    text: str
+    tool: str = ""
+    call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing happened for a while; the stream is alive, and has shown everything up to `last_sequence`."""
+
+    last_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Nothing moves until somebody acts: the session waits or is at rest. Ends a stream with until=SETTLED."""
+
+    reason: str
+    last_sequence: int
+
+
+FeedItem = LoggedEvent | Delta | Heartbeat | Settled
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a session's log has come, and whether anything moves."""
+
+    last_sequence: int
+    settled: bool
+    state: str
+
+
+class SlowWatcher(Exception):
+    """The watcher read too slowly and is cut; it may resume after `resume_after`."""
+
+    def __init__(self, resume_after: int):
+        super().__init__(f"too slow: resume after sequence {resume_after}")
+        self.resume_after = resume_after
+
+
+class Box:
+    """What waits for one watcher, at most MAX_BOX_BYTES of it; overflow is remembered, not stored."""
+
+    __slots__ = ("_bytes", "_items", "_wake", "overflowed", "position", "wants_deltas")
+
+    def __init__(self, *, wants_deltas: bool) -> None:
+        self._items: deque[LoggedEvent | Delta] = deque()
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self.wants_deltas = wants_deltas
+        self.overflowed = False
+        self.position: Position | None = None  # the newest this replica knows of
+
+    def put(self, item: LoggedEvent | Delta) -> None:
+        size = _ENVELOPE_BYTES + len(item.text if isinstance(item, Delta) else item.payload_json)
+        if self.overflowed or self._bytes + size > MAX_BOX_BYTES:
+            self.overflowed = True
+        else:
+            self._items.append(item)
+            self._bytes += size
+        self._wake.set()
+
+    def move_to(self, position: Position) -> None:
+        if self.position is None or position.last_sequence >= self.position.last_sequence:
+            self.position = position
+            self._wake.set()
+
+    def take(self) -> list[LoggedEvent | Delta]:
+        items = list(self._items)
+        self._items.clear()
+        self._bytes = 0
+        self._wake.clear()
+        return items
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether something came before the time was up."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        return True
