@@ -3,7 +3,6 @@
 Not here: the launcher of the embedded server (cli/postgres.py), the migrations, and the fixtures themselves.
 """
 
-import asyncio
 import secrets
 import shutil
 import tempfile
@@ -32,9 +31,9 @@ def embedded_server() -> Iterator[EmbeddedPostgres]:
 
 async def migrate(url: str) -> None:
     """Apply every migration to the database at `url`."""
-    from orchestrator.store.migrations import upgrade  # only tests that touch a database load Alembic
+    from orchestrator.store.migrations import upgrade_async  # only tests that touch a database load Alembic
 
-    await asyncio.to_thread(upgrade, url)
+    await upgrade_async(url)
 
 
 class Databases:
