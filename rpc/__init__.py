@@ -14,3 +14,9 @@
 Inside: `rpc.serving` composes what each call passes through: `rpc.telemetry`, `rpc.errors`, `rpc.principal`,
 `rpc.validation`; `rpc.method` reads what the contract says of an RPC.
 """
+
+import os
+
+# grpc's C core writes notes of its own to standard error, past our logs ("Got goaway" at every stop). It reads
+# this when it is first imported, and every process imports something of rpc.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -37,12 +37,11 @@ class Health(HealthServicer):
 
     async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:
         if request.service not in self._names:
-            raise Problem(grpc.StatusCode.NOT_FOUND, "UNKNOWN_SERVICE", "this process has no such service")
+            unknown = [("service", "this process has no such service")]
+            raise Problem(grpc.StatusCode.NOT_FOUND, "INVALID_REQUEST", unknown[0][1], fields=unknown)
         return self._answer(request.service)
 
-    async def Watch(
-        self, request: HealthCheckRequest, context: Context
-    ) -> AsyncIterator[HealthCheckResponse]:
+    async def Watch(self, request: HealthCheckRequest, context: Context) -> AsyncIterator[HealthCheckResponse]:
         told = None
         while True:
             changed = self._changed

@@ -94,8 +94,7 @@ def _without_secrets(value: Any) -> Any:
         return _URL_PASSWORD.sub(rf"\1:{_HIDDEN}@", value) if "://" in value else value
     if isinstance(value, dict):
         return {
-            key: _HIDDEN if _SECRET_NAMES.search(str(key)) else _without_secrets(inner)
-            for key, inner in value.items()
+            key: _HIDDEN if _SECRET_NAMES.search(str(key)) else _without_secrets(inner) for key, inner in value.items()
         }
     if isinstance(value, list | tuple):
         return [_without_secrets(inner) for inner in value]

@@ -46,9 +46,7 @@ class _Recorder:
         self.handlers[service] = handlers
 
 
-def handlers_of(
-    service: str, servicer: object, register: Callable[[Any, Any], None]
-) -> Mapping[str, Handler]:
+def handlers_of(service: str, servicer: object, register: Callable[[Any, Any], None]) -> Mapping[str, Handler]:
     """The handlers that a generated `add_…_to_server` function makes of a servicer, by method name."""
     recorder = _Recorder()
     register(servicer, recorder)

@@ -22,9 +22,7 @@ from rpc.addresses import parse_address, require_loopback
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-RPC_REQUESTS = Counter(
-    "assent_rpc_server_requests", "RPCs answered, by method and gRPC code.", ["method", "code"]
-)
+RPC_REQUESTS = Counter("assent_rpc_server_requests", "RPCs answered, by method and gRPC code.", ["method", "code"])
 RPC_DURATION = Histogram(
     "assent_rpc_server_duration_seconds",
     "Time from an RPC's arrival to its status; for a stream, how long it was open.",

@@ -13,9 +13,7 @@ import grpc
 
 from rpc.problem import Problem
 
-PERMISSIONS = frozenset(
-    {"session.read", "session.write", "approval.decide", "run.control", "catalog.write", "admin"}
-)
+PERMISSIONS = frozenset({"session.read", "session.write", "approval.decide", "run.control", "catalog.write", "admin"})
 
 Metadata = Iterable[tuple[str, str | bytes]]
 

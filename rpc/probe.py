@@ -9,9 +9,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 def main(arguments: list[str] | None = None) -> int:
     """0 when SERVING; 1 with the reason on standard error otherwise."""
-    parser = argparse.ArgumentParser(
-        prog="rpc.probe", description="Ask a gRPC service whether it is SERVING."
-    )
+    parser = argparse.ArgumentParser(prog="rpc.probe", description="Ask a gRPC service whether it is SERVING.")
     parser.add_argument("address", metavar="HOST:PORT")
     parser.add_argument("--service", default="", help="a service's full name; the whole process by default")
     parser.add_argument("--timeout", type=float, default=3.0, help="seconds to wait for the answer")

@@ -4,7 +4,7 @@ What happens within a call is composed in rpc/serving.py; what a service does is
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import grpc
@@ -71,10 +71,10 @@ class Server:
         if authenticate is development_principal:
             require_loopback(self.address, f"the {name}")
         self._services = [Service(*service) for service in services]
-        self._policy = Policy(translate, authenticate, self._admit)
         self._permissions_required = permissions_required
         self._reflection = reflection
         self._limits = limits or Limits()
+        self._policy = Policy(translate, authenticate, self._admit, self._limits.max_receive_bytes)
         self._draining = False
         self._health = Health(service.name for service in self._services)
         self._handlers = self._wrapped()
@@ -127,7 +127,7 @@ class Server:
             for service in self._services
         }
         # Health must answer while the server drains, and neither needs a principal.
-        open_to_all = Policy(no_translation, self._policy.authenticate, lambda: None)
+        open_to_all = replace(self._policy, translate=no_translation, admit=lambda: None)
         for service in self._own_services():
             wrapped[service.name] = self._wrap(service, open_to_all, needs_permission=False)
         if self._reflection:
@@ -161,7 +161,8 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
     options = [
         # Otherwise a second server on a port in use would share it in silence, each with half of the calls.
         ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", limits.max_receive_bytes),
+        # The transport's own refusal carries no reason, so ours (rpc/validation.py) comes first.
+        ("grpc.max_receive_message_length", limits.max_receive_bytes * 4),
         ("grpc.max_send_message_length", limits.max_send_bytes),
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
         ("grpc.keepalive_time_ms", round(limits.keepalive_seconds * 1000)),

@@ -31,6 +31,7 @@ class Policy:
     translate: Translate
     authenticate: Authenticate
     admit: Callable[[], None]
+    max_request_bytes: int
 
 
 def wrap(method: Method, handler: Handler, policy: Policy) -> Handler:
@@ -42,7 +43,7 @@ def wrap(method: Method, handler: Handler, policy: Policy) -> Handler:
     """
     behaviour = _behaviour(handler)
     if _is_generated(behaviour):
-        behaviour = _not_implemented(method, streams=handler.response_streaming)
+        behaviour = _not_implemented(method)
     if handler.response_streaming:
         respond = _responder(behaviour, method)
     elif not inspect.iscoroutinefunction(behaviour):
@@ -52,7 +53,7 @@ def wrap(method: Method, handler: Handler, policy: Policy) -> Handler:
     decode, encode = handler.request_deserializer, handler.response_serializer
     if decode is None or encode is None:
         raise BadService(f"{method.path} has no message types: it is not generated from a contract")
-    reader = RequestReader(decode)
+    reader = RequestReader(decode, policy.max_request_bytes)
     read = reader.stream if handler.request_streaming else reader.read
     observer = Observer(method)
 
@@ -75,7 +76,7 @@ def unknown_method(path: str) -> Handler:
 
     async def refuse(_requests: object, context: Context) -> None:
         async with ErrorBoundary(Method("", path, ""), context, lambda _error: None, lambda _code: None):
-            raise Problem(grpc.StatusCode.UNIMPLEMENTED, "UNKNOWN_METHOD", f"there is no RPC {path}")
+            raise _unimplemented(path, f"there is no RPC {path}")
 
     return grpc.stream_stream_rpc_method_handler(refuse)
 
@@ -95,13 +96,15 @@ def _responder(behaviour: Behaviour, method: Method) -> Behaviour:
     return respond
 
 
-def _not_implemented(method: Method, *, streams: bool) -> Behaviour:
-    problem = Problem(grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED", f"{method.path} is not implemented yet")
-
+def _not_implemented(method: Method) -> Behaviour:
     async def refuse(_request: object, _context: Context) -> None:
-        raise problem
+        raise _unimplemented(method.path, f"{method.path} is not implemented yet")
 
     return refuse
+
+
+def _unimplemented(path: str, message: str) -> Problem:
+    return Problem(grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED", message, metadata={"method": path})
 
 
 def _is_generated(behaviour: Behaviour) -> bool:
@@ -123,9 +126,7 @@ def _handler_like(handler: Handler, answer: Callable[[Any, Context], Any]) -> Ha
     """The same shape: requests arrive as bytes, streamed responses are encoded by grpc when written."""
     if handler.response_streaming:
         make = (
-            grpc.stream_stream_rpc_method_handler
-            if handler.request_streaming
-            else grpc.unary_stream_rpc_method_handler
+            grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
         )
         return make(answer, None, handler.response_serializer)
     if handler.request_streaming:

@@ -17,13 +17,16 @@ _validator = protovalidate.Validator()
 class RequestReader:
     """Reads the requests of one RPC from the bytes that came."""
 
-    def __init__(self, decode: Callable[[bytes], Message]) -> None:
+    def __init__(self, decode: Callable[[bytes], Message], max_bytes: int) -> None:
         self._decode = decode
+        self._max_bytes = max_bytes
         # An empty message compiles the type's rules now: a constraint that cannot compile stops the start.
         _validator.collect_violations(decode(b""), fail_fast=True)
 
     def read(self, raw: bytes) -> Message:
-        """One request; INVALID_ARGUMENT when it is no message of its type or breaks a constraint."""
+        """One request; a Problem when it is too large, no message of its type, or breaks a constraint."""
+        if len(raw) > self._max_bytes:
+            raise _too_large(self._max_bytes)
         try:
             request = self._decode(raw)
         except DecodeError as error:
@@ -41,6 +44,15 @@ class RequestReader:
         """The requests of a client stream, each read when the handler asks for it."""
         async for raw in raw_requests:
             yield self.read(raw)
+
+
+def _too_large(maximum: int) -> Problem:
+    return Problem(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "LIMIT_EXCEEDED",
+        f"the request is larger than {maximum} bytes",
+        metadata={"limit": "request_bytes", "maximum": str(maximum)},
+    )
 
 
 def invalid_request(fields: list[tuple[str, str]]) -> Problem:
