@@ -11,9 +11,7 @@ Disposition = Literal["RETRYABLE", "HUMAN_REQUIRED", "FATAL"]
 class StepFailed(Exception):
     """A step ended without a result; `retry_after` is in seconds, None where the engine may choose."""
 
-    def __init__(
-        self, reason: str, message: str, disposition: Disposition, retry_after: float | None = None
-    ) -> None:
+    def __init__(self, reason: str, message: str, disposition: Disposition, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message

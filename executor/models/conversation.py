@@ -32,9 +32,7 @@ def messages(conversation: Sequence[Message]) -> list[library.ModelMessage]:
 def parameters(request: ModelRequest) -> ModelRequestParameters:
     """The tools on offer, and the form the reply must have."""
     tools = [
-        ToolDefinition(
-            name=tool.name, description=tool.description, parameters_json_schema=_schema(tool.schema_json)
-        )
+        ToolDefinition(name=tool.name, description=tool.description, parameters_json_schema=_schema(tool.schema_json))
         for tool in request.tools
     ]
     if not request.output_schema_json:
@@ -55,9 +53,7 @@ def _request_part(message: Message) -> library.ModelRequestPart:
 
 def _response_parts(message: Message) -> list[library.ModelResponsePart]:
     parts: list[library.ModelResponsePart] = [library.TextPart(message.text)] if message.text else []
-    calls = (
-        library.ToolCallPart(call.tool, call.arguments_json, call.call_id) for call in message.tool_calls
-    )
+    calls = (library.ToolCallPart(call.tool, call.arguments_json, call.call_id) for call in message.tool_calls)
     return [*parts, *calls]
 
 
@@ -65,9 +61,7 @@ def _schema(text: str) -> dict[str, object]:
     try:
         schema = json.loads(text)
     except ValueError as error:
-        raise StepFailed(
-            "SCHEMA_INVALID", f"the step carries a schema that is no JSON: {error}", "FATAL"
-        ) from error
+        raise StepFailed("SCHEMA_INVALID", f"the step carries a schema that is no JSON: {error}", "FATAL") from error
     if not isinstance(schema, dict):
         raise StepFailed("SCHEMA_INVALID", "the step carries a schema that is no JSON object", "FATAL")
     return schema

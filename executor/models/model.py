@@ -12,7 +12,7 @@ from executor.errors import StepFailed
 
 Role = Literal["SYSTEM", "USER", "ASSISTANT", "TOOL"]
 DeltaKind = Literal["TEXT", "REASONING", "TOOL_ARGUMENTS"]
-FinishReason = Literal["STOP", "TOOL_CALLS", "LENGTH", "CONTENT_FILTER"]
+FinishReason = Literal["stop", "tool_calls", "length", "content_filter"]
 
 
 @dataclass(frozen=True, slots=True)

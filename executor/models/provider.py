@@ -1,7 +1,7 @@
 """Models of real providers, through pydantic_ai's direct interface: one streamed request and no more.
 
-The provider's own retries are off, for only the engine retries. Which errors mean what is in faults.py, what a
-call cost in prices.py; what a conversation looks like to the library is in conversation.py.
+The provider's own retries are off, for only the engine retries. Which errors mean what is in faults.py, what
+a call cost in prices.py; what a conversation looks like to the library is in conversation.py.
 """
 
 import json
@@ -37,10 +37,10 @@ from executor.models.prices import price
 from executor.text import clean
 
 _FINISH_REASONS: dict[str | None, FinishReason] = {
-    "stop": "STOP",
-    "tool_call": "TOOL_CALLS",
-    "length": "LENGTH",
-    "content_filter": "CONTENT_FILTER",
+    "stop": "stop",
+    "tool_call": "tool_calls",
+    "length": "length",
+    "content_filter": "content_filter",
 }
 # The library's "openai:" speaks the Responses API, which OpenAI-compatible servers mostly do not.
 _CLASSES = {"openai": "openai-chat"}
@@ -93,9 +93,7 @@ def _ollama(model: str) -> models.Model:
     from pydantic_ai.models.ollama import OllamaModel
     from pydantic_ai.providers.ollama import OllamaProvider
 
-    return OllamaModel(
-        model, provider=OllamaProvider(base_url=os.environ.get("OLLAMA_BASE_URL") or _OLLAMA_URL)
-    )
+    return OllamaModel(model, provider=OllamaProvider(base_url=os.environ.get("OLLAMA_BASE_URL") or _OLLAMA_URL))
 
 
 def _settings(request: ModelRequest) -> ModelSettings:
@@ -155,7 +153,7 @@ def _reply(stream: StreamedResponse, request: ModelRequest) -> Reply:
         text=text,
         reasoning=clean("".join(part.content for part in response.parts if isinstance(part, ThinkingPart))),
         tool_calls=calls,
-        finish_reason="TOOL_CALLS" if calls and finish == "STOP" else finish,
+        finish_reason="tool_calls" if calls and finish == "stop" else finish,
         usage=_usage(response),
         cost_usd_micros=cost,
         is_priced=is_priced,
@@ -175,10 +173,10 @@ def _check(text: str, calls: tuple[Call, ...], finish: FinishReason, request: Mo
     try:
         for call in calls:
             json.loads(call.arguments_json)
-        if request.output_schema_json and not calls and finish == "STOP":
+        if request.output_schema_json and not calls and finish == "stop":
             json.loads(text)
     except ValueError as error:
-        if finish == "LENGTH":
+        if finish == "length":
             raise StepFailed("MODEL_OUTPUT_LIMIT", "the reply reached the output limit", "FATAL") from error
         raise broken_reply("the reply's JSON is broken: it was probably cut") from error
 

@@ -16,6 +16,8 @@ from ruamel.yaml.error import MarkedYAMLError
 from executor.errors import Disposition
 from executor.models.model import ModelRequest
 
+_SUBTASK = re.compile(r"^Subtask (\S+):", re.MULTILINE)
+
 
 class BadScript(Exception):
     """A script file that cannot be read, with the place that is wrong."""
@@ -26,11 +28,17 @@ class _Entry(BaseModel):
 
 
 class When(_Entry):
-    """What a request must be like; everything left out fits anything."""
+    """What a request must be like; everything left out fits anything.
+
+    `subtask` is the key in the last line that reads `Subtask KEY: …`; `tool_failed` is about the results that the
+    model has just been given; `contains` and `matches` look at all that users said.
+    """
 
     agent: str | None = None
     purpose: Literal["ROUTING", "PLANNING", "SUBTASK", "ANSWER"] | None = None
     turn: int | None = Field(None, ge=0)
+    subtask: str | None = None
+    tool_failed: bool | None = None
     contains: tuple[str, ...] = ()
     matches: re.Pattern[str] | None = None
 
@@ -40,11 +48,13 @@ class When(_Entry):
         return (value,) if isinstance(value, str) else value
 
     def fits(self, request: ModelRequest, user_texts: Sequence[str]) -> bool:
-        """Whether the request is of this kind; `contains` and `matches` look at what users said."""
+        """Whether the request is of this kind."""
         return (
             self.agent in (None, request.agent)
             and self.purpose in (None, request.purpose)
             and self.turn in (None, request.turn)
+            and self.subtask in (None, _subtask(user_texts))
+            and self.tool_failed in (None, _tool_failed(request))
             and all(any(part.casefold() in text.casefold() for text in user_texts) for part in self.contains)
             and (self.matches is None or any(self.matches.search(text) for text in user_texts))
         )
@@ -137,6 +147,22 @@ class Script(_Entry):
         return next((entry for entry in self.replies if entry.answers(request, user_texts)), None)
 
 
+def _subtask(user_texts: Sequence[str]) -> str:
+    """The key of the subtask that was named last, in a line that begins with `Subtask KEY:`."""
+    named = [match for text in user_texts for match in _SUBTASK.findall(text)]
+    return named[-1] if named else ""
+
+
+def _tool_failed(request: ModelRequest) -> bool:
+    """Whether one of the results that the model has just been given is an error."""
+    for message in reversed(request.messages):
+        if message.role == "ASSISTANT":
+            return False
+        if message.role == "TOOL" and message.is_error:
+            return True
+    return False
+
+
 def load_script(path: Path) -> Script:
     """Read a script file; BadScript says what is wrong and where."""
     try:
@@ -148,9 +174,7 @@ def load_script(path: Path) -> Script:
     try:
         return _with_pace(data)
     except ValidationError as error:
-        places = [
-            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False)
-        ]
+        places = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False)]
         raise BadScript(f"{path}: " + "; ".join(places)) from error
 
 
@@ -159,9 +183,7 @@ def _with_pace(data: Any) -> Script:
     script = Script.model_validate(data)
     pace = script.pace.model_dump(exclude_unset=True)
     replies = [
-        reply.model_copy(
-            update={name: value for name, value in pace.items() if name not in reply.model_fields_set}
-        )
+        reply.model_copy(update={name: value for name, value in pace.items() if name not in reply.model_fields_set})
         for reply in script.replies
     ]
     return script.model_copy(update={"replies": tuple(replies)})

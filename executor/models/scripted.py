@@ -58,10 +58,8 @@ def _reply(entry: ScriptedReply, request: ModelRequest) -> Reply:
         text=text,
         reasoning=reasoning,
         tool_calls=calls,
-        finish_reason="TOOL_CALLS" if calls else "STOP",
-        usage=_usage(
-            entry, request, len(text) + sum(len(call.arguments_json) for call in calls), len(reasoning)
-        ),
+        finish_reason="tool_calls" if calls else "stop",
+        usage=_usage(entry, request, len(text) + sum(len(call.arguments_json) for call in calls), len(reasoning)),
         cost_usd_micros=entry.usage.cost_usd_micros,
         is_priced=True,
         provider_request_id=f"scripted-{request.agent}-{request.turn}",

@@ -27,9 +27,7 @@ _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 
 class RunCommand(Arguments):
     command: str = Field(min_length=1, max_length=32_768, description="What bash runs, in the workspace.")
-    timeout_seconds: float | None = Field(
-        None, gt=0, description="When to give up; the step's deadline holds too."
-    )
+    timeout_seconds: float | None = Field(None, gt=0, description="When to give up; the step's deadline holds too.")
 
 
 class _Output:

@@ -32,9 +32,7 @@ class WriteFile(Arguments):
 class ListFiles(Arguments):
     path: str = Field(".", description="The directory to list, relative to the workspace.")
     recursive: bool = Field(True, description="Whether to list what is in its directories too.")
-    glob: str = Field(
-        "", description="Only files that fit this pattern, for example *.dart or lib/**/*.dart."
-    )
+    glob: str = Field("", description="Only files that fit this pattern, for example *.dart or lib/**/*.dart.")
 
 
 def _read(arguments: ReadFile, call: ToolCall) -> ToolResult:

@@ -27,9 +27,7 @@ _LINE_LIMIT = 300
 class SearchFiles(Arguments):
     text: str = Field(min_length=1, max_length=1000, description="The text to look for, as it stands.")
     path: str = Field(".", description="The directory to look in, relative to the workspace.")
-    glob: str = Field(
-        "", description="Only files that fit this pattern, for example *.dart or lib/**/*.dart."
-    )
+    glob: str = Field("", description="Only files that fit this pattern, for example *.dart or lib/**/*.dart.")
     ignore_case: bool = Field(False, description="Whether upper and lower case are the same.")
 
 

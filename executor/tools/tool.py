@@ -63,9 +63,7 @@ class ToolCall:
     def workspace(self) -> Workspace:
         """The session's workspace; a step without one is the orchestrator's mistake, not the agent's."""
         if self.place is None:
-            raise StepFailed(
-                "WORKSPACE_MISSING", "this tool needs a workspace, and the step has none", "FATAL"
-            )
+            raise StepFailed("WORKSPACE_MISSING", "this tool needs a workspace, and the step has none", "FATAL")
         return self.place
 
 
@@ -150,9 +148,5 @@ def _misfits(error: ValidationError) -> str:
 def _plain(schema: Any) -> Any:
     """The schema without pydantic's generated titles, which say nothing and cost tokens on every call."""
     if isinstance(schema, dict):
-        return {
-            key: _plain(value)
-            for key, value in schema.items()
-            if not (key == "title" and isinstance(value, str))
-        }
+        return {key: _plain(value) for key, value in schema.items() if not (key == "title" and isinstance(value, str))}
     return [_plain(item) for item in schema] if isinstance(schema, list) else schema
