@@ -17,8 +17,6 @@ def seal(session: Session, events: Sequence[Event], *, now: int, trace_id: str =
         sequence += 1
         payload = f'{{"{event_name(type(event))}":{to_json(event)}}}'
         link = chain_hash(previous_hash, sequence, time, payload)
-        sealed.append(
-            LoggedEvent(session.tenant, session.id, sequence, time, trace_id, payload, link, previous_hash)
-        )
+        sealed.append(LoggedEvent(session.tenant, session.id, sequence, time, trace_id, payload, link, previous_hash))
         previous_hash = link
     return sealed

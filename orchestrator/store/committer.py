@@ -1,0 +1,98 @@
+"""Committers: each writes one batch at a time over a connection of its own, and says what became of each item.
+
+Group commit without waiting: what queues while a batch is being committed is the next batch. Here is decided
+what an error means: data that cannot be written is isolated by halving, everything else is tried again until
+the callers have given up. What an item's answer means to its caller is not decided here.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import asyncpg
+
+from orchestrator.store.answers import Outcome, PoisonedChangeSet
+from orchestrator.store.connection import OwnConnection
+from orchestrator.store.failures import DRIVER_ERRORS, is_about_data, is_repeated_request
+from orchestrator.store.queue import Item, Queue
+from orchestrator.store.statement import statement_of
+from orchestrator.store.timing import observe_transaction
+
+RETRY_SECONDS = 0.05
+BUSY_SECONDS = 0.003
+
+Settle = Callable[[Item, asyncpg.Record | BaseException], None]
+
+
+class Committer:
+    """Takes batches from `queue` for ever; every item taken is settled or put back."""
+
+    def __init__(self, queue: Queue, connection: OwnConnection, settle: Settle) -> None:
+        self._queue = queue
+        self._connection = connection
+        self._settle = settle
+        self.idle = True
+
+    async def run(self) -> None:
+        while True:
+            batch = await self._queue.take()
+            self.idle = False
+            try:
+                await self._commit(batch)
+            except Exception as error:
+                # A defect of ours, not of the database: these items fail, the next batch is written.
+                self._connection.drop()
+                for item in batch:
+                    self._settle(item, error)
+            self.idle = True
+
+    async def _commit(self, batch: Sequence[Item]) -> None:
+        while batch := self._still_wanted(batch):
+            try:
+                await self._write(batch)
+                return
+            except DRIVER_ERRORS as error:
+                if not is_about_data(error):
+                    self._connection.drop()
+                    await asyncio.sleep(RETRY_SECONDS)
+                elif len(batch) > 1:
+                    middle = len(batch) // 2
+                    await self._commit(batch[:middle])
+                    await self._commit(batch[middle:])
+                    return
+                elif not is_repeated_request(error):  # otherwise the stored request is visible now: ask again
+                    self._settle(batch[0], poisoned(error))
+                    return
+
+    def _still_wanted(self, batch: Sequence[Item]) -> Sequence[Item]:
+        """Without those whose caller has given up: nothing is written for nobody."""
+        gone = [item for item in batch if item.answer.done()]
+        for item in gone:
+            self._settle(item, asyncio.CancelledError())
+        return [item for item in batch if not item.answer.done()] if gone else batch
+
+    async def _write(self, batch: Sequence[Item]) -> None:
+        text, parameters = statement_of([item.prepared for item in batch])
+        connection = await self._connection.get()
+        began = time.perf_counter()
+        replies = await connection.fetch(text, *parameters)
+        seconds = time.perf_counter() - began
+        for reply in replies:
+            item = batch[reply["n"] - 1]
+            observe_transaction(item.operation, seconds)
+            if must_ask_again(reply):
+                asyncio.get_running_loop().call_later(BUSY_SECONDS, self._queue.put, item)
+            else:
+                self._settle(item, reply)
+
+
+def must_ask_again(reply: asyncpg.Record) -> bool:
+    """Busy, or a duplicate of a request whose row could not be seen yet."""
+    return reply["outcome"] == Outcome.BUSY or (reply["outcome"] == Outcome.DUPLICATE and not reply["repeated"])
+
+
+def poisoned(error: BaseException) -> PoisonedChangeSet:
+    """The error of the change set that was found to be the cause."""
+    refusal = PoisonedChangeSet(f"the database refuses it: {type(error).__name__}: {error}")
+    refusal.__cause__ = error
+    return refusal

@@ -1,0 +1,54 @@
+"""What waits to be written, and how batches are cut from it."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from orchestrator.domain.change import ChangeSet
+from orchestrator.domain.events import LoggedEvent
+from orchestrator.store.answers import Answer
+from orchestrator.store.statement import Prepared
+
+BATCH_COUNT = 256
+BATCH_BYTES = 2 << 20
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One change set on its way. Its caller has gone when `answer` is done before it was settled."""
+
+    change_set: ChangeSet
+    events: list[LoggedEvent]
+    prepared: Prepared
+    operation: str
+    keys: tuple[Hashable, ...]  # the turns it holds
+    answer: asyncio.Future[Answer]
+
+
+class Queue:
+    """First in, first out; a batch is whatever is there, bounded by count and bytes."""
+
+    def __init__(self) -> None:
+        self._items: OrderedDict[Item, None] = OrderedDict()
+        self._filled = asyncio.Event()
+
+    def put(self, item: Item) -> None:
+        self._items[item] = None
+        self._filled.set()
+
+    def discard(self, item: Item) -> bool:
+        """Take an item out again; False when it is no longer here."""
+        return self._items.pop(item, self) is None
+
+    async def take(self) -> list[Item]:
+        """The next batch, as soon as there is anything."""
+        while not self._items:
+            self._filled.clear()
+            await self._filled.wait()
+        batch, size = [], 0
+        while self._items and len(batch) < BATCH_COUNT and size < BATCH_BYTES:
+            item, _ = self._items.popitem(last=False)
+            batch.append(item)
+            size += item.prepared.size
+        return batch

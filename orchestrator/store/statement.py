@@ -1,0 +1,297 @@
+"""The one SQL statement that writes a batch of change sets, and how change sets become its parameters.
+
+Its shape: input → session rows locked → fence (the guarded UPDATE, or the INSERT of a new session behind its
+request row) → every row and event joined to the fence → one answer per change set. All of a change set is
+written or nothing of it. There is a variant of the text per set of tables a batch touches, so that a small batch
+does not pay for the tables it leaves alone. Nothing here talks to the database.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column
+
+from orchestrator.domain.change import ChangeSet, Request
+from orchestrator.domain.events import LoggedEvent, event_name
+from orchestrator.store import tables
+from orchestrator.store.codec import CODECS, SESSION_COLUMNS, RowCodec, Values, clean, encode_session
+
+_FENCE = (
+    ("tenant", "text"),
+    ("id", "text"),
+    ("creates", "boolean"),
+    ("expected_sequence", "bigint"),
+    ("owner", "text"),
+    ("epoch", "bigint"),
+    ("claim_for", "text"),
+    ("release", "boolean"),
+    ("last_sequence", "bigint"),
+    ("last_hash", "text"),
+    ("last_event_time", "bigint"),
+    ("trace_id", "text"),
+)
+_REQUEST = ("caller", "request_id", "method", "fingerprint", "answer_json")
+_EVENT = ("sequence", "name", "payload_json", "hash", "previous_hash")
+_NO_REQUEST: Values = (None,) * (len(_REQUEST) + 1)
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A change set encoded once, however often it is tried."""
+
+    fence: Values
+    session: Values
+    request: Values
+    events: list[Values]
+    rows: dict[str, list[Values]]  # by table
+    has_request: bool
+    size: int  # bytes, roughly: what bounds a batch
+
+
+def prepare(change_set: ChangeSet, events: Sequence[LoggedEvent], trace_id: str) -> Prepared:
+    """Encode a change set and its sealed events."""
+    session, last = change_set.session, events[-1] if events else None
+    rows: dict[str, list[Values]] = defaultdict(list)
+    size = 1000
+    for row in change_set.rows:
+        codec = CODECS[type(row)]
+        if (row.tenant, row.session_id) != (session.tenant, session.id):
+            raise ValueError(f"{codec.table.name} {row.id} is not of session {session.id}")
+        values = codec.values(row)
+        rows[codec.table.name].append(values)
+        size += len(values[-1])
+    logged: list[Values] = []
+    for event, made in zip(events, change_set.events, strict=True):
+        size += len(event.payload_json)
+        name = event_name(type(made))
+        logged.append((event.sequence, name, event.payload_json, event.hash, event.previous_hash))
+    fence = (
+        session.tenant,
+        session.id,
+        change_set.creates,
+        change_set.expected_sequence,
+        change_set.owner,
+        change_set.epoch,
+        change_set.claim_for,
+        change_set.release,
+        last.sequence if last else session.last_sequence,
+        last.hash if last else session.last_hash,
+        last.event_time if last else session.last_event_time,
+        clean(trace_id),
+    )
+    request = _request_values(change_set.request) if change_set.request else _NO_REQUEST
+    has_request = change_set.request is not None
+    return Prepared(fence, encode_session(session), request, logged, rows, has_request, size)
+
+
+def _request_values(request: Request) -> Values:
+    named = (getattr(request, name) for name in _REQUEST)
+    return (*(clean(value) for value in named), request.create_time)
+
+
+def statement_of(batch: Sequence[Prepared]) -> tuple[str, list[object]]:
+    """The text and the parameters that write `batch`; the answer's `n` counts its change sets from 1."""
+    requests = any(prepared.has_request for prepared in batch)
+    touched = [codec for codec in CODECS.values() if any(codec.table.name in p.rows for p in batch)]
+    parameters: list[object] = []
+    parameters += zip(*(p.fence for p in batch), strict=True)
+    parameters += zip(*(p.session for p in batch), strict=True)
+    if requests:
+        parameters += zip(*(p.request for p in batch), strict=True)
+    parameters += _numbered([p.events for p in batch], len(_EVENT))
+    for codec in touched:
+        parameters += _numbered([p.rows.get(codec.table.name, ()) for p in batch], len(codec.columns))
+    return _text(tuple(codec.table.name for codec in touched), requests), parameters
+
+
+def _numbered(groups: Iterable[Sequence[Values]], width: int) -> list[Sequence[object]]:
+    """Columns of all rows, before them the number of each row's change set."""
+    groups = list(groups)
+    numbers = [n for n, group in enumerate(groups, 1) for _ in group]
+    columns = list(zip(*(values for group in groups for values in group), strict=True))
+    return [numbers, *(columns or [()] * width)]
+
+
+# --- the text -----------------------------------------------------------------------------------------------
+
+
+@cache
+def _text(touched: tuple[str, ...], requests: bool) -> str:
+    numbers = _Numbers()
+    codecs = [codec for codec in CODECS.values() if codec.table.name in touched]
+    session_columns = [(name, _type(tables.session.c[name])) for name in SESSION_COLUMNS]
+    asked = [(name, "text") for name in _REQUEST] + [("request_time", "bigint")] if requests else []
+    parts = [
+        _input(numbers, [*_FENCE, *session_columns, *asked], requests),
+        _LOCKED,
+        _fence(requests),
+        *(_request_parts() if requests else []),
+        _done(requests),
+        *(_event_part(numbers), *(_row_part(numbers, codec) for codec in codecs)),
+    ]
+    return "WITH " + ",\n".join(parts) + _answers(requests)
+
+
+class _Numbers:
+    """Hands out parameters in order."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def arrays(self, columns: Sequence[tuple[str, str]]) -> str:
+        first = self._last + 1
+        self._last += len(columns)
+        return ", ".join(f"${first + at}::{kind}[]" for at, (_, kind) in enumerate(columns))
+
+
+def _type(column: Column[object]) -> str:
+    """JSON travels as text and is cast where it is written."""
+    match column.type:
+        case BigInteger():
+            return "bigint"
+        case Boolean():
+            return "boolean"
+        case _:
+            return "text"
+
+
+def _input(numbers: _Numbers, columns: Sequence[tuple[str, str]], requests: bool) -> str:
+    names = ", ".join(name for name, _ in columns)
+    given = f"unnest({numbers.arrays(columns)}) WITH ORDINALITY AS given({names}, n)"
+    if not requests:
+        return f"input AS MATERIALIZED (SELECT given.*, false AS repeated FROM {given})"
+    stored = ", ".join(f"stored.{name} AS stored_{name}" for name in ("method", "fingerprint", "answer_json"))
+    return f"""input AS MATERIALIZED (
+    SELECT given.*, stored.request_id IS NOT NULL AS repeated, {stored}, stored.create_time AS stored_create_time
+    FROM {given}
+    LEFT JOIN request AS stored ON stored.tenant = given.tenant AND stored.caller = given.caller
+        AND stored.request_id = given.request_id
+)"""
+
+
+# In id order, so that two batches cannot wait for each other; SKIP LOCKED, so that they do not wait at all.
+# FOR UPDATE would be stronger than needed; the answers come from here, as the lock sees the newest row.
+_LOCKED = """locked AS MATERIALIZED (
+    SELECT input.n, s.tenant, s.id, s.last_sequence, s.epoch, s.owner
+    FROM input JOIN session AS s ON s.tenant = input.tenant AND s.id = input.id
+    WHERE NOT input.creates
+    ORDER BY s.tenant, s.id
+    FOR NO KEY UPDATE OF s SKIP LOCKED
+)"""
+
+
+def _fence(requests: bool) -> str:
+    """The guards must be the UPDATE's own: it checks them again on the newest row, a join beside it would not."""
+    kept = ("create_time",)
+    taken = ",\n        ".join(f"{name} = {_session_value(name)}" for name in SESSION_COLUMNS if name not in kept)
+    return f"""fence AS (
+    UPDATE session AS s SET
+        {taken},
+        last_sequence = input.last_sequence,
+        last_hash = input.last_hash,
+        last_event_time = input.last_event_time,
+        epoch = CASE WHEN input.claim_for <> '' THEN s.epoch + 1 ELSE s.epoch END,
+        owner = CASE WHEN input.release THEN '' WHEN input.claim_for <> '' THEN input.claim_for ELSE s.owner END
+    FROM locked JOIN input ON input.n = locked.n
+    WHERE s.tenant = locked.tenant AND s.id = locked.id
+        AND s.last_sequence = input.expected_sequence
+        AND (input.owner = '' OR (s.owner = input.owner AND s.epoch = input.epoch))
+        AND (input.claim_for = '' OR s.owner IN ('', input.claim_for) OR NOT EXISTS (
+            SELECT FROM lease WHERE lease.owner = s.owner AND lease.expire_time > assent_now()))
+        {"AND NOT input.repeated" if requests else ""}
+    RETURNING input.n, s.tenant, s.id, s.last_sequence, s.epoch, s.owner
+)"""
+
+
+def _session_value(name: str) -> str:
+    return f"input.{name}::jsonb" if name == "labels" else f"input.{name}"
+
+
+def _request_parts() -> list[str]:
+    """New sessions are fenced by their request's row; the other request rows follow the fence.
+
+    A conflict of those is an error of the whole batch: the writer then finds whose it was. Both are inserted in
+    order, as an insert waits for another transaction's uncommitted row.
+    """
+    columns = ("tenant", *_REQUEST, "create_time")
+    values = ", ".join(f"input.{name}" for name in ("tenant", *_REQUEST, "request_time"))
+    insert = f"INSERT INTO request ({', '.join(columns)}) SELECT {values} FROM input"
+    order = "ORDER BY input.tenant, input.caller, input.request_id"
+    fence = ("tenant", "id", "last_sequence", "last_hash", "last_event_time")
+    session = [(name, f"input.{name}") for name in fence]
+    session += [(name, _session_value(name)) for name in SESSION_COLUMNS]
+    session += [("owner", "input.claim_for"), ("epoch", "CASE WHEN input.claim_for <> '' THEN 1 ELSE 0 END")]
+    return [
+        f"""first_asked AS (
+    {insert} WHERE input.creates AND NOT input.repeated {order}
+    ON CONFLICT DO NOTHING RETURNING tenant, caller, request_id
+)""",
+        f"""created AS (
+    INSERT INTO session ({", ".join(name for name, _ in session)})
+    SELECT {", ".join(value for _, value in session)}
+    FROM input JOIN first_asked USING (tenant, caller, request_id) WHERE input.creates
+    RETURNING tenant, id, last_sequence, epoch, owner
+)""",
+        f"asked AS ({insert} JOIN fence ON fence.n = input.n WHERE input.request_id IS NOT NULL {order})",
+    ]
+
+
+def _done(requests: bool) -> str:
+    created = """
+    UNION ALL
+    SELECT input.n, created.* FROM created JOIN input USING (tenant, id) WHERE input.creates"""
+    return f"done AS MATERIALIZED (SELECT * FROM fence{created if requests else ''})"
+
+
+def _event_part(numbers: _Numbers) -> str:
+    kinds = [(name, _type(tables.log.c[name])) for name in _EVENT]
+    given = f"unnest({numbers.arrays([('n', 'int'), *kinds])}) AS given(n, {', '.join(_EVENT)})"
+    return f"""logged AS (
+    INSERT INTO event (tenant, session_id, event_time, trace_id, {", ".join(_EVENT)})
+    SELECT done.tenant, done.id, input.last_event_time, input.trace_id, {_of("given", _EVENT)}
+    FROM {given} JOIN done ON done.n = given.n JOIN input ON input.n = given.n
+)"""
+
+
+def _row_part(numbers: _Numbers, codec: RowCodec[Any]) -> str:
+    """Insert or replace. A row never changes its session: the NULL that an id of another session's row meets is
+    refused by the column, and so is the change set."""
+    table, columns = codec.table, codec.columns
+    kinds = [(name, _type(table.c[name])) for name in columns]
+    given = f"unnest({numbers.arrays([('n', 'int'), *kinds])}) AS given(n, {', '.join(columns)})"
+    replaced = ", ".join(f"{name} = excluded.{name}" for name in columns if name != "id")
+    return f"""{table.name}_written AS (
+    INSERT INTO {table.name} AS kept (tenant, session_id, {", ".join(columns)})
+    SELECT done.tenant, done.id, {_of("given", columns)} FROM {given} JOIN done ON done.n = given.n
+    ON CONFLICT (tenant, id) DO UPDATE SET {replaced},
+        session_id = CASE WHEN kept.session_id = excluded.session_id THEN kept.session_id END
+)"""
+
+
+def _of(relation: str, columns: Iterable[str]) -> str:
+    return ", ".join(f"{relation}.{name}" for name in columns)
+
+
+def _answers(requests: bool) -> str:
+    stored = ("method", "fingerprint", "answer_json", "create_time")
+    return f"""
+SELECT input.n,
+    CASE
+        WHEN done.n IS NOT NULL THEN 'written'
+        WHEN input.repeated OR input.creates THEN 'duplicate'
+        WHEN locked.n IS NULL AND (
+            SELECT true FROM session AS s WHERE s.tenant = input.tenant AND s.id = input.id LIMIT 1
+        ) THEN 'busy'
+        WHEN locked.n IS NULL THEN 'absent'
+        WHEN input.owner <> '' AND (locked.owner, locked.epoch) <> (input.owner, input.epoch) THEN 'fenced'
+        WHEN locked.last_sequence <> input.expected_sequence THEN 'stale'
+        ELSE 'fenced'
+    END AS outcome,
+    coalesce(done.last_sequence, locked.last_sequence, 0) AS last_sequence,
+    coalesce(done.epoch, locked.epoch, 0) AS epoch,
+    coalesce(done.owner, locked.owner, '') AS owner,
+    input.repeated{"".join(f", input.stored_{name}" for name in stored) if requests else ""}
+FROM input LEFT JOIN done ON done.n = input.n LEFT JOIN locked ON locked.n = input.n"""
