@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic_ai import messages as library
 from pydantic_ai.models import ModelRequestParameters
@@ -29,16 +30,17 @@ def messages(conversation: Sequence[Message]) -> list[library.ModelMessage]:
     return result
 
 
-def parameters(request: ModelRequest) -> ModelRequestParameters:
-    """The tools on offer, and the form the reply must have."""
+def parameters(request: ModelRequest, *, knows_schemas: bool) -> ModelRequestParameters:
+    """The tools on offer, and the form the reply must have: enforced where the model can, else asked for."""
     tools = [
         ToolDefinition(name=tool.name, description=tool.description, parameters_json_schema=_schema(tool.schema_json))
         for tool in request.tools
     ]
     if not request.output_schema_json:
         return ModelRequestParameters(function_tools=tools)
+    mode: Literal["native", "prompted"] = "native" if knows_schemas else "prompted"
     output = OutputObjectDefinition(json_schema=_schema(request.output_schema_json), name="result")
-    return ModelRequestParameters(function_tools=tools, output_mode="auto", output_object=output)
+    return ModelRequestParameters(function_tools=tools, output_mode=mode, output_object=output)
 
 
 def _request_part(message: Message) -> library.ModelRequestPart:

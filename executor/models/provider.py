@@ -6,6 +6,7 @@ a call cost in prices.py; what a conversation looks like to the library is in co
 
 import json
 import os
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, cast
@@ -44,6 +45,7 @@ _FINISH_REASONS: dict[str | None, FinishReason] = {
 }
 # The library's "openai:" speaks the Responses API, which OpenAI-compatible servers mostly do not.
 _CLASSES = {"openai": "openai-chat"}
+_FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n```", re.DOTALL)
 _OLLAMA_URL = "http://127.0.0.1:11434/v1"
 
 
@@ -61,12 +63,12 @@ class ProviderModel:
 
     async def answer(self, request: ModelRequest) -> AsyncGenerator[Delta | Reply, None]:
         """Ask once, passing on what arrives as it arrives."""
-        parameters = conversation.parameters(request)
+        knows_schemas = bool(self._model.profile.get("supports_json_schema_output", False))
         opening = model_request_stream(
             self._model,
             conversation.messages(request.messages),
             model_settings=_settings(request),
-            model_request_parameters=parameters,
+            model_request_parameters=conversation.parameters(request, knows_schemas=knows_schemas),
             instrument=False,
         )
         try:
@@ -147,6 +149,8 @@ def _reply(stream: StreamedResponse, request: ModelRequest) -> Reply:
         raise broken_reply("the provider's answer ended without saying why it ended")
     calls = tuple(_call(part) for part in response.parts if isinstance(part, ToolCallPart))
     text = clean("".join(part.content for part in response.parts if isinstance(part, TextPart)))
+    if request.output_schema_json:
+        text = _without_fence(text)
     _check(text, calls, finish, request)
     cost, is_priced = price(response)
     return Reply(
@@ -160,6 +164,12 @@ def _reply(stream: StreamedResponse, request: ModelRequest) -> Reply:
         provider_request_id=response.provider_response_id or "",
         model=response.model_name or request.model,
     )
+
+
+def _without_fence(text: str) -> str:
+    """JSON that was only asked for, and not enforced, often comes in a Markdown fence."""
+    fenced = _FENCE.fullmatch(text.strip())
+    return fenced[1] if fenced else text
 
 
 def _call(part: ToolCallPart) -> Call:
