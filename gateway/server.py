@@ -1,0 +1,73 @@
+"""The HTTP server that the application runs on: its socket, its limits, its way to stop.
+
+Signals are not handled here: the process decides when to stop, and what else stops with it.
+"""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from gateway.http import App
+from gateway.streaming import Closing
+from rpc.addresses import Address, BadAddress, parse_address, require_loopback
+
+_BACKLOG = 512
+_IDLE_SECONDS = 60
+_GRACE_SECONDS = 10
+
+
+class HttpServer(uvicorn.Server):
+    """Serves the application at one address until it is stopped."""
+
+    def __init__(self, app: App, address: str, closing: Closing) -> None:
+        self._closing = closing
+        self.address = parse_address(address)
+        self._socket = _listen(self.address)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                ws="none",
+                timeout_keep_alive=_IDLE_SECONDS,
+                timeout_graceful_shutdown=_GRACE_SECONDS,
+            )
+        )
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, which the system chose if the address says 0."""
+        return int(self._socket.getsockname()[1])
+
+    async def run_to_the_end(self) -> None:
+        """Serve until `stop`."""
+        await self.serve(sockets=[self._socket])
+
+    async def stop(self) -> None:
+        """Take no more connections, end open streams with a word on where to resume, finish the rest."""
+        self._closing.begin()
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the process."""
+        yield
+
+
+def _listen(address: Address) -> socket.socket:
+    # Nobody is authenticated yet: whoever reaches the gateway acts as the development principal.
+    require_loopback(address, "the gateway")
+    if address.host.startswith("unix:"):
+        raise BadAddress("the gateway listens on HOST:PORT, not on a socket file")
+    try:
+        return socket.create_server((address.host, address.port), family=_family(address), backlog=_BACKLOG)
+    except OSError as error:
+        raise BadAddress(f"the gateway cannot listen on {address}: {error.strerror}") from error
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address.host else socket.AF_INET
