@@ -31,14 +31,15 @@ check: .venv/dev ## format, lint, types, layers, contracts, generated code
 	$(BIN)/ruff check --quiet .
 	$(BIN)/python proto/generate.py --check
 	$(BIN)/buf lint
-	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/breaking
+	$(BIN)/buf format proto --diff --exit-code
+	@scripts/breaking
 	$(BIN)/lint-imports --no-logo --cache-dir .cache/import_linter
 	$(BIN)/mypy
 
 format: .venv/dev ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
-	$(BIN)/buf format --write
+	$(BIN)/buf format proto --write
 
 generate: .venv/dev ## regenerate gen/ from proto/
 	$(BIN)/python proto/generate.py
