@@ -4,10 +4,12 @@ The text itself stays the truth: it is parsed once to check it and never written
 """
 
 import json
+from math import isinf
 from typing import Any
 
 MAX_DEPTH = 64
 MAX_BYTES = 256 * 1024
+MAX_DIGITS = 4_000  # Python itself refuses to read longer integers, with an error of its own
 
 
 class BadJson(ValueError):
@@ -17,8 +19,8 @@ class BadJson(ValueError):
 def parse_strictly(text: str) -> Any:
     """The value of JSON text; integers of any size stay exact.
 
-    Raises BadJson for malformed text, duplicate keys, NaN and infinities, NUL, lone surrogates, over-deep nesting
-    and text over MAX_BYTES of UTF-8.
+    Raises BadJson for malformed text, duplicate keys, NaN and infinities (also those a number like 1e999 becomes), NUL,
+    lone surrogates, over-deep nesting, over-long integers and text over MAX_BYTES of UTF-8.
     """
     try:
         size = len(text.encode())
@@ -29,7 +31,9 @@ def parse_strictly(text: str) -> Any:
     if _depth(text) > MAX_DEPTH:
         raise BadJson(f"is nested deeper than {MAX_DEPTH} levels")
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=_finite
+        )
     except json.JSONDecodeError as error:
         raise BadJson(f"is not JSON: {error.msg} at character {error.pos}") from None
     _check_strings(value)
@@ -55,6 +59,19 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise BadJson(f"holds {name}, which is not JSON")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise BadJson(f"holds an integer of more than {MAX_DIGITS} digits")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if isinf(value):
+        raise BadJson(f"holds {text[:40]}, which is too large a number")
+    return value
 
 
 def _depth(text: str) -> int:
