@@ -63,7 +63,7 @@ def _schema(text: str) -> dict[str, object]:
     try:
         schema = json.loads(text)
     except ValueError as error:
-        raise StepFailed("SCHEMA_INVALID", f"the step carries a schema that is no JSON: {error}", "FATAL") from error
+        raise StepFailed("INVALID_JSON", f"the step carries a schema that is no JSON: {error}", "FATAL") from error
     if not isinstance(schema, dict):
-        raise StepFailed("SCHEMA_INVALID", "the step carries a schema that is no JSON object", "FATAL")
+        raise StepFailed("INVALID_JSON", "the step carries a schema that is no JSON object", "FATAL")
     return schema

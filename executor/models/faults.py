@@ -9,60 +9,30 @@ from executor.errors import Disposition, StepFailed
 
 # The first class that fits decides, so the special ones come first.
 _MEANINGS: tuple[tuple[type[Exception], str, str, Disposition], ...] = (
-    (library.ModelRateLimitError, "MODEL_RATE_LIMITED", "the provider limits the rate of calls", "RETRYABLE"),
-    (
-        library.ModelQuotaExceededError,
-        "MODEL_QUOTA_EXCEEDED",
-        "the account's quota is used up",
-        "HUMAN_REQUIRED",
-    ),
-    (
-        library.ModelAuthenticationError,
-        "MODEL_AUTHENTICATION",
-        "the provider refused the key",
-        "HUMAN_REQUIRED",
-    ),
-    (library.ModelNotFoundError, "MODEL_UNKNOWN", "the provider does not know this model", "HUMAN_REQUIRED"),
-    (
-        library.ModelContextWindowExceededError,
-        "MODEL_CONTEXT_EXCEEDED",
-        "the conversation is longer than the model can read",
-        "FATAL",
-    ),
-    (
-        library.ModelRequestRejectedError,
-        "MODEL_REQUEST_REJECTED",
-        "the provider refused the request",
-        "FATAL",
-    ),
-    (
-        library.ContentFilterError,
-        "MODEL_CONTENT_FILTERED",
-        "the provider's filter stopped the reply",
-        "FATAL",
-    ),
-    (library.ModelRequestTimeout, "MODEL_TIMEOUT", "the model took too long", "RETRYABLE"),
-    (library.ModelTimeoutError, "MODEL_TIMEOUT", "the provider took too long", "RETRYABLE"),
-    (library.ModelConnectionError, "MODEL_UNAVAILABLE", "the provider cannot be reached", "RETRYABLE"),
-    (library.ModelUnavailableError, "MODEL_UNAVAILABLE", "the provider is overloaded or down", "RETRYABLE"),
-    (library.ModelServerError, "MODEL_UNAVAILABLE", "the provider failed", "RETRYABLE"),
-    (
-        library.UnexpectedModelBehavior,
-        "MODEL_REPLY_INVALID",
-        "the provider's answer makes no sense",
-        "RETRYABLE",
-    ),
-    (library.UserError, "MODEL_MISCONFIGURED", "the model cannot do what the step asks", "HUMAN_REQUIRED"),
+    (library.ModelRateLimitError, "MODEL_RATE_LIMITED", "asks to slow down", "RETRYABLE"),
+    (library.ModelQuotaExceededError, "MODEL_ERROR", "says that the account's quota is used up", "HUMAN_REQUIRED"),
+    (library.ModelAuthenticationError, "MODEL_ERROR", "refused the key", "HUMAN_REQUIRED"),
+    (library.ModelNotFoundError, "MODEL_NOT_FOUND", "does not know this model", "HUMAN_REQUIRED"),
+    (library.ModelContextWindowExceededError, "MODEL_ERROR", "cannot read so long a conversation", "FATAL"),
+    (library.ModelRequestRejectedError, "MODEL_ERROR", "refused the request", "FATAL"),
+    (library.ContentFilterError, "MODEL_ERROR", "stopped the reply by its content filter", "FATAL"),
+    (library.ModelRequestTimeout, "DEADLINE_EXCEEDED", "took too long", "RETRYABLE"),
+    (library.ModelTimeoutError, "MODEL_ERROR", "took too long", "RETRYABLE"),
+    (library.ModelConnectionError, "MODEL_ERROR", "cannot be reached", "RETRYABLE"),
+    (library.ModelUnavailableError, "MODEL_ERROR", "is overloaded or down", "RETRYABLE"),
+    (library.ModelServerError, "MODEL_ERROR", "failed", "RETRYABLE"),
+    (library.UnexpectedModelBehavior, "MODEL_OUTPUT_INVALID", "answered what makes no sense", "RETRYABLE"),
+    (library.UserError, "MODEL_ERROR", "cannot do what the step asks", "HUMAN_REQUIRED"),
 )
 
 
-def step_failure(error: Exception) -> StepFailed:
+def step_failure(error: Exception, model: str) -> StepFailed:
     """The step's failure that a library error stands for."""
     retry_after = getattr(error, "retry_after", None)
     status = getattr(error, "status_code", None)
     told = f" (HTTP {status})" if status else ""
-    for kind, reason, message, disposition in _MEANINGS:
+    for kind, reason, what, disposition in _MEANINGS:
         if isinstance(error, kind):
-            return StepFailed(reason, message + told, disposition, retry_after)
+            return StepFailed(reason, f"{model} {what}{told}", disposition, retry_after)
     disposition = "FATAL" if isinstance(status, int) and 400 <= status < 500 else "RETRYABLE"
-    return StepFailed("MODEL_FAILED", f"the model call failed{told}", disposition, retry_after)
+    return StepFailed("MODEL_ERROR", f"{model} failed{told}", disposition, retry_after)

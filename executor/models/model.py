@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from executor.errors import StepFailed
-
 Role = Literal["SYSTEM", "USER", "ASSISTANT", "TOOL"]
 DeltaKind = Literal["TEXT", "REASONING", "TOOL_ARGUMENTS"]
 FinishReason = Literal["stop", "tool_calls", "length", "content_filter"]
@@ -113,8 +111,3 @@ class Model(Protocol):
 def last_user_text(messages: Sequence[Message]) -> str:
     """What the person, or the orchestrator for them, said last."""
     return next((message.text for message in reversed(messages) if message.role == "USER"), "")
-
-
-def broken_reply(what: str) -> StepFailed:
-    """A reply that ended before it was whole, or is not what was asked for; asking again may help."""
-    return StepFailed("MODEL_REPLY_INVALID", what, "RETRYABLE")

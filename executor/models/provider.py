@@ -32,7 +32,7 @@ from pydantic_ai.settings import ModelSettings
 from executor.errors import StepFailed
 from executor.models import conversation
 from executor.models.faults import step_failure
-from executor.models.model import Delta, FinishReason, ModelRequest, Reply, Usage, broken_reply
+from executor.models.model import Delta, FinishReason, ModelRequest, Reply, Usage
 from executor.models.model import ToolCallPart as Call
 from executor.models.prices import price
 from executor.text import clean
@@ -59,7 +59,7 @@ class ProviderModel:
         try:
             self._model = _model(name)
         except (UserError, ImportError, ValueError) as error:
-            raise StepFailed("MODEL_UNKNOWN", f"{name}: {clean(str(error))}", "HUMAN_REQUIRED") from error
+            raise StepFailed("MODEL_NOT_FOUND", f"{name}: {clean(str(error))}", "HUMAN_REQUIRED") from error
 
     async def answer(self, request: ModelRequest) -> AsyncGenerator[Delta | Reply, None]:
         """Ask once, passing on what arrives as it arrives."""
@@ -78,7 +78,7 @@ class ProviderModel:
                         yield delta
                 yield _reply(stream, request)
         except (AgentRunError, UserError) as error:
-            raise step_failure(error) from error
+            raise step_failure(error, request.model) from error
 
 
 def _model(name: str) -> models.Model:
@@ -144,9 +144,10 @@ def _delta(event: ModelResponseStreamEvent, calls: dict[int, ToolCallPart]) -> D
 def _reply(stream: StreamedResponse, request: ModelRequest) -> Reply:
     response = stream.get()
     finish = _FINISH_REASONS.get(response.finish_reason)
-    if finish is None:
-        # A connection that closes cleanly in the middle looks like the end of a reply.
-        raise broken_reply("the provider's answer ended without saying why it ended")
+    # A connection that closes cleanly in the middle looks like the end of a reply, and the library then makes a
+    # finish reason up: only the provider's own word counts.
+    if finish is None or (finish != "content_filter" and not (response.provider_details or {}).get("finish_reason")):
+        raise StepFailed("MODEL_TRUNCATED", "the reply ended without a finish reason", "RETRYABLE")
     calls = tuple(_call(part) for part in response.parts if isinstance(part, ToolCallPart))
     text = clean("".join(part.content for part in response.parts if isinstance(part, TextPart)))
     if request.output_schema_json:
@@ -187,8 +188,8 @@ def _check(text: str, calls: tuple[Call, ...], finish: FinishReason, request: Mo
             json.loads(text)
     except ValueError as error:
         if finish == "length":
-            raise StepFailed("MODEL_OUTPUT_LIMIT", "the reply reached the output limit", "FATAL") from error
-        raise broken_reply("the reply's JSON is broken: it was probably cut") from error
+            raise StepFailed("MODEL_TRUNCATED", "the reply reached its limit of tokens", "RETRYABLE") from error
+        raise StepFailed("MODEL_OUTPUT_INVALID", f"the reply's JSON is broken: {error}", "RETRYABLE") from error
 
 
 def _usage(response: ModelResponse) -> Usage:

@@ -24,7 +24,7 @@ class Roster:
         name = name or self.default
         if name.startswith(PREFIX) or name == PREFIX[:-1]:
             if self._scripted is None:
-                raise StepFailed("MODEL_UNKNOWN", "this executor has no script to play", "HUMAN_REQUIRED")
+                raise StepFailed("MODEL_NOT_FOUND", "this executor has no script to play", "HUMAN_REQUIRED")
             return self._scripted
         if name not in self._providers:
             # Imported here, because this takes a second that an offline executor does not need.

@@ -78,7 +78,7 @@ class ScriptedCall(_Entry):
 class ScriptedError(_Entry):
     """A failure; with `times` only the first so many tries of a step have it."""
 
-    reason: str = "MODEL_UNAVAILABLE"
+    reason: str = "MODEL_ERROR"
     message: str = "the script says so"
     disposition: Disposition = "RETRYABLE"
     retry_after: float | None = Field(None, ge=0)

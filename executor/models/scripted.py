@@ -30,7 +30,7 @@ class ScriptedModel:
         """Play the entry that fits; a request that none fits is an error in the script."""
         entry = self._script.reply_to(request)
         if entry is None:
-            raise StepFailed("SCRIPT_HAS_NO_REPLY", _what_has_no_reply(request), "FATAL")
+            raise StepFailed("MODEL_ERROR", _what_has_no_reply(request), "FATAL")
         if entry.delay:
             await asyncio.sleep(entry.delay)
         if entry.error is not None and entry.error.is_due(request):

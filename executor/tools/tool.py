@@ -63,7 +63,7 @@ class ToolCall:
     def workspace(self) -> Workspace:
         """The session's workspace; a step without one is the orchestrator's mistake, not the agent's."""
         if self.place is None:
-            raise StepFailed("WORKSPACE_MISSING", "this tool needs a workspace, and the step has none", "FATAL")
+            raise StepFailed("TOOL_FAILED", "this tool needs a workspace, and the step has none", "FATAL")
         return self.place
 
 
@@ -123,7 +123,7 @@ class Tool:
             return failed(clean(_misfits(error)))
         except OSError as error:
             if error.errno in _INFRASTRUCTURE:
-                raise StepFailed("WORKSPACE_UNAVAILABLE", os.strerror(error.errno), "RETRYABLE") from error
+                raise StepFailed("TOOL_FAILED", os.strerror(error.errno), "RETRYABLE") from error
             return failed(f"{self.name} failed: {error.strerror}")
 
 

@@ -114,32 +114,37 @@ async def test_structured_output_is_asked_for_with_its_schema(server: OpenAIServ
     assert server.requests[0]["response_format"]["json_schema"]["schema"]["required"] == ["a"]
 
 
-async def test_a_stream_that_ends_cleanly_in_the_middle_of_a_call_is_no_reply(server: OpenAIServer) -> None:
-    server.answers = [Answer([chunk(call_delta('{"path": "a", "cont', name="write_file"))], done=False)]
+@pytest.mark.parametrize(
+    "said", [call_delta('{"path": "a", "cont', name="write_file"), call_delta("{}", name="noop"), {"content": "Hel"}]
+)
+async def test_a_stream_that_ends_cleanly_without_a_finish_reason_is_no_reply(
+    server: OpenAIServer, said: dict[str, object]
+) -> None:
+    server.answers = [Answer([chunk(said)], done=False)]
     error = await failure()
-    assert (error.reason, error.disposition) == ("MODEL_REPLY_INVALID", "RETRYABLE")
+    assert (error.reason, error.disposition) == ("MODEL_TRUNCATED", "RETRYABLE")
 
 
 async def test_a_call_whose_arguments_are_cut_is_no_reply_though_the_provider_says_it_is(server: OpenAIServer) -> None:
     server.answers = [Answer([chunk(call_delta('{"path": "a', name="write_file")), chunk(finish="tool_calls")])]
     error = await failure()
-    assert (error.reason, error.disposition) == ("MODEL_REPLY_INVALID", "RETRYABLE")
+    assert (error.reason, error.disposition) == ("MODEL_OUTPUT_INVALID", "RETRYABLE")
 
 
 async def test_a_reply_cut_by_the_output_limit_says_so(server: OpenAIServer) -> None:
     server.answers = [Answer([chunk(call_delta('{"path": "a', name="write_file")), chunk(finish="length")])]
-    assert (await failure()).reason == "MODEL_OUTPUT_LIMIT"
+    assert (await failure()).reason == "MODEL_TRUNCATED"
 
 
 @pytest.mark.parametrize(
     ("status", "headers", "reason", "disposition", "retry_after"),
     [
         (429, {"retry-after": "7"}, "MODEL_RATE_LIMITED", "RETRYABLE", 7.0),
-        (500, {}, "MODEL_UNAVAILABLE", "RETRYABLE", None),
-        (503, {}, "MODEL_UNAVAILABLE", "RETRYABLE", None),
-        (401, {}, "MODEL_AUTHENTICATION", "HUMAN_REQUIRED", None),
-        (404, {}, "MODEL_UNKNOWN", "HUMAN_REQUIRED", None),
-        (400, {}, "MODEL_REQUEST_REJECTED", "FATAL", None),
+        (500, {}, "MODEL_ERROR", "RETRYABLE", None),
+        (503, {}, "MODEL_ERROR", "RETRYABLE", None),
+        (401, {}, "MODEL_ERROR", "HUMAN_REQUIRED", None),
+        (404, {}, "MODEL_NOT_FOUND", "HUMAN_REQUIRED", None),
+        (400, {}, "MODEL_ERROR", "FATAL", None),
     ],
 )
 async def test_a_provider_error_is_tried_once_and_says_what_helps(
@@ -159,12 +164,12 @@ async def test_a_provider_error_is_tried_once_and_says_what_helps(
 async def test_a_provider_that_is_not_there_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-key")
-    assert (await failure()).reason == "MODEL_UNAVAILABLE"
+    assert (await failure()).reason == "MODEL_ERROR"
 
 
 async def test_a_provider_that_says_nothing_more_runs_into_the_limit(server: OpenAIServer) -> None:
     server.answers = [Answer([chunk({"content": "Hel"})], hang=True)]
-    assert (await failure(request(timeout_seconds=0.3))).reason == "MODEL_TIMEOUT"
+    assert (await failure(request(timeout_seconds=0.3))).reason == "DEADLINE_EXCEEDED"
 
 
 async def test_closing_the_answer_ends_the_call(server: OpenAIServer) -> None:
@@ -190,7 +195,7 @@ async def test_ollama_is_another_name_for_the_same_protocol(
 def test_a_name_without_a_provider_is_for_a_person_to_correct(name: str) -> None:
     with pytest.raises(StepFailed) as caught:
         ProviderModel(name)
-    assert (caught.value.reason, caught.value.disposition) == ("MODEL_UNKNOWN", "HUMAN_REQUIRED")
+    assert (caught.value.reason, caught.value.disposition) == ("MODEL_NOT_FOUND", "HUMAN_REQUIRED")
 
 
 def test_a_missing_key_is_for_a_person_to_provide(monkeypatch: pytest.MonkeyPatch) -> None:

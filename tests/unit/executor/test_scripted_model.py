@@ -128,7 +128,7 @@ async def test_a_request_that_nothing_fits_names_agent_and_turn(tmp_path: Path) 
     model = ScriptedModel(script(tmp_path, "replies: [{when: {agent: other}, text: x}]"))
     with pytest.raises(StepFailed, match=r"agent 'coder', purpose SUBTASK, turn 3, .*'do it'") as caught:
         await play(model, request("do it", agent="coder", purpose="SUBTASK", turn=3))
-    assert (caught.value.reason, caught.value.disposition) == ("SCRIPT_HAS_NO_REPLY", "FATAL")
+    assert (caught.value.reason, caught.value.disposition) == ("MODEL_ERROR", "FATAL")
 
 
 @pytest.mark.parametrize(
