@@ -1,8 +1,9 @@
 """The `assent` command: its commands, options and help. What a command does is in a module of its own."""
 
 import asyncio
+import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +11,20 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from cli import options
+from cli import inbox, options
+from cli.client import Client
+from cli.decide import Answer
+from cli.demo import GOAL, SCRIPT, DemoSettings
+from cli.demo import demo as demonstrate
+from cli.health import reachable
+from cli.report import report as show_report
+from cli.run import Manner
+from cli.run import run as run_goal
+from cli.run import watch as watch_session
 from cli.stack import StackSettings
 from cli.trouble import ExitCode, Trouble
 from cli.up import up as keep_up
+from gen.assent.v1.approval_pb2 import DECISION_ACTION_APPROVE, DECISION_ACTION_REJECT
 
 commands = typer.Typer(
     name="assent",
@@ -25,6 +36,8 @@ commands = typer.Typer(
 )
 RUNNING = "Running the services"
 WORKING = "Working with them"
+SERVER = "127.0.0.1:50051"
+ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="The approval's id.", show_default=False)]
 
 
 def app() -> None:
@@ -34,12 +47,31 @@ def app() -> None:
     except Trouble as trouble:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"assent: {trouble}", markup=False)
         sys.exit(trouble.code)
-    except KeyboardInterrupt:
+
+
+def _run(command: Coroutine[Any, Any, object]) -> None:
+    """Run a command to its end; SIGTERM ends it as orderly as Ctrl-C does."""
+
+    async def main() -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        await command
+
+    try:
+        asyncio.run(main())
+    except (asyncio.CancelledError, KeyboardInterrupt, EOFError):
         sys.exit(ExitCode.INTERRUPTED)
 
 
-def _run(command: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(command)
+def _ask(server: str, command: Callable[[Client], Coroutine[Any, Any, object]]) -> None:
+    """Run a command that speaks to a server."""
+
+    async def speak() -> None:
+        async with Client(str(reachable(options.address(server)))) as client:
+            await command(client)
+
+    _run(speak())
 
 
 def _version(wanted: bool) -> None:
@@ -48,9 +80,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@commands.callback(
-    epilog="First steps: [bold]assent demo[/bold]; or [bold]assent up[/bold], then [bold]run[/bold]."
-)
+@commands.callback(epilog="First steps: [bold]assent demo[/bold]; or [bold]assent up[/bold], then [bold]run[/bold].")
 def assent(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
@@ -86,3 +116,113 @@ def up(
         catalog_dir=catalog_dir,
     )
     _run(keep_up(settings, Console(), verbose=verbose))
+
+
+@commands.command(rich_help_panel=RUNNING)
+def demo(
+    goal: Annotated[str, typer.Argument(help="What to ask for.", show_default=False)] = GOAL,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", metavar="DIRECTORY", help="Keep everything here instead of deleting it."),
+    ] = None,
+    model: options.Model = "scripted:",
+    script: Annotated[
+        Path,
+        typer.Option(
+            "--script", metavar="FILE", exists=True, help="What the scripted model plays.", show_default=False
+        ),
+    ] = SCRIPT,
+    yes: options.Yes = False,
+    stay: Annotated[bool, typer.Option("--stay", help="Keep the services running afterwards.")] = False,
+) -> None:
+    """Watch one goal become a plan, approvals, files and a report, offline, in half a minute.
+
+    Everything is started on free ports and stopped at the end. Without a terminal it approves by itself.
+    """
+    _run(demonstrate(DemoSettings(goal, data_dir, model, script, yes, stay), Console()))
+
+
+@commands.command(rich_help_panel=WORKING)
+def run(
+    goal: Annotated[str, typer.Argument(help="What is to be done, in your words.", show_default=False)],
+    session: Annotated[
+        str, typer.Option("--session", metavar="ID", help="Go on in this session instead of a new one.")
+    ] = "",
+    agent: Annotated[str, typer.Option("--agent", metavar="NAME", help="Ask this agent, without routing.")] = "",
+    yes: options.Yes = False,
+    plain: options.Plain = False,
+    data_dir: options.LocalDataDir = Path(".assent"),
+    server: options.Server = SERVER,
+) -> None:
+    """Send a goal and follow it to its end, deciding here what has to be decided.
+
+    Ctrl-C leaves: the run goes on, and `assent watch` comes back to it.
+
+    Ends with 0 when the run COMPLETED, with 5 when it ended otherwise, with 6 when --yes met a question it leaves
+    to a person.
+    """
+    manner = Manner(yes, plain, data_dir / "workspaces")
+    _ask(server, lambda client: run_goal(client, goal, Console(), manner, session_id=session, agent=agent))
+
+
+@commands.command(rich_help_panel=WORKING)
+def watch(
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.", show_default=False)],
+    after: Annotated[
+        int, typer.Option("--after", metavar="SEQUENCE", min=0, help="Tell only what came after this event.")
+    ] = 0,
+    yes: options.Yes = False,
+    plain: options.Plain = False,
+    data_dir: options.LocalDataDir = Path(".assent"),
+    server: options.Server = SERVER,
+) -> None:
+    """Follow a session until nothing runs or waits in it, deciding here what has to be decided."""
+    manner = Manner(yes, plain, data_dir / "workspaces")
+    _ask(server, lambda client: watch_session(client, session, Console(), manner, after=after))
+
+
+@commands.command(rich_help_panel=WORKING)
+def approvals(
+    approval: Annotated[str, typer.Argument(metavar="[ID]", help="Show this one in full.", show_default=False)] = "",
+    session: Annotated[str, typer.Option("--session", metavar="ID", help="Only of this session.")] = "",
+    server: options.Server = SERVER,
+) -> None:
+    """List what waits for a decision, or show one approval in full."""
+    console = Console()
+    if approval:
+        _ask(server, lambda client: inbox.show_approval(client, approval, console))
+    else:
+        _ask(server, lambda client: inbox.list_approvals(client, console, session_id=session))
+
+
+@commands.command(rich_help_panel=WORKING)
+def approve(
+    approval: ApprovalId,
+    feedback: options.Feedback = "",
+    digest: options.Digest = "",
+    server: options.Server = SERVER,
+) -> None:
+    """Let exactly what an approval shows happen."""
+    answer = Answer(DECISION_ACTION_APPROVE, feedback)
+    _ask(server, lambda client: inbox.answer_approval(client, approval, answer, Console(), digest=digest))
+
+
+@commands.command(rich_help_panel=WORKING)
+def reject(
+    approval: ApprovalId,
+    feedback: options.Feedback = "",
+    digest: options.Digest = "",
+    server: options.Server = SERVER,
+) -> None:
+    """Do not let it happen, and tell the agent why."""
+    answer = Answer(DECISION_ACTION_REJECT, feedback)
+    _ask(server, lambda client: inbox.answer_approval(client, approval, answer, Console(), digest=digest))
+
+
+@commands.command(rich_help_panel=WORKING)
+def report(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)],
+    server: options.Server = SERVER,
+) -> None:
+    """Show what a run did, what it cost and who approved what."""
+    _ask(server, lambda client: show_report(client, run, Console()))

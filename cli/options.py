@@ -25,9 +25,7 @@ ExecutorAddress = Annotated[str, _listens("--executor-addr", "ASSENT_EXECUTOR_AD
 HttpAddress = Annotated[str, _listens("--http-addr", "ASSENT_HTTP_ADDR", "gateway")]
 DataDir = Annotated[
     Path,
-    typer.Option(
-        "--data-dir", envvar="ASSENT_DATA_DIR", metavar="DIRECTORY", help="Where everything is kept."
-    ),
+    typer.Option("--data-dir", envvar="ASSENT_DATA_DIR", metavar="DIRECTORY", help="Where everything is kept."),
 ]
 DatabaseUrl = Annotated[
     str,
@@ -65,15 +63,24 @@ CatalogDir = Annotated[
         help="Agents, policies and workflows, instead of the shipped ones.",
     ),
 ]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Show the services' logs as they are written.")
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the services' logs as they are written.")]
+LocalDataDir = Annotated[
+    Path,
+    typer.Option(
+        "--data-dir",
+        envvar="ASSENT_DATA_DIR",
+        metavar="DIRECTORY",
+        help="The services' data directory, if it is on this machine: changes are then shown as diffs.",
+    ),
 ]
 Server = Annotated[
     str,
-    typer.Option(
-        "--server", envvar="ASSENT_GRPC_ADDR", metavar="HOST:PORT", help="The orchestrator to speak to."
-    ),
+    typer.Option("--server", envvar="ASSENT_GRPC_ADDR", metavar="HOST:PORT", help="The orchestrator to speak to."),
 ]
-Yes = Annotated[
-    bool, typer.Option("--yes", "-y", help="Approve everything without asking, as a script would.")
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Approve everything without asking, through the public API.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Lines only, even on a terminal.")]
+Feedback = Annotated[str, typer.Option("--feedback", "-m", metavar="TEXT", help="What the agent is told.")]
+Digest = Annotated[
+    str,
+    typer.Option("--digest", metavar="SHA256", help="Decide only if it is still about exactly this."),
 ]

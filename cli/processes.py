@@ -90,9 +90,7 @@ class Child:
         deadline = time.monotonic() + HEALTHY_SECONDS
         while True:
             if not self.running:
-                raise CannotStart(
-                    f"{self.name} could not start: it {self.cause_of_death()}{self._last_words()}"
-                )
+                raise CannotStart(f"{self.name} could not start: it {self.cause_of_death()}{self._last_words()}")
             if await self._program.healthy():
                 return
             if time.monotonic() > deadline:

@@ -19,9 +19,11 @@ class ExitCode(IntEnum):
 class Trouble(Exception):
     """Ends the command: the text is for a person, the code for a script."""
 
-    def __init__(self, text: str, code: ExitCode = ExitCode.REFUSED) -> None:
+    def __init__(self, text: str, code: ExitCode = ExitCode.REFUSED, *, reason: str = "") -> None:
+        """`reason` is the ErrorReason of a refusal; empty where no service gave one."""
         super().__init__(text)
         self.code = code
+        self.reason = reason
 
 
 class CannotStart(Trouble):

@@ -1,0 +1,104 @@
+"""Deciding an approval: the answers a person may give, asking for one, and what `--yes` answers by itself."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from cli.client import Client, new_request_id
+from cli.preview import OldText, preview, question
+from cli.story import Line
+from gen.assent.v1.approval_pb2 import (
+    APPROVAL_KIND_ARTIFACT,
+    APPROVAL_KIND_PLAN,
+    APPROVAL_KIND_TOOL_CALL,
+    DECISION_ACTION_ABORT,
+    DECISION_ACTION_APPROVE,
+    DECISION_ACTION_REJECT,
+    DECISION_ACTION_REPLAN,
+    DECISION_ACTION_REQUEST_CHANGES,
+    DECISION_ACTION_RESPOND,
+    DECISION_ACTION_RETRY,
+    DECISION_ACTION_SKIP,
+    Approval,
+    DecisionAction,
+)
+from gen.assent.v1.approval_service_pb2 import DecideApprovalRequest
+
+Ask = Callable[[str], Awaitable[str]]
+"""Asks a person for a line; EOFError when there is nobody."""
+
+Show = Callable[[list[Line]], None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One answer a person may give: its key, what it means, and what more it needs."""
+
+    key: str
+    words: str
+    action: DecisionAction.ValueType
+    wants: str = ""
+
+
+CHOICES = (
+    Choice("a", "approve", DECISION_ACTION_APPROVE),
+    Choice("c", "ask for changes", DECISION_ACTION_REQUEST_CHANGES, "What should change? "),
+    Choice("s", "answer", DECISION_ACTION_RESPOND, "Your answer: "),
+    Choice("t", "try again", DECISION_ACTION_RETRY),
+    Choice("p", "have it planned anew", DECISION_ACTION_REPLAN, "What should the new plan heed? "),
+    Choice("k", "skip it", DECISION_ACTION_SKIP),
+    Choice("r", "reject", DECISION_ACTION_REJECT, "Why? The agent reads it: "),
+    Choice("x", "abort the run", DECISION_ACTION_ABORT, "Why? "),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was decided and said."""
+
+    action: DecisionAction.ValueType
+    feedback: str = ""
+
+
+def choices_for(approval: Approval) -> list[Choice]:
+    """The answers this approval takes and a terminal can give."""
+    return [choice for choice in CHOICES if choice.action in approval.allowed_actions]
+
+
+async def ask_person(approval: Approval, ask: Ask, show: Show, old_text: OldText) -> Answer:
+    """Show what is asked about and ask until there is an answer; `v` shows all of it."""
+    choices = choices_for(approval)
+    show([question(approval), *preview(approval, old_text)])
+    offers = ", ".join(f"[{choice.key}] {choice.words}" for choice in choices)
+    while True:
+        typed = (await ask(f"{offers}, [v] view all > ")).strip().lower()
+        if typed == "v":
+            show(preview(approval, old_text, limit=0))
+        for choice in choices:
+            if typed in (choice.key, choice.words):
+                said = (await ask(choice.wants)).strip() if choice.wants else ""
+                return Answer(choice.action, said)
+
+
+def answer_of_a_script(approval: Approval) -> Answer | None:
+    """What `--yes` answers: it approves; a failure, a doubt, a limit or a question it leaves to a person."""
+    kinds = (APPROVAL_KIND_PLAN, APPROVAL_KIND_TOOL_CALL, APPROVAL_KIND_ARTIFACT)
+    if approval.kind in kinds and DECISION_ACTION_APPROVE in approval.allowed_actions:
+        return Answer(DECISION_ACTION_APPROVE)
+    return None
+
+
+async def decide(client: Client, approval: Approval, answer: Answer) -> Approval:
+    """Give the answer, for exactly the digest that was shown."""
+    request = DecideApprovalRequest(
+        approval_id=approval.id,
+        action=answer.action,
+        digest=approval.digest,
+        request_id=new_request_id(),
+    )
+    if answer.action == DECISION_ACTION_RESPOND:
+        request.response_json = json.dumps(answer.feedback, ensure_ascii=False)
+    else:
+        request.feedback = answer.feedback
+    response = await client.call(client.approvals.DecideApproval, request)
+    return response.approval

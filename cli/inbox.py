@@ -1,0 +1,86 @@
+"""`assent approvals`, `assent approve`, `assent reject`: deciding without following, from any machine, at any time."""
+
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from cli.client import Client
+from cli.decide import Answer, decide
+from cli.preview import preview, question
+from cli.screen import styled
+from cli.story import Line
+from cli.trouble import Trouble
+from cli.words import one_line, plural, state_of, value_name
+from gen.assent.v1.approval_pb2 import APPROVAL_STATE_PENDING, Approval
+from gen.assent.v1.approval_service_pb2 import GetApprovalRequest, ListApprovalsRequest
+
+
+async def list_approvals(client: Client, console: Console, *, session_id: str = "") -> None:
+    """What waits for a decision, newest first, one line each."""
+    approvals = await pending(client, session_id)
+    if not approvals:
+        console.print("nothing waits for a decision")
+        return
+    for approval in approvals:
+        title = one_line(approval.preview.title or approval.tool, 70)
+        text = f"{approval.id}  {state_of(approval, 'kind'):9}  {_age(approval):>5}  {title}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if console.is_terminal:
+        first = approvals[0].id
+        hint = f"{plural(len(approvals), 'approval')}. See one: assent approvals {first}"
+        console.print(f"{hint}; answer: assent approve {first}", style="dim", soft_wrap=True)
+
+
+async def pending(client: Client, session_id: str = "") -> list[Approval]:
+    """Every pending approval, of one session or of all."""
+    request = ListApprovalsRequest(state=APPROVAL_STATE_PENDING, session_id=session_id, page_size=500)
+    approvals: list[Approval] = []
+    while True:
+        page = await client.call(client.approvals.ListApprovals, request)
+        approvals.extend(page.approvals)
+        if not page.next_page_token:
+            return approvals
+        request.page_token = page.next_page_token
+
+
+async def show_approval(client: Client, approval_id: str, console: Console) -> None:
+    """One approval in full: exactly what would happen, and its digest."""
+    approval = await get_approval(client, approval_id)
+    state = state_of(approval, "state")
+    lines = [question(approval), *preview(approval, limit=0)]
+    actions = ", ".join(value_name(approval, "allowed_actions", each) for each in approval.allowed_actions)
+    takes = f"; answers it takes: {actions}" if state == "PENDING" else ""
+    lines.append(Line(f"  {state}{takes}", "quiet"))
+    if approval.HasField("decision"):
+        decision = approval.decision
+        lines.append(Line(f"  {state_of(decision, 'action')} by {decision.decider}", "quiet"))
+    lines.append(Line(f"  session {approval.session_id}  digest {approval.digest}", "quiet"))
+    for line in lines:
+        console.print(styled(line), soft_wrap=True)
+
+
+async def answer_approval(
+    client: Client, approval_id: str, answer: Answer, console: Console, *, digest: str = ""
+) -> None:
+    """Decide one approval. With `digest`, only if it is still about exactly that."""
+    approval = await get_approval(client, approval_id)
+    if digest and digest != approval.digest:
+        raise Trouble(f"approval {approval_id} is about {approval.digest}, not {digest}: look at it again")
+    for line in (question(approval), *preview(approval)):
+        console.print(styled(line), soft_wrap=True)
+    decided = await decide(client, approval, answer)
+    said = f"{state_of(decided.decision, 'action')} by {decided.decision.decider}"
+    console.print(styled(Line(f"  {said}; follow with: assent watch {approval.session_id}", "ok")), soft_wrap=True)
+
+
+async def get_approval(client: Client, approval_id: str) -> Approval:
+    """The approval as it is now."""
+    request = GetApprovalRequest(approval_id=approval_id)
+    return (await client.call(client.approvals.GetApproval, request)).approval
+
+
+def _age(approval: Approval) -> str:
+    minutes = (datetime.now(UTC) - approval.create_time.ToDatetime(UTC)).total_seconds() / 60
+    if minutes < 60:
+        return f"{minutes:.0f}m"
+    return f"{minutes / 60:.0f}h" if minutes < 48 * 60 else f"{minutes / 1440:.0f}d"

@@ -1,0 +1,31 @@
+"""The screen for files, pipes and logs: lines, without colours, state or cursor."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from cli.story import Line
+from cli.view import SessionView
+
+
+class PlainScreen:
+    """For files, pipes and logs: each line once, after the number of its event."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def show(self, lines: list[Line], sequence: int = 0) -> None:
+        number = f"{sequence:>4}" if sequence else "    "
+        for line in lines:
+            self._console.print(f"{number}  {line.text}", markup=False, highlight=False, soft_wrap=True)
+
+    def refresh(self, view: SessionView) -> None:
+        """A file has no present."""
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        yield
+
+    def close(self) -> None:
+        """Nothing was taken."""

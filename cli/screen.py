@@ -1,0 +1,48 @@
+"""What a screen offers to those who tell a session's story, and the colours. Drawing is in live and plain."""
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from rich.text import Text
+
+from cli.story import Line
+from cli.view import SessionView
+
+TONES = {
+    "state": "bold magenta",
+    "plan": "cyan",
+    "subtask": "bold",
+    "tool": "blue",
+    "call": "",
+    "ok": "green",
+    "bad": "red",
+    "ask": "bold yellow",
+    "notice": "yellow",
+    "quiet": "dim",
+    "user": "bold",
+    "agent": "",
+    "added": "green",
+    "removed": "red",
+    "title": "bold",
+}
+
+
+class Screen(Protocol):
+    """Shows lines for good and, where it can, the present state until it changes."""
+
+    def show(self, lines: list[Line], sequence: int = 0) -> None:
+        """Lines that stay; `sequence` is the event they tell of."""
+
+    def refresh(self, view: SessionView) -> None:
+        """The present state of the session."""
+
+    def still(self) -> AbstractContextManager[None]:
+        """Within this nothing is drawn but what is shown: a person types."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was found."""
+
+
+def styled(line: Line) -> Text:
+    """A line in the colour of its tone."""
+    return Text(line.text, style=TONES.get(line.tone, ""))

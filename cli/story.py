@@ -1,0 +1,232 @@
+"""What is worth telling of an event, as lines: the same for a terminal and for a file.
+
+Pure: an event and the view it was folded into give lines. How a line looks is cli/live.py's and cli/plain.py's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cli.view import SessionView, StepView, SubtaskView
+from cli.words import consumed, one_line, plural, printable, seconds, state_of
+from gen.assent.v1 import event_pb2 as events
+from gen.assent.v1.message_pb2 import MESSAGE_ROLE_USER
+from gen.assent.v1.step_pb2 import STEP_KIND_TOOL
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line; `tone` names what it is, for whoever colours it."""
+
+    text: str
+    tone: str = ""
+
+
+def tell(event: events.SessionEvent, view: SessionView) -> list[Line]:
+    """The lines of an event that was just folded into the view; none for what only matters to a screen."""
+    name = event.WhichOneof("payload")
+    if name is None or name not in _TELL:
+        return []
+    return _TELL[name](view, getattr(event, name))
+
+
+def _session_created(view: SessionView, event: events.SessionCreated) -> list[Line]:
+    where = f" in {printable(event.workspace.directory)}" if event.workspace.directory else ""
+    return [Line(f"session {view.session_id}{where}", "quiet")]
+
+
+def _session_state_changed(view: SessionView, event: events.SessionStateChanged) -> list[Line]:
+    why = f"  ({one_line(event.reason)})" if event.reason else ""
+    return [Line(f"{state_of(event, 'from_state')} → {state_of(event, 'to_state')}{why}", "state")]
+
+
+def _session_closed(view: SessionView, event: events.SessionClosed) -> list[Line]:
+    return [Line(f"the session was closed by {event.actor}{_because(event.reason)}", "notice")]
+
+
+def _message_created(view: SessionView, event: events.MessageCreated) -> list[Line]:
+    message = event.message
+    from_user = message.role == MESSAGE_ROLE_USER
+    who = (message.author or "user") if from_user else message.agent
+    first, *rest = printable(message.text).splitlines() or [""]
+    indent = " " * (len(who) + 2)
+    tone = "user" if from_user else "agent"
+    return [Line(f"{who}: {first}", tone), *(Line(indent + line, tone) for line in rest)]
+
+
+def _agent_switched(view: SessionView, event: events.AgentSwitched) -> list[Line]:
+    return [Line(f"the agent is {event.to_agent} now, no longer {event.from_agent}", "notice")]
+
+
+def _run_queued(view: SessionView, event: events.RunQueued) -> list[Line]:
+    return [Line(f"run {event.run_id} waits behind run {event.behind_run_id}", "notice")]
+
+
+def _run_started(view: SessionView, event: events.RunStarted) -> list[Line]:
+    return [Line(f"run {event.run_id} started", "quiet")]
+
+
+def _run_state_changed(view: SessionView, event: events.RunStateChanged) -> list[Line]:
+    state = state_of(event, "to_state")
+    if state == "WAITING":
+        return [Line("the run waits for a decision; nothing is held meanwhile", "quiet")]
+    if state == "PAUSED":
+        return [Line(f"the run is paused{_because(event.reason)}", "notice")]
+    return []
+
+
+def _run_finished(view: SessionView, event: events.RunFinished) -> list[Line]:
+    state = state_of(event, "state")
+    why = _because(event.failure.message or event.reason)
+    tone = "ok" if state == "COMPLETED" else "bad"
+    return [Line(f"run {state}{why}: {consumed(event.usage)}", tone)]
+
+
+def _plan_drafted(view: SessionView, event: events.PlanDrafted) -> list[Line]:
+    plan = view.run(event.plan.run_id).plan
+    if plan is None:
+        return []
+    title = f"plan v{plan.version} “{one_line(plan.title)}” is a {plan.state} of "
+    lines = [Line(f"{title}{plural(len(plan.subtasks), 'subtask')}, by {event.plan.author}:", "plan")]
+    return lines + [Line(f"  {subtask_line(subtask)}", "plan") for subtask in plan.subtasks.values()]
+
+
+def subtask_line(subtask: SubtaskView) -> str:
+    """A subtask in its plan: title, agent, what it comes after."""
+    after = f", after {', '.join(subtask.depends_on)}" if subtask.depends_on else ""
+    return f"{subtask.key}: {one_line(subtask.title)} ({subtask.agent}{after})"
+
+
+def _plan_state_changed(view: SessionView, event: events.PlanStateChanged) -> list[Line]:
+    change = f"{state_of(event, 'from_state')} → {state_of(event, 'to_state')}"
+    return [Line(f"plan v{event.version} {change}{_by(event.actor)}{_because(event.reason)}", "plan")]
+
+
+def _subtask_state_changed(view: SessionView, event: events.SubtaskStateChanged) -> list[Line]:
+    state = state_of(event, "to_state")
+    known = view.subtask(event.run_id, event.subtask_id)
+    title = f" {one_line(known.title, 60)}" if known else ""
+    again = f" (attempt {event.attempt})" if event.attempt > 1 and state == "RUNNING" else ""
+    tone = {"SUCCEEDED": "ok", "FAILED": "bad", "CANCELLED": "bad"}.get(state, "subtask")
+    why = _because(event.failure.message or event.reason)
+    return [Line(f"[{event.key}]{title}: {state}{again}{why}", tone)]
+
+
+def _attempt_superseded(view: SessionView, event: events.AttemptSuperseded) -> list[Line]:
+    return [Line(f"a new attempt; what was said so far no longer counts{_because(event.reason)}", "notice")]
+
+
+def _step_started(view: SessionView, event: events.StepStarted) -> list[Line]:
+    step = view.run(event.run_id).steps[event.step_id]
+    if not step.is_tool:
+        return []
+    again = f" (dispatch {step.dispatch_number})" if step.dispatch_number > 1 else ""
+    return [Line(f"  {step.agent} ▸ {call(step)}{again}", "tool")]
+
+
+def call(step: StepView) -> str:
+    """A tool call on one line."""
+    return f"{printable(step.tool)} {one_line(step.arguments_json, 90)}"
+
+
+def _step_finished(view: SessionView, event: events.StepFinished) -> list[Line]:
+    state = state_of(event, "state")
+    name = printable(event.tool) if event.kind == STEP_KIND_TOOL else f"{event.agent}'s model"
+    if event.HasField("failure"):
+        next_try = "; it is tried again" if state in ("PENDING", "APPROVED") else ""
+        return [Line(f"  ✗ {name}: {one_line(event.failure.message)}{next_try}", "bad")]
+    if event.kind != STEP_KIND_TOOL:
+        return []
+    if state in ("REJECTED", "CANCELLED", "EDITED"):
+        return [Line(f"  ✗ {name} {state}", "bad")]
+    mark, tone = ("✗", "bad") if event.is_error else ("✓", "ok")
+    said = one_line(event.output_preview) or "done"
+    return [Line(f"  {mark} {name}: {said} ({seconds(event.latency)})", tone)]
+
+
+def _approval_requested(view: SessionView, event: events.ApprovalRequested) -> list[Line]:
+    approval = event.approval
+    title = one_line(approval.preview.title or approval.tool)
+    return [Line(f"? {state_of(approval, 'kind')} {title}  approval {approval.id}", "ask")]
+
+
+def _vote_recorded(view: SessionView, event: events.VoteRecorded) -> list[Line]:
+    action = state_of(event, "action")
+    return [Line(f"  {event.voter} votes {action}: {event.votes} of {event.needed} needed", "notice")]
+
+
+def _approval_resolved(view: SessionView, event: events.ApprovalResolved) -> list[Line]:
+    kind, state = state_of(event, "kind"), state_of(event, "state")
+    if state != "RESOLVED":
+        return [Line(f"  {kind} {state}{_because(event.reason)}", "notice")]
+    action = state_of(event, "action")
+    tone = "ok" if action in ("APPROVE", "EDIT", "RESPOND", "RETRY") else "bad"
+    words = f": “{one_line(event.feedback)}”" if event.feedback else ""
+    return [Line(f"  {kind} {action}{_by(event.decider)}{words}", tone)]
+
+
+def _approval_reminder(view: SessionView, event: events.ApprovalReminder) -> list[Line]:
+    return [Line(f"{state_of(event, 'kind')} {event.approval_id} still waits for a decision", "ask")]
+
+
+def _grant_changed(view: SessionView, event: events.GrantChanged) -> list[Line]:
+    return [Line(f"a grant for {printable(event.grant.tool)} was {event.trigger}{_by(event.actor)}", "notice")]
+
+
+def _tool_call_ready(view: SessionView, event: events.ToolCallReady) -> list[Line]:
+    arguments = one_line(event.arguments_json, 90)
+    return [Line(f"  a client must run {printable(event.tool)} {arguments} (step {event.step_id})", "ask")]
+
+
+def _tool_call_claimed(view: SessionView, event: events.ToolCallClaimed) -> list[Line]:
+    return [Line(f"  client {printable(event.client_id)} runs step {event.step_id}", "tool")]
+
+
+def _tool_result_recorded(view: SessionView, event: events.ToolResultRecorded) -> list[Line]:
+    mark, tone = ("✗", "bad") if event.is_error else ("✓", "ok")
+    return [Line(f"  {mark} {printable(event.tool)}: {one_line(event.output_preview)}", tone)]
+
+
+def _artifact_recorded(view: SessionView, event: events.ArtifactRecorded) -> list[Line]:
+    return [Line(f"  artifact {printable(event.artifact.name)} ({event.artifact.media_type})", "ok")]
+
+
+def _budget_reached(view: SessionView, event: events.BudgetReached) -> list[Line]:
+    return [Line(f"the limit {event.limit_name} is reached: {event.used} of {event.limit}", "ask")]
+
+
+def _by(actor: str) -> str:
+    return f" by {printable(actor)}" if actor else ""
+
+
+def _because(reason: str) -> str:
+    return f": {one_line(reason)}" if reason else ""
+
+
+_TELL: dict[str, Callable[[SessionView, Any], list[Line]]] = {
+    "session_created": _session_created,
+    "session_state_changed": _session_state_changed,
+    "session_closed": _session_closed,
+    "message_created": _message_created,
+    "agent_switched": _agent_switched,
+    "run_queued": _run_queued,
+    "run_started": _run_started,
+    "run_state_changed": _run_state_changed,
+    "run_finished": _run_finished,
+    "plan_drafted": _plan_drafted,
+    "plan_state_changed": _plan_state_changed,
+    "subtask_state_changed": _subtask_state_changed,
+    "attempt_superseded": _attempt_superseded,
+    "step_started": _step_started,
+    "step_finished": _step_finished,
+    "approval_requested": _approval_requested,
+    "vote_recorded": _vote_recorded,
+    "approval_resolved": _approval_resolved,
+    "approval_reminder": _approval_reminder,
+    "grant_changed": _grant_changed,
+    "tool_call_ready": _tool_call_ready,
+    "tool_call_claimed": _tool_call_claimed,
+    "tool_result_recorded": _tool_result_recorded,
+    "artifact_recorded": _artifact_recorded,
+    "budget_reached": _budget_reached,
+}

@@ -1,0 +1,188 @@
+"""Following a session: its events go into the view and onto the screen, its approvals to whoever decides here."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cli.client import Client
+from cli.decide import Ask, answer_of_a_script, ask_person, decide
+from cli.preview import OldText, preview
+from cli.screen import Screen
+from cli.story import Line, tell
+from cli.trouble import ExitCode, Trouble
+from cli.view import Gap, SessionView
+from cli.words import state_of
+from gen.assent.v1.approval_pb2 import Approval
+
+Done = Callable[[SessionView], bool]
+Look = Callable[[Approval], Awaitable[OldText]]
+"""How to learn what a workspace holds now, where this machine can."""
+
+LOST = frozenset({"APPROVAL_ALREADY_RESOLVED", "APPROVAL_SUPERSEDED"})
+RESTING = frozenset({"IDLE", "COMPLETED", "CLOSED"})
+
+
+class Decider(Protocol):
+    """Whoever answers approvals here."""
+
+    async def answer(self, approval: Approval) -> None:
+        """Answer one approval, or tell how it can be answered."""
+
+
+@dataclass
+class Watch:
+    """One session on one screen. `caught_up_at` is the sequence from which pending approvals are really pending."""
+
+    client: Client
+    view: SessionView
+    screen: Screen
+    decider: Decider
+    caught_up_at: int = 0
+    shown_after: int = 0
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def until(self, done: Done) -> None:
+        """Follow until `done`; a Trouble of the stream or of a decision ends it too."""
+        following = asyncio.create_task(self._follow(done))
+        deciding = asyncio.create_task(self._decide())
+        try:
+            await asyncio.wait([following, deciding], return_when=asyncio.FIRST_COMPLETED)
+            ended = deciding if deciding.done() else following
+            await ended
+        finally:
+            following.cancel()
+            deciding.cancel()
+            await asyncio.gather(following, deciding, return_exceptions=True)
+
+    async def _follow(self, done: Done) -> None:
+        while True:
+            events = self.client.follow(self.view.session_id, after=lambda: self.view.last_sequence, lost=self._lost)
+            try:
+                async for event in events:
+                    if not self.view.apply(event):
+                        continue
+                    if event.sequence > self.shown_after:
+                        self.screen.show(tell(event, self.view), event.sequence)
+                    self.screen.refresh(self.view)
+                    self._changed.set()
+                    if self.view.last_sequence >= self.caught_up_at and done(self.view):
+                        return
+            except Gap as gap:
+                self._lost(str(gap))
+            finally:
+                await events.aclose()
+
+    def _lost(self, why: str) -> None:
+        place = self.view.last_sequence
+        self.screen.show([Line(f"the stream was lost ({why}); going on after event {place}", "notice")])
+
+    async def _decide(self) -> None:
+        """One approval after another, oldest first, each once; withdrawn when it is decided elsewhere."""
+        answered: set[str] = set()
+        while True:
+            waiting = [each for each in self.view.approvals.values() if each.id not in answered]
+            if not waiting or self.view.last_sequence < self.caught_up_at:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            approval = waiting[0]
+            answered.add(approval.id)
+            answering = asyncio.create_task(self.decider.answer(approval))
+            resolved = asyncio.create_task(self._resolved(approval.id))
+            try:
+                await asyncio.wait([answering, resolved], return_when=asyncio.FIRST_COMPLETED)
+                if answering.done():
+                    await answering
+            finally:
+                answering.cancel()
+                resolved.cancel()
+                await asyncio.gather(answering, resolved, return_exceptions=True)
+
+    async def _resolved(self, approval_id: str) -> None:
+        while approval_id in self.view.approvals:
+            self._changed.clear()
+            await self._changed.wait()
+
+
+def run_ended(run_id: str) -> Done:
+    """That run has ended, and the session has come to rest or gone on to another run."""
+
+    def done(view: SessionView) -> bool:
+        active = view.active_run
+        moved_on = active is not None and active.id != run_id
+        return view.run(run_id).ended and (view.state in RESTING or moved_on)
+
+    return done
+
+
+def nothing_left(view: SessionView) -> bool:
+    """No run is open."""
+    return all(run.ended for run in view.runs.values()) and view.state in RESTING
+
+
+@dataclass
+class Person:
+    """Asks the person at the terminal."""
+
+    client: Client
+    screen: Screen
+    ask: Ask
+    look: Look
+
+    async def answer(self, approval: Approval) -> None:
+        old_text = await self.look(approval)
+        while True:
+            with self.screen.still():
+                try:
+                    answer = await ask_person(approval, self.ask, self.screen.show, old_text)
+                except asyncio.CancelledError:
+                    self.screen.show([Line("", ""), Line("  it was decided elsewhere", "notice")])
+                    raise
+            try:
+                await decide(self.client, approval, answer)
+            except Trouble as trouble:
+                self.screen.show([Line(f"  not decided: {trouble}", "bad")])
+                if trouble.code is ExitCode.UNREACHABLE:
+                    raise
+                if trouble.reason in LOST:
+                    return
+            else:
+                return
+
+
+@dataclass
+class Script:
+    """`--yes`: approves through the public API, as any client would."""
+
+    client: Client
+    screen: Screen
+    look: Look
+
+    async def answer(self, approval: Approval) -> None:
+        self.screen.show(preview(approval, await self.look(approval)))
+        answer = answer_of_a_script(approval)
+        if answer is None:
+            kind = state_of(approval, "kind")
+            raise Trouble(
+                f"a person must decide {kind} {approval.id}; see `assent approvals {approval.id}`, "
+                f"answer it, then `assent watch {approval.session_id}`",
+                ExitCode.WAITING,
+            )
+        try:
+            await decide(self.client, approval, answer)
+        except Trouble as trouble:
+            if trouble.reason not in LOST:
+                raise
+
+
+@dataclass
+class Nobody:
+    """No terminal and no `--yes`: says how it can be decided, and goes on watching."""
+
+    screen: Screen
+
+    async def answer(self, approval: Approval) -> None:
+        self.screen.show(preview(approval))
+        ways = f"assent approve {approval.id}  or  assent reject {approval.id} --feedback …"
+        self.screen.show([Line(f"  decide with: {ways}", "ask")])
