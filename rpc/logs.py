@@ -36,7 +36,7 @@ def configure(service: str, level: str = "info", stream: TextIO | None = None) -
         _with_context(service),
     ]
     last: list[Processor] = [structlog.processors.format_exc_info, _hide_secrets]
-    last.append(structlog.dev.ConsoleRenderer() if stream.isatty() else _to_json)
+    last.append(_for_people() if stream.isatty() else _to_json)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -99,6 +99,11 @@ def _without_secrets(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_secrets(inner) for inner in value]
     return value
+
+
+def _for_people() -> Processor:
+    # Plain tracebacks: the prettier ones print local variables, secrets among them.
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:

@@ -117,14 +117,22 @@ class Problem(Exception):
     @classmethod
     def from_rpc_error(cls, error: grpc.aio.AioRpcError) -> Self:
         """What a failed call says, whether it comes from Assent or from the transport below it."""
-        for key, value in error.trailing_metadata() or ():
-            if key == DETAILS_KEY and isinstance(value, bytes):
-                try:
-                    return cls.from_status(status_pb2.Status.FromString(value))
-                except message.DecodeError:
-                    break
+        status = status_of(error)
+        if status is not None:
+            return cls.from_status(status)
         retryable = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
         return cls(error.code(), "", error.details() or "", disposition="RETRYABLE" if retryable else "FATAL")
+
+
+def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    """The status as the service sent it; None when the transport failed and no service spoke."""
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return status_pb2.Status.FromString(value)
+            except message.DecodeError:
+                return None
+    return None
 
 
 def _add(status: status_pb2.Status, detail: message.Message) -> None:

@@ -93,7 +93,7 @@ class Server:
         await server.start()
         self._server = server
         self.set_serving(True)
-        _log.info("serving", address=str(self.address), port=port)
+        _log.info("serving", address=str(replace(self.address, port=port)))
         return port
 
     def set_serving(self, serving: bool) -> None:

@@ -41,20 +41,16 @@ def wrap(method: Method, handler: Handler, policy: Policy) -> Handler:
     generator, or a coroutine that writes to the context; it reads its requests from the iterator it is given,
     never from the context, which holds undecoded bytes.
     """
-    behaviour = _behaviour(handler)
-    if _is_generated(behaviour):
-        behaviour = _not_implemented(method)
-    if handler.response_streaming:
-        respond = _responder(behaviour, method)
-    elif not inspect.iscoroutinefunction(behaviour):
-        raise BadService(f"{method.path} must be an async method")
-    else:
-        respond = behaviour
-    decode, encode = handler.request_deserializer, handler.response_serializer
-    if decode is None or encode is None:
+    encode = handler.response_serializer
+    if encode is None:
         raise BadService(f"{method.path} has no message types: it is not generated from a contract")
-    reader = RequestReader(decode, policy.max_request_bytes)
-    read = reader.stream if handler.request_streaming else reader.read
+    behaviour = _behaviour(handler)
+    read: Callable[[Any], Any]
+    if _is_generated(behaviour):
+        # Whatever the request is: a caller should not have to get one right to learn that nobody answers it.
+        respond, read = _not_implemented(method), _unread
+    else:
+        respond, read = _responder(behaviour, handler, method), _reader(handler, method, policy)
     observer = Observer(method)
 
     async def answer(raw: Any, context: Context) -> Any:
@@ -81,11 +77,23 @@ def unknown_method(path: str) -> Handler:
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-def _responder(behaviour: Behaviour, method: Method) -> Behaviour:
+def _reader(handler: Handler, method: Method, policy: Policy) -> Callable[[Any], Any]:
+    decode = handler.request_deserializer
+    if decode is None:
+        raise BadService(f"{method.path} has no message types: it is not generated from a contract")
+    reader = RequestReader(decode, policy.max_request_bytes)
+    return reader.stream if handler.request_streaming else reader.read
+
+
+def _unread(raw: Any) -> Any:
+    return raw
+
+
+def _responder(behaviour: Behaviour, handler: Handler, method: Method) -> Behaviour:
     if inspect.iscoroutinefunction(behaviour):
         return behaviour
-    if not inspect.isasyncgenfunction(behaviour):
-        raise BadService(f"{method.path} must be an async generator or an async method")
+    if not handler.response_streaming or not inspect.isasyncgenfunction(behaviour):
+        raise BadService(f"{method.path} must be an async method, or an async generator for a stream")
 
     async def respond(request: Any, context: Context) -> None:
         # Closed here, and not whenever it is collected: a watcher's `finally` runs when its client goes away.

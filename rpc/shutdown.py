@@ -1,11 +1,12 @@
 """From SIGTERM or SIGINT to an orderly stop. What is stopped, and in which order, is each process's list."""
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import Awaitable, Callable
 
 import structlog
+
+Stop = Callable[[], Awaitable[object]]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -13,14 +14,15 @@ _log = structlog.get_logger("rpc")
 
 
 async def run_until_signal(
-    *stops: Callable[[], Awaitable[object]],
+    *stops: Stop,
     tasks: tuple["asyncio.Task[object]", ...] = (),
     limit: float = 30,
 ) -> None:
     """Wait for SIGTERM, SIGINT or the end of one of `tasks`, then run `stops` in order.
 
-    The stops share `limit` seconds; a second signal ends the waiting at once. A task that ended with an error
-    raises it after the stops have run: a process without its engine must not look alive.
+    The stops share `limit` seconds; a second signal ends the waiting at once. A stop that fails does not keep the
+    later ones from running. What a stop or one of `tasks` failed with is raised at the end: a process without its
+    engine must not look alive.
     """
     loop = asyncio.get_running_loop()
     asked, insisted = asyncio.Event(), asyncio.Event()
@@ -45,14 +47,9 @@ async def run_until_signal(
             task.result()
 
 
-async def _run_in_order(
-    stops: tuple[Callable[[], Awaitable[object]], ...], insisted: asyncio.Event, limit: float
-) -> None:
-    async def run() -> None:
-        for stop in stops:
-            await stop()
-
-    stopping, insisting = asyncio.create_task(run()), asyncio.create_task(insisted.wait())
+async def _run_in_order(stops: tuple[Stop, ...], insisted: asyncio.Event, limit: float) -> None:
+    stopping = asyncio.create_task(_run_each(stops))
+    insisting = asyncio.create_task(insisted.wait())
     await asyncio.wait({stopping, insisting}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
     insisting.cancel()
     if stopping.done():
@@ -60,5 +57,20 @@ async def _run_in_order(
         return
     _log.warning("stopped_early", asked_twice=insisted.is_set())
     stopping.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await stopping
+    await asyncio.wait({stopping}, timeout=1)
+
+
+async def _run_each(stops: tuple[Stop, ...]) -> None:
+    errors: list[BaseException] = []
+    for stop in stops:
+        running = asyncio.ensure_future(stop())
+        try:
+            await asyncio.wait({running})
+        finally:
+            running.cancel()
+        error = None if running.cancelled() else running.exception()
+        if error is not None:
+            _log.error("stop_failed", exc_info=error)
+            errors.append(error)
+    if errors:
+        raise errors[0]

@@ -4,6 +4,7 @@ Every request and every run has a trace id, exporter or not, so that logs and ev
 OTEL_EXPORTER_OTLP_ENDPOINT a span is just its three numbers. Span names and attributes belong to the callers.
 """
 
+import asyncio
 import os
 import random
 import re
@@ -36,7 +37,7 @@ def configure(service: str) -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(resource=Resource.create({"service.name": f"assent-{service}"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=5)))
     use_provider(provider)
 
 
@@ -47,11 +48,12 @@ def use_provider(provider: TracerProvider | None) -> None:
     _tracer = provider.get_tracer("assent") if provider else None
 
 
-def shutdown() -> None:
+async def shutdown() -> None:
     """Send what is still buffered; spans that end later are lost."""
-    if _provider is not None:
-        _provider.shutdown()
+    provider = _provider
     use_provider(None)
+    if provider is not None:
+        await asyncio.to_thread(provider.shutdown)
 
 
 @contextmanager

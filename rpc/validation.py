@@ -40,10 +40,22 @@ class RequestReader:
             raise invalid_request([(_path(each), each.proto.message or "") for each in violations])
         return request
 
-    async def stream(self, raw_requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    def stream(self, raw_requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
         """The requests of a client stream, each read when the handler asks for it."""
-        async for raw in raw_requests:
-            yield self.read(raw)
+        return _Requests(self.read, raw_requests)
+
+
+class _Requests(AsyncIterator[Message]):
+    """An iterator and no generator: a handler that stops reading leaves nothing behind to be closed."""
+
+    __slots__ = ("_raw", "_read")
+
+    def __init__(self, read: Callable[[bytes], Message], raw_requests: AsyncIterator[bytes]) -> None:
+        self._read = read
+        self._raw = raw_requests
+
+    async def __anext__(self) -> Message:
+        return self._read(await anext(self._raw))
 
 
 def _too_large(maximum: int) -> Problem:

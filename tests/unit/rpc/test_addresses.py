@@ -24,9 +24,7 @@ def test_empty_host_means_every_interface() -> None:
     assert str(parse_address(":50051")) == "[::]:50051"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "50051", "localhost", "::1:50051", "host:port", "host:65536", "host:-1", "h:²"]
-)
+@pytest.mark.parametrize("text", ["", "50051", "localhost", "::1:50051", "host:port", "host:65536", "host:-1", "h:²"])
 def test_what_is_no_address_is_refused_by_name(text: str) -> None:
     with pytest.raises(BadAddress, match="is not an address"):
         parse_address(text)

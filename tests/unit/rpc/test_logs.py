@@ -104,6 +104,27 @@ def test_value_that_json_or_utf8_cannot_say_is_still_logged(value: object, shown
     assert lines[0]["value"] == shown
 
 
+def test_terminal_shows_plain_lines_and_no_local_variables() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def fails(password: str) -> None:
+        raise ValueError("failed")
+
+    terminal = Terminal()
+    with configured():
+        logs.configure("orchestrator", stream=terminal)
+        try:
+            fails("s3" + "cret")
+        except ValueError as error:
+            structlog.get_logger().error("step_failed", exc_info=error, session_id="s1")
+    shown = terminal.getvalue()
+    assert "step_failed" in shown
+    assert "ValueError: failed" in shown
+    assert "s3cret" not in shown
+
+
 def test_lines_below_the_level_are_not_written() -> None:
     with configured() as lines:
         structlog.get_logger().debug("detail")

@@ -1,9 +1,14 @@
 """A Problem survives the wire, in one shape, within the size that clients accept."""
 
+import ast
+from pathlib import Path
+
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+import rpc
+from gen.assent.v1 import error_reason_pb2
 from rpc.problem import DETAILS_KEY, Problem
 
 
@@ -65,13 +70,20 @@ def test_details_that_are_no_status_are_ignored() -> None:
 
 
 def test_thousand_violations_are_cut_to_what_clients_accept_and_counted() -> None:
-    fields = [
-        (f"plan.subtasks[{index}].instructions", "должно быть не длиннее " * 20) for index in range(1000)
-    ]
-    status = Problem(
-        grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", "я" * 5000, fields=fields
-    ).to_status()
+    fields = [(f"plan.subtasks[{index}].instructions", "должно быть не длиннее " * 20) for index in range(1000)]
+    status = Problem(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", "я" * 5000, fields=fields).to_status()
     read = Problem.from_status(status)
     assert status.ByteSize() <= 3072
     assert read.fields[0].field == "plan.subtasks[0].instructions"
     assert read.fields[-1].description == f"and {1000 - (len(read.fields) - 1)} more violations"
+
+
+def test_every_reason_that_rpc_gives_is_in_the_contract() -> None:
+    given = {
+        str(ast.literal_eval(call.args[1]))
+        for path in Path(rpc.__path__[0]).glob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Problem"
+    }
+    assert "MALFORMED_REQUEST" in given
+    assert {f"ERROR_REASON_{reason}" for reason in given} <= set(error_reason_pb2.ErrorReason.keys())

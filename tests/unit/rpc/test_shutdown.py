@@ -74,3 +74,18 @@ async def test_task_that_dies_stops_the_process_and_is_its_error() -> None:
     with pytest.raises(RuntimeError, match="the engine died"):
         await asyncio.wait_for(run_until_signal(stop, tasks=(asyncio.create_task(engine()),)), 10)
     assert stopped == [True]
+
+
+async def test_stop_that_fails_does_not_keep_the_later_ones_from_running() -> None:
+    stopped: list[str] = []
+
+    async def fails() -> None:
+        raise OSError("the port would not close")
+
+    async def stop() -> None:
+        stopped.append("engine")
+
+    finished = asyncio.create_task(asyncio.sleep(0))
+    with pytest.raises(OSError, match="the port would not close"):
+        await asyncio.wait_for(run_until_signal(fails, stop, tasks=(finished,)), 10)
+    assert stopped == ["engine"]

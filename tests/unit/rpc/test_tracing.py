@@ -19,7 +19,7 @@ def exported() -> Iterator[InMemorySpanExporter]:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracing.use_provider(provider)
     yield exporter
-    tracing.shutdown()
+    tracing.use_provider(None)
 
 
 def test_outside_any_span_there_is_no_trace() -> None:
