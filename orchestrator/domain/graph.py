@@ -1,5 +1,6 @@
 """The plan as a graph: what makes one valid, and which subtasks may start. Pure functions over keys."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
@@ -8,7 +9,7 @@ from orchestrator.domain.errors import Violation
 
 MAX_SUBTASKS = 100
 MAX_DEPTH = 32
-MAX_KEY = 64
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_INSTRUCTIONS = 32 * 1024
 
 
@@ -38,8 +39,8 @@ def check_plan(drafts: Sequence[SubtaskDraft], agents: Iterable[str]) -> list[Vi
 
 
 def _check_fields(path: str, draft: SubtaskDraft, agents: list[str]) -> Iterable[Violation]:
-    if not draft.key or len(draft.key) > MAX_KEY or not draft.key.replace("-", "").replace("_", "").isalnum():
-        yield Violation(f"{path}.key", f"must be 1 to {MAX_KEY} letters, digits, '-' or '_'")
+    if not _KEY.fullmatch(draft.key):
+        yield Violation(f"{path}.key", "must be 1 to 64 letters, digits, '.', '-' or '_', the first a letter or digit")
     if not draft.title.strip():
         yield Violation(f"{path}.title", "must not be empty")
     if len(draft.instructions) > MAX_INSTRUCTIONS:

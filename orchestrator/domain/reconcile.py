@@ -22,7 +22,7 @@ from orchestrator.domain.states import (
 from orchestrator.domain.subtasks import begin_subtasks, complete_plan, conclude_subtask
 from orchestrator.domain.transitions import move_plan, move_run, move_session, start_run
 
-BLOCKED_WAIT = SECOND
+BLOCKED_WAIT = 5 * SECOND
 
 
 def reconcile(change: Change, world: World) -> None:

@@ -257,7 +257,6 @@ class Step:
     dispatch_number: int = 0  # rises by one with each dispatch, over the step's life
     executor_instance: str = ""
     executor_address: str = ""
-    dispatch_epoch: int = 0
     deadline_time: int = 0
     faults: int = 0  # transient faults so far
     not_before_time: int = 0

@@ -1,0 +1,191 @@
+"""The engine of one replica: its lease, its claims, and a supervised worker for each session in its hands."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from orchestrator.domain.catalog import Catalog
+from orchestrator.domain.change import Change
+from orchestrator.domain.errors import StorageUnavailable
+from orchestrator.domain.records import Session
+from orchestrator.engine.executors import Executors, Reservation
+from orchestrator.engine.worker import Store, Ticks, Worker
+from rpc import logs
+
+_log = structlog.get_logger("orchestrator.engine")
+
+Key = tuple[str, str]  # tenant, session id
+CLAIM_SECONDS = 0.5
+CLAIMS_AT_ONCE = 200
+MAX_SESSIONS = 2_000
+FIRST_FAILURE_PAUSE_SECONDS = 1.0
+LONGEST_FAILURE_PAUSE_SECONDS = 30.0
+
+
+class Leases(Protocol):
+    """The replica's lease row and the sessions that nobody alive owns."""
+
+    async def renew(self) -> dict[Key, int]:
+        """Live on; the last sequences of the sessions this replica owns."""
+
+    async def claimable(self, limit: int) -> list[Key]: ...
+
+    async def release(self) -> None: ...
+
+
+class Engine:
+    """Claims sessions and drives them. It is the hands that operations know (`operations.context.Hands`)."""
+
+    def __init__(
+        self,
+        owner: str,
+        *,
+        store: Store,
+        leases: Leases,
+        executors: Executors,
+        catalog: Catalog,
+        ticks: Ticks,
+        renew_seconds: float,
+        trace_id: Callable[[], str] = lambda: "",
+    ) -> None:
+        self.owner = owner
+        self._store = store
+        self._leases = leases
+        self._executors = executors
+        self._catalog = catalog
+        self._ticks = ticks
+        self._renew_seconds = renew_seconds
+        self._trace_id = trace_id
+        self._workers: dict[Key, Worker] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._failures: dict[Key, int] = {}
+        self._blocked: set[Key] = set()  # let go because no executor had room
+        self._again: set[Key] = set()
+        self._look = asyncio.Event()
+        self._stopping = False
+
+    # Hands
+
+    def may_take(self) -> bool:
+        return not self._stopping and len(self._workers) < MAX_SESSIONS
+
+    def reserve(self) -> Reservation:
+        return self._executors.reserve()
+
+    def workspace_root(self) -> str:
+        return self._executors.workspace_root()
+
+    def adopt(self, change: Change, session: Session, reservation: Reservation) -> None:
+        worker = self._new_worker((session.tenant, session.id))
+        worker.adopt(change, session, reservation)
+        self._supervise((session.tenant, session.id), worker)
+
+    def nudge(self, tenant: str, session_id: str) -> None:
+        key = (tenant, session_id)
+        if worker := self._workers.get(key):
+            worker.nudge()
+        else:
+            self._look.set()
+
+    # Life
+
+    async def run(self) -> None:
+        """Renew the lease and claim, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._renew())
+            group.create_task(self._claim())
+
+    async def stop(self) -> None:
+        """Let go of everything: steps in flight stay with their executors, for the next owner to reattach."""
+        self._stopping = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            await self._leases.release()
+        except StorageUnavailable as error:
+            _log.warning("the lease was not given up; it lapses", error=str(error))
+
+    def room_again(self) -> None:
+        """An executor has free slots: look at the sessions that waited for one."""
+        if self._blocked:
+            self._again |= self._blocked
+            self._blocked.clear()
+            self._look.set()
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._renew_seconds)
+            try:
+                for key, last_sequence in (await self._leases.renew()).items():
+                    worker = self._workers.get(key)
+                    if worker is not None and worker.is_behind(last_sequence):
+                        worker.nudge()
+            except StorageUnavailable as error:
+                _log.warning("the lease was not renewed", error=str(error))
+
+    async def _claim(self) -> None:
+        while not self._stopping:
+            self._look.clear()
+            room = MAX_SESSIONS - len(self._workers)
+            try:
+                again, self._again = self._again, set()
+                keys = await self._leases.claimable(min(CLAIMS_AT_ONCE, room)) if room > 0 else []
+                for key in {*keys, *again}:
+                    if key not in self._workers:
+                        self._supervise(key, self._new_worker(key))
+            except StorageUnavailable as error:
+                _log.warning("no claims: storage unavailable", error=str(error))
+            try:
+                async with asyncio.timeout(CLAIM_SECONDS):
+                    await self._look.wait()
+            except TimeoutError:
+                continue
+
+    # Workers
+
+    def _new_worker(self, key: Key) -> Worker:
+        return Worker(
+            key,
+            owner=self.owner,
+            store=self._store,
+            executors=self._executors,
+            catalog=self._catalog,
+            ticks=self._ticks,
+            trace_id=self._trace_id(),
+        )
+
+    def _supervise(self, key: Key, worker: Worker) -> None:
+        self._workers[key] = worker
+        task = asyncio.get_running_loop().create_task(self._drive(key, worker))
+        self._tasks[key] = task
+
+    async def _drive(self, key: Key, worker: Worker) -> None:
+        """The supervisor: a run that makes its worker fail is let go and tried again later, never lost."""
+        try:
+            with logs.bound(session_id=key[1]):
+                await worker.run()
+            self._failures.pop(key, None)
+        except Exception:
+            self._failures[key] = failures = self._failures.get(key, 0) + 1
+            pause = min(FIRST_FAILURE_PAUSE_SECONDS * 2 ** (failures - 1), LONGEST_FAILURE_PAUSE_SECONDS)
+            _log.exception("a session's worker failed", session_id=key[1], failures=failures, again_seconds=pause)
+            await asyncio.sleep(pause)
+            self._again.add(key)
+            self._look.set()
+        finally:
+            self._forget(key, worker)
+
+    def _forget(self, key: Key, worker: Worker) -> None:
+        if self._workers.get(key) is not worker:
+            return  # a command claimed it again meanwhile
+        del self._workers[key]
+        del self._tasks[key]
+        if worker.blocked:
+            self._blocked.add(key)
+        if worker.wants_another_look:
+            self._again.add(key)
+            self._look.set()

@@ -1,0 +1,231 @@
+"""The executors this replica knows: which step goes where, and what became of those in flight.
+
+A `Flight` is a step that some executor instance holds for us. It outlives broken streams: only the instance's own
+word, its death, or its silence past the deadline ends it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from gen.assent.executor.v1 import frames_pb2
+from orchestrator.domain.catalog import Catalog
+from orchestrator.domain.outcomes import Outcome
+from orchestrator.domain.records import Step, Workspace
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.domain.starting import Place
+from orchestrator.domain.transcript import model_call
+from orchestrator.engine import frames
+from orchestrator.streaming.feed import Delta
+
+_log = structlog.get_logger("orchestrator.executors")
+
+Sink = Callable[[Outcome], None]
+OnDelta = Callable[[str, str, Delta], None]  # tenant, session id, delta
+
+
+@dataclass(slots=True)
+class Flight:
+    """One dispatch in an executor's hands, and who wants to know."""
+
+    step: Step
+    epoch: int
+    sink: Sink
+    lost: bool = False
+
+
+class Instance:
+    """One executor instance, alive as far as this replica knows: what it offers and what it holds for us."""
+
+    def __init__(self, hello: frames_pb2.Hello, tools: frozenset[str], address: str) -> None:
+        self.id = hello.instance_id
+        self.address = address
+        self.roots = list(hello.workspace_root_ids)
+        self.slots = hello.slots
+        self.tools = tools
+        self.draining = False
+        self.held = 0  # ours, in flight or reserved
+
+    def offers(self, step: Step, workspace: Workspace) -> bool:
+        if self.draining or self.held >= self.slots:
+            return False
+        if step.kind == "MODEL":
+            return True
+        return step.tool in self.tools and (not workspace.root_id or workspace.root_id in self.roots)
+
+
+class Line(Protocol):
+    """A connection to one address; `ExecutorLink` is one."""
+
+    address: str
+
+    def send(self, frame: frames_pb2.OrchestratorFrame, deadline_time: int) -> None:
+        """Soon, if connected; else never: what was not sent is asked for when the executor is back."""
+
+
+class Reservation:
+    """Slots taken for the steps of one change, until it is known whether it was written."""
+
+    __slots__ = ("_executors", "_taken")
+
+    def __init__(self, executors: "Executors") -> None:
+        self._executors = executors
+        self._taken: dict[str, Instance] = {}
+
+    def __call__(self, step: Step, workspace: Workspace) -> Place | None:
+        instance = self._executors.pick(step, workspace)
+        if instance is None:
+            return None
+        instance.held += 1
+        self._taken[step.id] = instance
+        return Place(instance.id, instance.address)
+
+    def settle(self, started: Sequence[str]) -> None:
+        """It was written and these were started: their slots are the flights' now."""
+        for step_id in started:
+            self._taken.pop(step_id, None)
+        self.abandon()
+
+    def abandon(self) -> None:
+        for instance in self._taken.values():
+            instance.held -= 1
+        self._taken.clear()
+
+
+class Executors:
+    """All executors of one replica. Links report to it; workers ask it to start, reattach, record and cancel."""
+
+    def __init__(self, catalog: Catalog, *, on_delta: OnDelta, on_room: Callable[[], None]) -> None:
+        self._catalog = catalog
+        self._on_delta = on_delta
+        self._on_room = on_room
+        self._instances: dict[str, Instance] = {}
+        self._lines: dict[str, Line] = {}
+        self._flights: dict[str, Flight] = {}
+
+    def add_line(self, line: Line) -> None:
+        self._lines[line.address] = line
+
+    # Placing
+
+    def reserve(self) -> Reservation:
+        return Reservation(self)
+
+    def workspace_root(self) -> str:
+        return next((i.roots[0] for i in self._instances.values() if i.roots), "")
+
+    def pick(self, step: Step, workspace: Workspace) -> Instance | None:
+        """The instance with the most free slots of those that offer what the step needs."""
+        able = [i for i in self._instances.values() if i.offers(step, workspace)]
+        return max(able, key=lambda i: i.slots - i.held, default=None)
+
+    # What workers ask for
+
+    def start(self, snapshot: Snapshot, step: Step, epoch: int, sink: Sink, trace_id: str) -> None:
+        """Send the start of a step whose dispatch is written. Its slot is already taken."""
+        if step.kind == "MODEL":
+            call = frames.model_call(model_call(snapshot, step, self._catalog))
+            frame = frames.start_frame(step, epoch, call)
+        else:
+            agent = self._catalog.agents.get(step.agent)
+            frame = frames.start_frame(step, epoch, frames.tool_execution(step, agent, snapshot.session.workspace))
+        frame.start.traceparent = f"00-{trace_id}-{step.id.replace('-', '')[-16:]}-01" if trace_id else ""
+        self._flights[step.id] = Flight(step, epoch, sink)
+        self._send(step.executor_address, frame, step.deadline_time)
+
+    def reattach(self, step: Step, epoch: int, sink: Sink) -> None:
+        """Ask the instance that has it what became of it."""
+        flight = self._flights[step.id] = Flight(step, epoch, sink)
+        if (instance := self._instances.get(step.executor_instance)) is not None:
+            instance.held += 1
+            self._ask(flight)
+        elif any(i.address == step.executor_address for i in self._instances.values()):
+            self._lose(flight)  # another instance is there now: the one that had it died
+
+    def recorded(self, step_id: str, epoch: int, number: int) -> None:
+        flight = self._flights.get(step_id)
+        if flight is not None and flight.step.dispatch_number == number:
+            self._send(flight.step.executor_address, frames.recorded_frame(step_id, epoch, number))
+            self._end(flight)
+
+    def cancel(self, step_id: str, epoch: int, number: int) -> None:
+        """End it where it runs, and forget it: its row says CANCELLED already."""
+        flight = self._flights.get(step_id)
+        if flight is not None and flight.step.dispatch_number == number:
+            address = flight.step.executor_address
+            self._send(address, frames.cancel_frame(step_id, epoch, number))
+            self._send(address, frames.recorded_frame(step_id, epoch, number))
+            self._end(flight)
+
+    def let_go(self, step_id: str) -> None:
+        """The session is not ours any more: the next owner will ask."""
+        if (flight := self._flights.get(step_id)) is not None:
+            self._end(flight)
+
+    # What links report
+
+    def joined(self, hello: frames_pb2.Hello, tools: frozenset[str], address: str) -> None:
+        """An instance says hello: what it holds for us is asked for, what its predecessor held is lost."""
+        for old in [i for i in self._instances.values() if i.address == address and i.id != hello.instance_id]:
+            del self._instances[old.id]
+        instance = self._instances.get(hello.instance_id)
+        if instance is None:
+            instance = self._instances[hello.instance_id] = Instance(hello, tools, address)
+            instance.held = sum(f.step.executor_instance == instance.id for f in self._flights.values())
+        instance.draining = False
+        for flight in [f for f in self._flights.values() if f.step.executor_address == address]:
+            if flight.step.executor_instance == hello.instance_id:
+                self._ask(flight)
+            else:
+                self._lose(flight)
+        self._on_room()
+
+    def left(self, address: str) -> None:
+        """The stream to this address broke: nothing new goes there until it is back."""
+        for instance in self._instances.values():
+            if instance.address == address:
+                instance.draining = True
+
+    def receive(self, frame: frames_pb2.ExecutorFrame) -> None:
+        flight = self._flights.get(frame.step_id)
+        if flight is None or flight.step.dispatch_number != frame.dispatch_number:
+            return
+        if frame.WhichOneof("frame") == "delta":
+            step = flight.step
+            self._on_delta(step.tenant, step.session_id, frames.delta_of(frame, step))
+        elif (outcome := frames.outcome_of(frame)) is not None:
+            flight.sink(outcome)
+
+    def overdue(self, now: int, grace: int) -> None:
+        """Give up on what has been silent past its deadline and `grace` (both microseconds)."""
+        for flight in list(self._flights.values()):
+            if flight.step.deadline_time + grace < now:
+                self._lose(flight)
+
+    # Inside
+
+    def _ask(self, flight: Flight) -> None:
+        self._send(flight.step.executor_address, frames.reattach_frame(flight.step, flight.epoch))
+
+    def _lose(self, flight: Flight) -> None:
+        if flight.lost:
+            return
+        flight.lost = True
+        _log.warning(
+            "step lost with its executor", step_id=flight.step.id, executor_instance=flight.step.executor_instance
+        )
+        flight.sink(Outcome(flight.step.id, flight.step.dispatch_number, "LOST"))
+
+    def _end(self, flight: Flight) -> None:
+        del self._flights[flight.step.id]
+        if (instance := self._instances.get(flight.step.executor_instance)) is not None:
+            was_full = instance.held >= instance.slots
+            instance.held -= 1
+            if was_full:
+                self._on_room()
+
+    def _send(self, address: str, frame: frames_pb2.OrchestratorFrame, deadline_time: int = 0) -> None:
+        if (line := self._lines.get(address)) is not None:
+            line.send(frame, deadline_time)

@@ -1,0 +1,250 @@
+"""Between the engine's words and the executor's frames. Nothing is decided or sent here."""
+
+from collections.abc import Iterable
+
+from google.protobuf.duration_pb2 import Duration
+
+from gen.assent.executor.v1 import frames_pb2, step_pb2
+from gen.assent.executor.v1.executor_service_pb2 import DescribeResponse
+from gen.assent.v1 import attempt_pb2, delta_pb2, failure_pb2, tool_call_pb2, tool_pb2
+from orchestrator.domain.catalog import Agent, Tool
+from orchestrator.domain.outcomes import Outcome
+from orchestrator.domain.records import Failure, ModelReply, Step, ToolCall, ToolResult, Usage, Workspace
+from orchestrator.domain.transcript import ModelCall
+from orchestrator.streaming.feed import Delta
+
+MAX_BATCH_BYTES = 256 * 1024
+
+
+def start_frame(
+    step: Step, epoch: int, call: step_pb2.ModelCall | step_pb2.ToolExecution
+) -> frames_pb2.OrchestratorFrame:
+    """A start without the deadline, which is set when it is sent and the executor's clock is known."""
+    start = step_pb2.StartStep(
+        target_instance_id=step.executor_instance,
+        session_id=step.session_id,
+        run_id=step.run_id,
+        agent=step.agent,
+    )
+    if isinstance(call, step_pb2.ModelCall):
+        start.model.CopyFrom(call)
+    else:
+        start.tool.CopyFrom(call)
+    return frames_pb2.OrchestratorFrame(step_id=step.id, epoch=epoch, dispatch_number=step.dispatch_number, start=start)
+
+
+def model_call(call: ModelCall) -> step_pb2.ModelCall:
+    return step_pb2.ModelCall(
+        model=call.model,
+        agent=call.agent,
+        turn=call.turn,
+        purpose=attempt_pb2.AttemptPurpose.Value(f"ATTEMPT_PURPOSE_{call.purpose}"),
+        messages=[
+            step_pb2.ModelMessage(
+                role=step_pb2.ModelRole.Value(f"MODEL_ROLE_{m.role}"),
+                text=m.text,
+                tool_calls=[_call(c) for c in m.tool_calls],
+                call_id=m.call_id,
+                is_error=m.is_error,
+            )
+            for m in call.messages
+        ],
+        tools=[
+            step_pb2.ToolDefinition(name=t.name, description=t.description, input_schema_json=t.input_schema_json)
+            for t in call.tools
+        ],
+        output_schema_json=call.output_schema_json,
+        settings=step_pb2.ModelSettings(max_output_tokens=call.max_output_tokens),
+    )
+
+
+def tool_execution(step: Step, agent: Agent | None, workspace: Workspace) -> step_pb2.ToolExecution:
+    return step_pb2.ToolExecution(
+        tool=step.tool,
+        arguments_json=step.arguments_json,
+        approval_preimage=step.approval_preimage,
+        schema_digest=step.schema_digest,
+        workspace=step_pb2.StepWorkspace(root_id=workspace.root_id, directory=workspace.directory),
+        idempotency_key=step.id,
+        file_limits=step_pb2.FileLimits(write_globs=agent.write_globs if agent else ()),
+    )
+
+
+def reattach_frame(step: Step, epoch: int) -> frames_pb2.OrchestratorFrame:
+    return frames_pb2.OrchestratorFrame(
+        step_id=step.id,
+        epoch=epoch,
+        dispatch_number=step.dispatch_number,
+        reattach=frames_pb2.Reattach(target_instance_id=step.executor_instance),
+    )
+
+
+def recorded_frame(step_id: str, epoch: int, number: int) -> frames_pb2.OrchestratorFrame:
+    return frames_pb2.OrchestratorFrame(
+        step_id=step_id, epoch=epoch, dispatch_number=number, recorded=frames_pb2.Recorded()
+    )
+
+
+def cancel_frame(step_id: str, epoch: int, number: int) -> frames_pb2.OrchestratorFrame:
+    return frames_pb2.OrchestratorFrame(
+        step_id=step_id, epoch=epoch, dispatch_number=number, cancel=frames_pb2.CancelStep()
+    )
+
+
+def outcome_of(frame: frames_pb2.ExecutorFrame) -> Outcome | None:
+    """What a frame says became of its dispatch; None for frames that say nothing of the kind."""
+    match frame.WhichOneof("frame"):
+        case "finished":
+            return _finished(frame)
+        case "failed":
+            return _failed(frame)
+        case "refused":
+            if frame.refused.reason == frames_pb2.REFUSAL_REASON_WRONG_DIGEST:
+                failure = Failure("DIGEST_MISMATCH", frame.refused.message, "HUMAN_REQUIRED")
+                return Outcome(frame.step_id, frame.dispatch_number, "FAILED", failure=failure)
+            reason = frames_pb2.RefusalReason.Name(frame.refused.reason).removeprefix("REFUSAL_REASON_")
+            failure = Failure(reason, frame.refused.message, "RETRYABLE")
+            return Outcome(frame.step_id, frame.dispatch_number, "REFUSED", failure=failure)
+        case "unknown":
+            return Outcome(frame.step_id, frame.dispatch_number, "UNKNOWN")
+    return None
+
+
+def _finished(frame: frames_pb2.ExecutorFrame) -> Outcome:
+    finished = frame.finished
+    if finished.WhichOneof("result") == "tool":
+        tool = finished.tool
+        return Outcome(
+            frame.step_id,
+            frame.dispatch_number,
+            "SUCCEEDED",
+            result=ToolResult(tool.content, tool.structured_json, tool.is_error),
+            latency=_micros(finished.latency),
+        )
+    model = finished.model
+    return Outcome(
+        frame.step_id,
+        frame.dispatch_number,
+        "SUCCEEDED",
+        reply=ModelReply(
+            model.text,
+            model.reasoning,
+            [ToolCall(c.call_id, c.tool, c.arguments_json) for c in model.tool_calls],
+            model.finish_reason,
+        ),
+        model=model.model,
+        usage=_usage(model.usage, model.cost_usd_micros, model.priced),
+        latency=_micros(finished.latency),
+        provider_request_id=model.provider_request_id,
+    )
+
+
+def _failed(frame: frames_pb2.ExecutorFrame) -> Outcome:
+    failed = frame.failed
+    disposition = failure_pb2.Disposition.Name(failed.disposition).removeprefix("DISPOSITION_")
+    spent = failed.HasField("usage")
+    return Outcome(
+        frame.step_id,
+        frame.dispatch_number,
+        "FAILED",
+        failure=Failure(failed.reason, failed.message, disposition),
+        retry_after=_micros(failed.retry_after),
+        usage=_usage(failed.usage, failed.cost_usd_micros, failed.priced) if spent else Usage(),
+        latency=_micros(failed.latency),
+        provider_request_id=failed.provider_request_id,
+    )
+
+
+def delta_of(frame: frames_pb2.ExecutorFrame, step: Step) -> Delta:
+    return Delta(
+        step.run_id,
+        step.subtask_id,
+        step.attempt_id,
+        step.id,
+        frame.dispatch_number,
+        delta_pb2.DeltaKind.Name(frame.delta.kind).removeprefix("DELTA_KIND_"),
+        frame.delta.text,
+        frame.delta.tool,
+        frame.delta.call_id,
+    )
+
+
+def tools_of(described: DescribeResponse) -> list[Tool]:
+    return [
+        Tool(
+            t.name,
+            t.description,
+            t.input_schema_json,
+            t.schema_digest,
+            tool_pb2.SideEffect.Name(t.side_effect).removeprefix("SIDE_EFFECT_"),
+            t.source,
+        )
+        for t in described.tools
+    ]
+
+
+def batches(frames: Iterable[frames_pb2.OrchestratorFrame]) -> Iterable[list[frames_pb2.OrchestratorFrame]]:
+    """Frames in order, cut so that no message is over MAX_BATCH_BYTES; larger frames travel in chunks."""
+    batch: list[frames_pb2.OrchestratorFrame] = []
+    size = 0
+    for frame in frames:
+        for part in _parts(frame):
+            part_size = part.ByteSize() + 8
+            if batch and size + part_size > MAX_BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+            batch.append(part)
+            size += part_size
+    if batch:
+        yield batch
+
+
+def _parts(frame: frames_pb2.OrchestratorFrame) -> Iterable[frames_pb2.OrchestratorFrame]:
+    if frame.ByteSize() <= MAX_BATCH_BYTES:
+        yield frame
+        return
+    data = frame.SerializeToString()
+    pieces = [data[i : i + MAX_BATCH_BYTES] for i in range(0, len(data), MAX_BATCH_BYTES)]
+    for index, piece in enumerate(pieces):
+        chunk = frames_pb2.FrameChunk(index=index, data=piece, last=index == len(pieces) - 1)
+        yield frames_pb2.OrchestratorFrame(
+            step_id=frame.step_id, epoch=frame.epoch, dispatch_number=frame.dispatch_number, chunk=chunk
+        )
+
+
+class Assembly:
+    """Puts the executor's chunked frames together again."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[str, int, int], bytearray] = {}
+
+    def whole(self, frame: frames_pb2.ExecutorFrame) -> frames_pb2.ExecutorFrame | None:
+        """The frame itself, the frame that its last chunk completes, or None."""
+        if frame.WhichOneof("frame") != "chunk":
+            return frame
+        key = (frame.step_id, frame.epoch, frame.dispatch_number)
+        if frame.chunk.index == 0:
+            self._parts[key] = bytearray()
+        self._parts[key] += frame.chunk.data
+        if not frame.chunk.last:
+            return None
+        return frames_pb2.ExecutorFrame.FromString(bytes(self._parts.pop(key)))
+
+
+def _call(call: ToolCall) -> tool_call_pb2.ToolCall:
+    return tool_call_pb2.ToolCall(call_id=call.call_id, tool=call.tool, arguments_json=call.arguments_json)
+
+
+def _usage(usage: step_pb2.TokenUsage, cost_usd_micros: int, priced: bool) -> Usage:
+    return Usage(
+        input_tokens=usage.input_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+        output_tokens=usage.output_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        cost_usd_micros=cost_usd_micros,
+        unpriced_calls=0 if priced else 1,
+    )
+
+
+def _micros(duration: Duration) -> int:
+    return duration.seconds * 1_000_000 + duration.nanos // 1000

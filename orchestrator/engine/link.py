@@ -1,0 +1,118 @@
+"""The stream to the executor at one address: kept up, one reader, one writer, what is ready together travels together.
+
+Nothing waits here for an answer: frames go to `Executors`, which knows the steps.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+import grpc
+import structlog
+
+from gen.assent.executor.v1 import executor_service_pb2, executor_service_pb2_grpc, frames_pb2
+from orchestrator.domain.catalog import Tool
+from orchestrator.engine.executors import Executors
+from orchestrator.engine.frames import Assembly, batches, tools_of
+from rpc.channel import connect
+
+_log = structlog.get_logger("orchestrator.executors")
+
+Stub = executor_service_pb2_grpc.ExecutorServiceStub
+Call = grpc.aio.StreamStreamCall[executor_service_pb2.PerformStepsRequest, executor_service_pb2.PerformStepsResponse]
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+DESCRIBE_SECONDS = 5.0
+
+
+class ExecutorLink:
+    """One address. `run` connects again and again; `send` drops what cannot go now."""
+
+    def __init__(
+        self, address: str, executors: Executors, *, clock: Callable[[], int], offer: Callable[[list[Tool]], None]
+    ) -> None:
+        self.address = address
+        self._executors = executors
+        self._clock = clock
+        self._offer = offer
+        self._outbox: deque[frames_pb2.OrchestratorFrame] = deque()
+        self._wake = asyncio.Event()
+        self._clock_ahead: int | None = None  # the executor's monotonic clock minus ours, in nanoseconds
+        self.connected = False
+
+    def send(self, frame: frames_pb2.OrchestratorFrame, deadline_time: int) -> None:
+        if not self.connected:
+            return
+        if frame.WhichOneof("frame") == "start" and self._clock_ahead is not None:
+            left_nanos = (deadline_time - self._clock()) * 1000
+            frame.start.deadline_nanos = time.monotonic_ns() + self._clock_ahead + max(0, left_nanos)
+        self._outbox.append(frame)
+        self._wake.set()
+
+    async def run(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                async with connect(self.address) as channel:
+                    await self._serve(executor_service_pb2_grpc.ExecutorServiceStub(channel))
+            except grpc.aio.AioRpcError as error:
+                _log.warning("executor stream broken", address=self.address, code=error.code().name)
+            finally:
+                pause = FIRST_PAUSE_SECONDS if self.connected else min(pause * 2, LONGEST_PAUSE_SECONDS)
+                self._disconnected()
+            await asyncio.sleep(pause)
+
+    async def _serve(self, stub: Stub) -> None:
+        call = stub.PerformSteps()
+        writer = asyncio.create_task(self._write(call))
+        try:
+            await self._read(call, stub)
+        finally:
+            writer.cancel()
+            call.cancel()
+            with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+                await writer
+
+    async def _read(self, call: Call, stub: Stub) -> None:
+        assembly = Assembly()
+        async for response in call:
+            for part in response.frames:
+                frame = assembly.whole(part)
+                if frame is not None:
+                    await self._take(frame, stub)
+
+    async def _take(self, frame: frames_pb2.ExecutorFrame, stub: Stub) -> None:
+        match frame.WhichOneof("frame"):
+            case "hello":
+                await self._greet(frame.hello, stub)
+            case "capacity":
+                self._clock_ahead = frame.capacity.clock_nanos - time.monotonic_ns()
+            case "draining":
+                self._executors.left(self.address)
+            case _:
+                self._executors.receive(frame)
+
+    async def _greet(self, hello: frames_pb2.Hello, stub: Stub) -> None:
+        self._clock_ahead = hello.clock_nanos - time.monotonic_ns()
+        described = await stub.Describe(executor_service_pb2.DescribeRequest(), timeout=DESCRIBE_SECONDS)
+        tools = tools_of(described)
+        self._offer(tools)
+        self.connected = True
+        self._executors.joined(hello, frozenset(tool.name for tool in tools), self.address)
+        _log.info("executor joined", address=self.address, executor_instance=hello.instance_id, slots=hello.slots)
+
+    async def _write(self, call: Call) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            ready = list(self._outbox)
+            self._outbox.clear()
+            for batch in batches(ready):
+                await call.write(executor_service_pb2.PerformStepsRequest(frames=batch))
+
+    def _disconnected(self) -> None:
+        self.connected = False
+        self._outbox.clear()
+        self._executors.left(self.address)

@@ -1,0 +1,277 @@
+"""One session in this replica's hands: reconcile → one change set → start the steps → fold the outcomes → again.
+
+A worker exists only while something of its session is in flight or due. It never takes an epoch from a reload, only
+from its own claim; fenced, it drops everything. No rule lives here.
+"""
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from orchestrator.domain.catalog import Catalog
+from orchestrator.domain.change import Change, ChangeSet
+from orchestrator.domain.errors import StorageUnavailable
+from orchestrator.domain.outcomes import Outcome, fold
+from orchestrator.domain.reconcile import reconcile
+from orchestrator.domain.records import Session
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.domain.starting import World
+from orchestrator.domain.states import StepState
+from orchestrator.engine.executors import Executors, Reservation
+from orchestrator.store.answers import Answer
+from orchestrator.store.answers import Outcome as Written
+
+_log = structlog.get_logger("orchestrator.engine")
+
+STALE_TRIES = 3
+STORAGE_PAUSE_SECONDS = 0.25
+LONGEST_STORAGE_PAUSE_SECONDS = 2.0
+
+
+class Store(Protocol):
+    """Reading and writing one session, as the worker needs it."""
+
+    async def load(self, tenant: str, session_id: str) -> Snapshot | None: ...
+
+    async def write(self, change_set: ChangeSet, *, operation: str, trace_id: str) -> Answer: ...
+
+    async def write_waiting(
+        self, tenant: str, session_id: str, decide: "Decide", *, operation: str, trace_id: str
+    ) -> Answer: ...
+
+
+class Decide(Protocol):
+    def __call__(self, snapshot: Snapshot) -> ChangeSet | None: ...
+
+
+class Ticks(Protocol):
+    """Time and identity."""
+
+    def now(self) -> int: ...
+
+    def new_id(self) -> str: ...
+
+
+class Gone(Exception):
+    """The session is no longer ours, or no longer there."""
+
+
+class Worker:
+    """Drives one session until nothing is in flight or due. `owner` is the replica's lease id."""
+
+    def __init__(
+        self,
+        key: tuple[str, str],
+        *,
+        owner: str,
+        store: Store,
+        executors: Executors,
+        catalog: Catalog,
+        ticks: Ticks,
+        trace_id: str = "",
+    ) -> None:
+        self._key = key
+        self._owner = owner
+        self._store = store
+        self._executors = executors
+        self._catalog = catalog
+        self._ticks = ticks
+        self._snapshot: Snapshot | None = None
+        self._epoch = 0  # 0: not claimed yet
+        self._outcomes: list[Outcome] = []
+        self._flights: dict[str, int] = {}  # step id → dispatch number, as started or reattached by this worker
+        self._wake = asyncio.Event()
+        self._trace_id = trace_id
+        self.blocked = False  # released because no executor had room
+
+    # What others tell it
+
+    def adopt(self, change: Change, session: Session, reservation: Reservation) -> None:
+        """Begin with a session that a command claimed for this replica; its starts are due."""
+        self._snapshot = change.snapshot
+        self._snapshot.session = session
+        self._epoch = session.epoch
+        self._launch(change, reservation)
+
+    def nudge(self) -> None:
+        """The session was changed by somebody else."""
+        self._snapshot = None
+        self._wake.set()
+
+    def is_behind(self, last_sequence: int) -> bool:
+        """Whether somebody wrote what this worker has not seen."""
+        return self._snapshot is not None and self._snapshot.session.last_sequence < last_sequence
+
+    def deliver(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        self._wake.set()
+
+    # The loop
+
+    async def run(self) -> None:
+        """Until released, fenced or cancelled. Raises nothing of the storage: it waits for it."""
+        pause = STORAGE_PAUSE_SECONDS
+        try:
+            if self._flights:
+                await self._wait()
+            while True:
+                try:
+                    if await self._turn():
+                        return
+                    pause = STORAGE_PAUSE_SECONDS
+                except StorageUnavailable as error:
+                    _log.warning("storage unavailable; the run stays as it is", error=str(error))
+                    self._snapshot = None
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, LONGEST_STORAGE_PAUSE_SECONDS)
+                    continue
+                await self._wait()
+        except Gone as gone:
+            _log.info("session let go", reason=str(gone))
+        finally:
+            for step_id in self._flights:
+                self._executors.let_go(step_id)
+
+    async def _wait(self) -> None:
+        """For an outcome, a nudge, or the next due time."""
+        due = self._snapshot.session.due_time if self._snapshot else self._ticks.now()
+        seconds = max(0.0, (due - self._ticks.now()) / 1e6) if due else None
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _turn(self) -> bool:
+        """Everything that is due now, written. True when the session was released."""
+        for _ in range(STALE_TRIES):
+            self._wake.clear()
+            decision = _Decision(self, await self._current())
+            if not decision.writes:
+                decision.abandon()
+                self._settle(decision.outcomes)
+                return False
+            answer = await self._write(decision)
+            if answer.outcome != Written.STALE:
+                return self._after(decision, answer)
+            self._snapshot = None
+        return await self._turn_waiting()
+
+    async def _current(self) -> Snapshot:
+        if self._snapshot is None:
+            self._snapshot = await self._store.load(*self._key)
+            if self._snapshot is None:
+                raise Gone("it was deleted")
+            self._sort_flights(self._snapshot)
+        return self._snapshot
+
+    async def _write(self, decision: "_Decision") -> Answer:
+        try:
+            answer = await self._store.write(decision.change_set(), operation="engine", trace_id=self._trace_id)
+        except BaseException:
+            decision.abandon()
+            raise
+        if answer.outcome != Written.WRITTEN:
+            decision.abandon()
+        return answer
+
+    async def _turn_waiting(self) -> bool:
+        """Stale three times: hold the session's row while deciding, so that busy commands cannot starve the run."""
+        decisions: list[_Decision] = []
+
+        def decide(snapshot: Snapshot) -> ChangeSet | None:
+            for earlier in decisions:
+                earlier.abandon()
+            decisions.append(_Decision(self, snapshot))
+            return decisions[-1].change_set() if decisions[-1].writes else None
+
+        self._wake.clear()
+        written = False
+        try:
+            answer = await self._store.write_waiting(
+                *self._key, decide, operation="engine_waiting", trace_id=self._trace_id
+            )
+            written = answer.outcome == Written.WRITTEN
+        finally:
+            for decision in decisions[:-1] if written else decisions:
+                decision.abandon()
+        if answer.outcome == Written.UNCHANGED:
+            self._snapshot = decisions[-1].snapshot
+            self._settle(decisions[-1].outcomes)
+            return False
+        self._snapshot = decisions[-1].snapshot if written else None
+        return self._after(decisions[-1] if decisions else None, answer)
+
+    def _after(self, decision: "_Decision | None", answer: Answer) -> bool:
+        if decision is None or answer.outcome != Written.WRITTEN or answer.session is None:
+            raise Gone(f"its change set was {answer.outcome}")
+        decision.snapshot.session = answer.session
+        self._epoch = answer.epoch
+        self._settle(decision.outcomes)
+        self._launch(decision.change, decision.reservation)
+        self._sort_flights(decision.snapshot)
+        self.blocked = decision.change.blocked
+        return decision.releases
+
+    def _settle(self, outcomes: list[Outcome]) -> None:
+        """These are in the ledger, or came too late for it: the executors may forget them."""
+        for outcome in outcomes:
+            self._outcomes.remove(outcome)
+            if self._flights.get(outcome.step_id) == outcome.dispatch_number:
+                del self._flights[outcome.step_id]
+            self._executors.recorded(outcome.step_id, self._epoch, outcome.dispatch_number)
+
+    @property
+    def wants_another_look(self) -> bool:
+        """Something came while it was letting go."""
+        return self._wake.is_set()
+
+    # Steps in flight
+
+    def _launch(self, change: Change, reservation: Reservation) -> None:
+        for step_id in change.starts:
+            step = change.snapshot.steps[step_id]
+            self._flights[step_id] = step.dispatch_number
+            self._executors.start(change.snapshot, step, self._epoch, self.deliver, self._trace_id)
+        reservation.settle(change.starts)
+
+    def _sort_flights(self, snapshot: Snapshot) -> None:
+        """The rows are the truth: what is in flight by them is reattached, what somebody cancelled is cancelled."""
+        if self._epoch == 0:
+            return
+        flying = {s.id: s for s in snapshot.steps.values() if s.state == StepState.DISPATCHED}
+        answered = {outcome.step_id for outcome in self._outcomes}
+        for step_id, number in list(self._flights.items()):
+            row = flying.get(step_id)
+            if (row is None or row.dispatch_number != number) and step_id not in answered:
+                del self._flights[step_id]
+                self._executors.cancel(step_id, self._epoch, number)
+        for step in flying.values():
+            if step.id not in self._flights:
+                self._flights[step.id] = step.dispatch_number
+                self._executors.reattach(step, self._epoch, self.deliver)
+
+
+class _Decision:
+    """What the rules make of a snapshot and the outcomes at hand; abandoned unless it was written."""
+
+    def __init__(self, worker: Worker, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.outcomes = list(worker._outcomes)
+        self.change = Change(snapshot, worker._ticks.now(), worker._ticks.new_id)
+        self.reservation = worker._executors.reserve()
+        self._owner, self._epoch = worker._owner, worker._epoch
+        for outcome in self.outcomes:
+            fold(self.change, outcome)
+        reconcile(self.change, World(worker._catalog, self.reservation))
+        self.releases = not self.change.session.runnable
+        self.writes = self._epoch == 0 or self.releases or bool(self.change.events)
+
+    def change_set(self) -> ChangeSet:
+        if self._epoch == 0:
+            return self.change.as_change_set(claim_for=self._owner, release=self.releases)
+        return self.change.as_change_set(owner=self._owner, epoch=self._epoch, release=self.releases)
+
+    def abandon(self) -> None:
+        self.reservation.abandon()

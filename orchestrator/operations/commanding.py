@@ -1,0 +1,173 @@
+"""How a command is carried out on a session: load, decide, write once; stale: load and decide again.
+
+If nobody owns the session, the engine's rules go on at once and this replica claims it in the same change set, so a
+run is born with its first step started. Otherwise the owner is nudged.
+"""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from orchestrator.domain.change import Change, ChangeSet, Request
+from orchestrator.domain.errors import NotFound, RequestIdReused, StorageUnavailable
+from orchestrator.domain.reconcile import reconcile
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.domain.starting import World
+from orchestrator.operations.context import Caller, Context, Reservation
+from orchestrator.store import codec, requests, snapshots
+from orchestrator.store.answers import Answer, Outcome
+
+A = TypeVar("A")
+Decide = Callable[[Change], Callable[[], A]]
+
+STALE_TRIES = 3
+
+
+async def command(ctx: Context, caller: Caller, session_id: str, answer_type: type[A], decide: Decide[A]) -> A:
+    """Carry out `decide` on the session and return its answer.
+
+    `decide` changes the Change and gives a function that makes the answer from what came of it; it may run several
+    times, each on a fresh snapshot. A repeat of the request returns the first answer. Raises what `decide` raises,
+    NotFound, RequestIdReused and StorageUnavailable.
+    """
+    if (replayed := await replay(ctx, caller, answer_type)) is not None:
+        return replayed
+    for _ in range(STALE_TRIES):
+        snapshot = await snapshots.load(ctx.database, caller.tenant, session_id)
+        if snapshot is None:
+            raise NotFound("session", session_id)
+        attempt = _Attempt(ctx, caller, snapshot, decide)
+        answer = await attempt.write()
+        if answer.outcome == Outcome.WRITTEN:
+            return attempt.done(answer)
+        if answer.outcome not in (Outcome.STALE, Outcome.FENCED):
+            return await _unwritten(ctx, caller, session_id, answer, answer_type)
+    return await _take_turn(ctx, caller, session_id, answer_type, decide)
+
+
+async def replay(ctx: Context, caller: Caller, answer_type: type[A]) -> A | None:
+    """The first answer to this request id, if it was answered. Raises RequestIdReused for other content."""
+    if not caller.repeats:
+        return None
+    stored = await requests.find(ctx.database, caller.tenant, caller.subject, caller.request_id)
+    return None if stored is None else first_answer(stored, caller, answer_type)
+
+
+def first_answer(stored: Request, caller: Caller, answer_type: type[A]) -> A:
+    if (stored.method, stored.fingerprint) != (caller.method, caller.fingerprint):
+        raise RequestIdReused(caller.request_id)
+    return codec.from_json(stored.answer_json, answer_type)
+
+
+def request_row(ctx: Context, caller: Caller, answer: object) -> Request:
+    """The row that settles whether the command was carried out, whoever asks again and whatever was lost."""
+    return Request(
+        caller.tenant,
+        caller.subject,
+        caller.request_id,
+        caller.method,
+        caller.fingerprint,
+        codec.to_json(answer),
+        ctx.clock(),
+    )
+
+
+class _Attempt(Generic[A]):
+    """One try at a command on one snapshot; the engine's rules go on in it where the session is free to take."""
+
+    def __init__(self, ctx: Context, caller: Caller, snapshot: Snapshot, decide: Decide[A]) -> None:
+        self._ctx = ctx
+        self._caller = caller
+        self._change = Change(snapshot, ctx.clock(), ctx.new_id)
+        self._reservation: Reservation | None = None
+        try:
+            make_answer = decide(self._change)
+            self._changed = not self._change.is_empty
+            if self._changed:
+                self._go_on()
+            self.answer = make_answer()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _go_on(self) -> None:
+        session = self._change.session
+        if session.owner or not self._ctx.hands.may_take():
+            self._change.put_session(runnable=True, settled=False)
+            return
+        self._reservation = self._ctx.hands.reserve()
+        reconcile(self._change, World(self._ctx.catalog, self._reservation))
+
+    @property
+    def _claims(self) -> bool:
+        """Only a session with steps to start is worth owning."""
+        return self._reservation is not None and self._change.session.runnable
+
+    def change_set(self) -> ChangeSet | None:
+        if not self._changed:
+            return None
+        return self._change.as_change_set(
+            request=request_row(self._ctx, self._caller, self.answer),
+            claim_for=self._ctx.hands.owner if self._claims else "",
+        )
+
+    async def write(self) -> Answer:
+        change_set = self.change_set()
+        if change_set is None:
+            return Answer(Outcome.WRITTEN)
+        try:
+            answer = await self._ctx.writer.write(
+                change_set, operation=self._caller.method, trace_id=self._caller.trace_id
+            )
+        except BaseException:
+            self.abandon()
+            raise
+        if answer.outcome != Outcome.WRITTEN:
+            self.abandon()
+        return answer
+
+    def done(self, answer: Answer) -> A:
+        """What follows a written change: the session is adopted, or its owner told."""
+        session = answer.session
+        if session is not None and self._claims and self._reservation is not None:
+            self._ctx.hands.adopt(self._change, session, self._reservation)
+        elif session is not None:
+            self.abandon()
+            self._ctx.hands.nudge(session.tenant, session.id)
+        return self.answer
+
+    def abandon(self) -> None:
+        if self._reservation is not None:
+            self._reservation.abandon()
+
+
+async def _take_turn(ctx: Context, caller: Caller, session_id: str, answer_type: type[A], decide: Decide[A]) -> A:
+    """The waiting path: stale three times, so hold the session's row while deciding (which does no I/O)."""
+    attempts: list[_Attempt[A]] = []
+
+    def decide_on(snapshot: Snapshot) -> ChangeSet | None:
+        for earlier in attempts:
+            earlier.abandon()
+        attempts.append(_Attempt(ctx, caller, snapshot, decide))
+        return attempts[-1].change_set()
+
+    try:
+        answer = await ctx.writer.write_waiting(
+            caller.tenant, session_id, decide_on, operation=caller.method, trace_id=caller.trace_id
+        )
+    except BaseException:
+        for attempt in attempts:
+            attempt.abandon()
+        raise
+    if answer.outcome in (Outcome.WRITTEN, Outcome.UNCHANGED):
+        return attempts[-1].done(answer)
+    for attempt in attempts:
+        attempt.abandon()
+    return await _unwritten(ctx, caller, session_id, answer, answer_type)
+
+
+async def _unwritten(ctx: Context, caller: Caller, session_id: str, answer: Answer, answer_type: type[A]) -> A:
+    if answer.outcome == Outcome.DUPLICATE and answer.request is not None:
+        return first_answer(answer.request, caller, answer_type)
+    if answer.outcome == Outcome.ABSENT:
+        raise NotFound("session", session_id)
+    raise StorageUnavailable(f"the change was not written: {answer.outcome}")

@@ -1,0 +1,66 @@
+"""What every operation is given: who asks, the store, the catalog, and the engine's hands."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.domain.catalog import Catalog
+from orchestrator.domain.change import Change
+from orchestrator.domain.records import Session, Step, Workspace
+from orchestrator.domain.starting import Place
+from orchestrator.store.database import Database
+from orchestrator.store.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The principal, and the identity of this request for a repeat to be recognised."""
+
+    tenant: str
+    subject: str
+    method: str = ""
+    request_id: str = ""
+    fingerprint: str = ""  # SHA-256 of the request's content without its id
+    trace_id: str = ""
+    repeats: bool = False  # the client chose the request id, so it may have sent it before
+
+
+class Reservation(Protocol):
+    """Slots of executors taken for the steps of one change, until it is known whether it was written."""
+
+    def __call__(self, step: Step, workspace: Workspace) -> Place | None: ...
+
+    def abandon(self) -> None:
+        """It was not written: the slots are free again."""
+
+
+class Hands(Protocol):
+    """The engine as operations see it: it takes sessions over, and looks at those it is told about."""
+
+    @property
+    def owner(self) -> str:
+        """The id this replica's lease goes by."""
+
+    def may_take(self) -> bool:
+        """Whether this replica takes on sessions now."""
+
+    def reserve(self) -> Reservation: ...
+
+    def adopt(self, change: Change, session: Session, reservation: Reservation) -> None:
+        """The session was claimed for this replica by the change set just written; its starts are due."""
+
+    def nudge(self, tenant: str, session_id: str) -> None:
+        """Something of the session changed: look at it soon."""
+
+    def workspace_root(self) -> str:
+        """The root that new workspaces are made under; empty: whichever the executor has first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    database: Database
+    writer: Writer
+    hands: Hands
+    catalog: Catalog
+    clock: Callable[[], int]
+    new_id: Callable[[], str]

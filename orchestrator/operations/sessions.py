@@ -1,0 +1,87 @@
+"""Commands on sessions and their messages."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from orchestrator.domain.change import Change
+from orchestrator.domain.commands import cancel, check_agent, create_session, receive_message
+from orchestrator.domain.errors import InvalidInput, StorageUnavailable, Violation
+from orchestrator.domain.records import Message, Run, Session, Workspace
+from orchestrator.operations.commanding import command, first_answer, replay, request_row
+from orchestrator.operations.context import Caller, Context
+from orchestrator.store.answers import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """What a client says of the session it wants; empty workspace: a new directory of the session's own."""
+
+    title: str = ""
+    agent: str = "auto"
+    labels: Mapping[str, str] | None = None
+    when_busy: str = "ENQUEUE"
+    workspace_directory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that was stored, the run it started or queued, and the sequence to stream from."""
+
+    message: Message
+    run: Run
+    last_sequence: int
+
+
+async def create(ctx: Context, caller: Caller, wish: NewSession) -> Session:
+    if (replayed := await replay(ctx, caller, Session)) is not None:
+        return replayed
+    session_id = ctx.new_id()
+    workspace = Workspace(ctx.hands.workspace_root(), _directory(wish.workspace_directory) or session_id)
+    session = Session(
+        caller.tenant,
+        session_id,
+        title=wish.title,
+        agent=check_agent(wish.agent or "auto", ctx.catalog),
+        labels=dict(wish.labels or {}),
+        when_busy=wish.when_busy or "ENQUEUE",
+        workspace=workspace,
+        creator=caller.subject,
+    )
+    change = create_session(session, ctx.clock(), ctx.new_id)
+    change_set = change.as_change_set(creates=True, request=request_row(ctx, caller, change.session))
+    answer = await ctx.writer.write(change_set, operation=caller.method, trace_id=caller.trace_id)
+    if answer.outcome == Outcome.DUPLICATE and answer.request is not None:
+        return first_answer(answer.request, caller, Session)
+    if answer.session is None:
+        raise StorageUnavailable(f"the session was not written: {answer.outcome}")
+    return answer.session
+
+
+async def send_message(ctx: Context, caller: Caller, session_id: str, text: str, agent: str) -> Sent:
+    """Raises InvalidInput for an unknown agent, WrongState for a closed session, SessionBusy, LimitExceeded."""
+    if not text.strip():
+        raise InvalidInput([Violation("text", "must not be empty")])
+
+    def decide(change: Change) -> Callable[[], Sent]:
+        message, run = receive_message(change, text, agent, caller.subject, ctx.catalog)
+        return lambda: Sent(message, change.snapshot.runs[run.id], change.next_sequence - 1)
+
+    return await command(ctx, caller, session_id, Sent, decide)
+
+
+async def cancel_run(ctx: Context, caller: Caller, session_id: str, run_id: str, reason: str) -> Run:
+    """Raises WrongState for a run that has ended."""
+
+    def decide(change: Change) -> Callable[[], Run]:
+        run = cancel(change, run_id, caller.subject, reason)
+        return lambda: change.snapshot.runs[run.id]
+
+    return await command(ctx, caller, session_id, Run, decide)
+
+
+def _directory(path: str) -> str:
+    """A directory under the executor's root, as the executor will check again. Raises InvalidInput."""
+    parts = path.split("/")
+    if path and (path.startswith("/") or ".." in parts or "" in parts or "\x00" in path):
+        raise InvalidInput([Violation("workspace.directory", "must be a relative path without '..'")])
+    return path
