@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import descriptor_pool, message_factory, text_format
 from google.protobuf.descriptor import FieldDescriptor
@@ -128,7 +129,7 @@ class _Source:
                 yield f"{name} = {_value(field, each)}"
 
 
-def _value(field: FieldDescriptor, value: object) -> str:
+def _value(field: FieldDescriptor, value: Any) -> str:
     if isinstance(value, Message):
         return "{ " + text_format.MessageToString(value, as_utf8=True, as_one_line=True) + " }"
     if field.enum_type:

@@ -28,7 +28,7 @@ class Budget(_message.Message):
     COST_USD_MICROS_FIELD_NUMBER: _builtins.int
     TOTAL_TOKENS_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
-    WORKING_TIME_FIELD_NUMBER: _builtins.int
+    WORK_DURATION_FIELD_NUMBER: _builtins.int
     cost_usd_micros: _builtins.int
     """The most the priced calls may cost, in millionths of a US dollar. An unpriced model under this limit asks."""
     total_tokens: _builtins.int
@@ -36,7 +36,7 @@ class Budget(_message.Message):
     calls: _builtins.int
     """The most model and tool calls together."""
     @_builtins.property
-    def working_time(self) -> _duration_pb2.Duration:
+    def work_duration(self) -> _duration_pb2.Duration:
         """The longest the run may work; time spent waiting for people does not count."""
 
     def __init__(
@@ -45,11 +45,11 @@ class Budget(_message.Message):
         cost_usd_micros: _builtins.int = ...,
         total_tokens: _builtins.int = ...,
         calls: _builtins.int = ...,
-        working_time: _duration_pb2.Duration | None = ...,
+        work_duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["working_time", b"working_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["work_duration", b"work_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "cost_usd_micros", b"cost_usd_micros", "total_tokens", b"total_tokens", "working_time", b"working_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "cost_usd_micros", b"cost_usd_micros", "total_tokens", b"total_tokens", "work_duration", b"work_duration"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1381,7 +1381,7 @@ class BudgetReached(_message.Message):
     limit_name: _builtins.str
     """Which limit, as its field in Budget, for example `cost_usd_micros`."""
     limit: _builtins.int
-    """The limit, in that field's unit (working time: microseconds)."""
+    """The limit, in that field's unit (`work_duration`: microseconds)."""
     used: _builtins.int
     """What was used, in the same unit."""
     approval_id: _builtins.str

@@ -26,9 +26,10 @@ from gen.assent.executor.v1 import frames_pb2 as assent_dot_executor_dot_v1_dot_
 from gen.assent.executor.v1 import step_pb2 as assent_dot_executor_dot_v1_dot_step__pb2
 from gen.assent.v1 import tool_pb2 as assent_dot_v1_dot_tool__pb2
 from gen.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)assent/executor/v1/executor_service.proto\x12\x12\x61ssent.executor.v1\x1a\x1f\x61ssent/executor/v1/frames.proto\x1a\x1d\x61ssent/executor/v1/step.proto\x1a\x14\x61ssent/v1/tool.proto\x1a\x1b\x62uf/validate/validate.proto\"L\n\x13PerformStepsRequest\x12\x35\n\x06\x66rames\x18\x01 \x03(\x0b\x32%.assent.executor.v1.OrchestratorFrame\"I\n\x14PerformStepsResponse\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32!.assent.executor.v1.ExecutorFrame\"\x9e\x01\n\x0eRunStepRequest\x12\x1c\n\x07step_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x16\n\x05\x65poch\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12 \n\x0f\x64ispatch_number\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x34\n\x05start\x18\x04 \x01(\x0b\x32\x1d.assent.executor.v1.StartStepB\x06\xbaH\x03\xc8\x01\x01\"D\n\x0fRunStepResponse\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32!.assent.executor.v1.ExecutorFrame\"\x11\n\x0f\x44\x65scribeRequest\"\xb7\x01\n\x0bOfferedTool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11input_schema_json\x18\x03 \x01(\t\x12\x15\n\rschema_digest\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12*\n\x0bside_effect\x18\x06 \x01(\x0e\x32\x15.assent.v1.SideEffect\x12\x17\n\x0fneeds_workspace\x18\x07 \x01(\x08\",\n\x0cOfferedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06priced\x18\x02 \x01(\x08\"\xc3\x01\n\x10\x44\x65scribeResponse\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12.\n\x05tools\x18\x02 \x03(\x0b\x32\x1f.assent.executor.v1.OfferedTool\x12\x30\n\x06models\x18\x03 \x03(\x0b\x32 .assent.executor.v1.OfferedModel\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\r\n\x05\x62uild\x18\x05 \x01(\t\x12\x1a\n\x12workspace_root_ids\x18\x06 \x03(\t2\xaa\x02\n\x0f\x45xecutorService\x12\x65\n\x0cPerformSteps\x12\'.assent.executor.v1.PerformStepsRequest\x1a(.assent.executor.v1.PerformStepsResponse(\x01\x30\x01\x12T\n\x07RunStep\x12\".assent.executor.v1.RunStepRequest\x1a#.assent.executor.v1.RunStepResponse0\x01\x12Z\n\x08\x44\x65scribe\x12#.assent.executor.v1.DescribeRequest\x1a$.assent.executor.v1.DescribeResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)assent/executor/v1/executor_service.proto\x12\x12\x61ssent.executor.v1\x1a\x1f\x61ssent/executor/v1/frames.proto\x1a\x1d\x61ssent/executor/v1/step.proto\x1a\x14\x61ssent/v1/tool.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"L\n\x13PerformStepsRequest\x12\x35\n\x06\x66rames\x18\x01 \x03(\x0b\x32%.assent.executor.v1.OrchestratorFrame\"I\n\x14PerformStepsResponse\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32!.assent.executor.v1.ExecutorFrame\"\xa2\x01\n\x0eRunStepRequest\x12\x1c\n\x07step_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x16\n\x05\x65poch\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12 \n\x0f\x64ispatch_number\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x38\n\x05start\x18\x04 \x01(\x0b\x32\x1d.assent.executor.v1.StartStepB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"D\n\x0fRunStepResponse\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32!.assent.executor.v1.ExecutorFrame\"\x11\n\x0f\x44\x65scribeRequest\"\xb7\x01\n\x0bOfferedTool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11input_schema_json\x18\x03 \x01(\t\x12\x15\n\rschema_digest\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12*\n\x0bside_effect\x18\x06 \x01(\x0e\x32\x15.assent.v1.SideEffect\x12\x17\n\x0fneeds_workspace\x18\x07 \x01(\x08\",\n\x0cOfferedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06priced\x18\x02 \x01(\x08\"\xc3\x01\n\x10\x44\x65scribeResponse\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12.\n\x05tools\x18\x02 \x03(\x0b\x32\x1f.assent.executor.v1.OfferedTool\x12\x30\n\x06models\x18\x03 \x03(\x0b\x32 .assent.executor.v1.OfferedModel\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\r\n\x05\x62uild\x18\x05 \x01(\t\x12\x1a\n\x12workspace_root_ids\x18\x06 \x03(\t2\xaa\x02\n\x0f\x45xecutorService\x12\x65\n\x0cPerformSteps\x12\'.assent.executor.v1.PerformStepsRequest\x1a(.assent.executor.v1.PerformStepsResponse(\x01\x30\x01\x12T\n\x07RunStep\x12\".assent.executor.v1.RunStepRequest\x1a#.assent.executor.v1.RunStepResponse0\x01\x12Z\n\x08\x44\x65scribe\x12#.assent.executor.v1.DescribeRequest\x1a$.assent.executor.v1.DescribeResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,25 +43,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSTEPREQUEST'].fields_by_name['dispatch_number']._loaded_options = None
   _globals['_RUNSTEPREQUEST'].fields_by_name['dispatch_number']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_RUNSTEPREQUEST'].fields_by_name['start']._loaded_options = None
-  _globals['_RUNSTEPREQUEST'].fields_by_name['start']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_RUNSTEPREQUEST'].fields_by_name['start']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_EXECUTORSERVICE'].methods_by_name['Describe']._loaded_options = None
   _globals['_EXECUTORSERVICE'].methods_by_name['Describe']._serialized_options = b'\220\002\001'
-  _globals['_PERFORMSTEPSREQUEST']._serialized_start=180
-  _globals['_PERFORMSTEPSREQUEST']._serialized_end=256
-  _globals['_PERFORMSTEPSRESPONSE']._serialized_start=258
-  _globals['_PERFORMSTEPSRESPONSE']._serialized_end=331
-  _globals['_RUNSTEPREQUEST']._serialized_start=334
-  _globals['_RUNSTEPREQUEST']._serialized_end=492
-  _globals['_RUNSTEPRESPONSE']._serialized_start=494
-  _globals['_RUNSTEPRESPONSE']._serialized_end=562
-  _globals['_DESCRIBEREQUEST']._serialized_start=564
-  _globals['_DESCRIBEREQUEST']._serialized_end=581
-  _globals['_OFFEREDTOOL']._serialized_start=584
-  _globals['_OFFEREDTOOL']._serialized_end=767
-  _globals['_OFFEREDMODEL']._serialized_start=769
-  _globals['_OFFEREDMODEL']._serialized_end=813
-  _globals['_DESCRIBERESPONSE']._serialized_start=816
-  _globals['_DESCRIBERESPONSE']._serialized_end=1011
-  _globals['_EXECUTORSERVICE']._serialized_start=1014
-  _globals['_EXECUTORSERVICE']._serialized_end=1312
+  _globals['_PERFORMSTEPSREQUEST']._serialized_start=213
+  _globals['_PERFORMSTEPSREQUEST']._serialized_end=289
+  _globals['_PERFORMSTEPSRESPONSE']._serialized_start=291
+  _globals['_PERFORMSTEPSRESPONSE']._serialized_end=364
+  _globals['_RUNSTEPREQUEST']._serialized_start=367
+  _globals['_RUNSTEPREQUEST']._serialized_end=529
+  _globals['_RUNSTEPRESPONSE']._serialized_start=531
+  _globals['_RUNSTEPRESPONSE']._serialized_end=599
+  _globals['_DESCRIBEREQUEST']._serialized_start=601
+  _globals['_DESCRIBEREQUEST']._serialized_end=618
+  _globals['_OFFEREDTOOL']._serialized_start=621
+  _globals['_OFFEREDTOOL']._serialized_end=804
+  _globals['_OFFEREDMODEL']._serialized_start=806
+  _globals['_OFFEREDMODEL']._serialized_end=850
+  _globals['_DESCRIBERESPONSE']._serialized_start=853
+  _globals['_DESCRIBERESPONSE']._serialized_end=1048
+  _globals['_EXECUTORSERVICE']._serialized_start=1051
+  _globals['_EXECUTORSERVICE']._serialized_end=1349
 # @@protoc_insertion_point(module_scope)

@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from gen.assent.executor.v1 import step_pb2 as assent_dot_executor_dot_v1_dot_step__pb2
 from gen.assent.v1 import delta_pb2 as assent_dot_v1_dot_delta__pb2
 from gen.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61ssent/executor/v1/frames.proto\x12\x12\x61ssent.executor.v1\x1a\x1d\x61ssent/executor/v1/step.proto\x1a\x15\x61ssent/v1/delta.proto\x1a\x1b\x62uf/validate/validate.proto\"\xad\x03\n\x11OrchestratorFrame\x12\x1c\n\x07step_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x16\n\x05\x65poch\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12 \n\x0f\x64ispatch_number\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12.\n\x05start\x18\n \x01(\x0b\x32\x1d.assent.executor.v1.StartStepH\x00\x12\x30\n\x08reattach\x18\x0b \x01(\x0b\x32\x1c.assent.executor.v1.ReattachH\x00\x12\x30\n\x08recorded\x18\x0c \x01(\x0b\x32\x1c.assent.executor.v1.RecordedH\x00\x12\x30\n\x06\x63\x61ncel\x18\r \x01(\x0b\x32\x1e.assent.executor.v1.CancelStepH\x00\x12\x39\n\rread_artifact\x18\x0e \x01(\x0b\x32 .assent.executor.v1.ReadArtifactH\x00\x12/\n\x05\x63hunk\x18\x0f \x01(\x0b\x32\x1e.assent.executor.v1.FrameChunkH\x00\x42\x0e\n\x05\x66rame\x12\x05\xbaH\x02\x08\x01\"\xcf\x05\n\rExecutorFrame\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x17\n\x0f\x64ispatch_number\x18\x03 \x01(\x03\x12*\n\x05hello\x18\n \x01(\x0b\x32\x19.assent.executor.v1.HelloH\x00\x12\x30\n\x08\x63\x61pacity\x18\x0b \x01(\x0b\x32\x1c.assent.executor.v1.CapacityH\x00\x12\x30\n\x08\x61\x63\x63\x65pted\x18\x0c \x01(\x0b\x32\x1c.assent.executor.v1.AcceptedH\x00\x12.\n\x07refused\x18\r \x01(\x0b\x32\x1b.assent.executor.v1.RefusedH\x00\x12.\n\x07running\x18\x0e \x01(\x0b\x32\x1b.assent.executor.v1.RunningH\x00\x12.\n\x07unknown\x18\x0f \x01(\x0b\x32\x1b.assent.executor.v1.UnknownH\x00\x12*\n\x05\x64\x65lta\x18\x10 \x01(\x0b\x32\x19.assent.executor.v1.DeltaH\x00\x12\x30\n\x08progress\x18\x11 \x01(\x0b\x32\x1c.assent.executor.v1.ProgressH\x00\x12\x30\n\x08\x66inished\x18\x12 \x01(\x0b\x32\x1c.assent.executor.v1.FinishedH\x00\x12,\n\x06\x66\x61iled\x18\x13 \x01(\x0b\x32\x1a.assent.executor.v1.FailedH\x00\x12;\n\x0e\x61rtifact_chunk\x18\x14 \x01(\x0b\x32!.assent.executor.v1.ArtifactChunkH\x00\x12\x30\n\x08\x64raining\x18\x15 \x01(\x0b\x32\x1c.assent.executor.v1.DrainingH\x00\x12/\n\x05\x63hunk\x18\x16 \x01(\x0b\x32\x1e.assent.executor.v1.FrameChunkH\x00\x42\x07\n\x05\x66rame\"&\n\x08Reattach\x12\x1a\n\x12target_instance_id\x18\x01 \x01(\t\"\n\n\x08Recorded\"\x1c\n\nCancelStep\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x95\x01\n\x0cReadArtifact\x12<\n\tworkspace\x18\x01 \x01(\x0b\x32!.assent.executor.v1.StepWorkspaceB\x06\xbaH\x03\xc8\x01\x01\x12\x15\n\x04path\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x17\n\x06offset\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x17\n\x06length\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"K\n\nFrameChunk\x12\x16\n\x05index\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x17\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x10\x12\x0c\n\x04last\x18\x03 \x01(\x08\"q\n\x08HeldStep\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x17\n\x0f\x64ispatch_number\x18\x03 \x01(\x03\x12,\n\x05state\x18\x04 \x01(\x0e\x32\x1d.assent.executor.v1.HeldState\"\xae\x01\n\x05Hello\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x1a\n\x12workspace_root_ids\x18\x03 \x03(\t\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\r\n\x05\x62uild\x18\x05 \x01(\t\x12\x13\n\x0b\x63lock_nanos\x18\x06 \x01(\x03\x12\x30\n\nheld_steps\x18\x07 \x03(\x0b\x32\x1c.assent.executor.v1.HeldStep\"3\n\x08\x43\x61pacity\x12\x12\n\nfree_slots\x18\x01 \x01(\x05\x12\x13\n\x0b\x63lock_nanos\x18\x02 \x01(\x03\"\n\n\x08\x41\x63\x63\x65pted\"M\n\x07Refused\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32!.assent.executor.v1.RefusalReason\x12\x0f\n\x07message\x18\x02 \x01(\t\"\t\n\x07Running\"\t\n\x07Unknown\"X\n\x05\x44\x65lta\x12\"\n\x04kind\x18\x01 \x01(\x0e\x32\x14.assent.v1.DeltaKind\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\x12\x0c\n\x04tool\x18\x04 \x01(\t\"?\n\x08Progress\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x15\n\x08\x66raction\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_fraction\"|\n\rArtifactChunk\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0c\n\x04last\x18\x04 \x01(\x08\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\r\n\x05\x65rror\x18\x07 \x01(\t\"\x1f\n\x08\x44raining\x12\x13\n\x0buntil_nanos\x18\x01 \x01(\x03*U\n\tHeldState\x12\x1a\n\x16HELD_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12HELD_STATE_RUNNING\x10\x01\x12\x14\n\x10HELD_STATE_ENDED\x10\x02*\xec\x01\n\rRefusalReason\x12\x1e\n\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16REFUSAL_REASON_NO_SLOT\x10\x01\x12\x1e\n\x1aREFUSAL_REASON_OLDER_EPOCH\x10\x02\x12!\n\x1dREFUSAL_REASON_OTHER_INSTANCE\x10\x03\x12\x1f\n\x1bREFUSAL_REASON_WRONG_DIGEST\x10\x04\x12\x1b\n\x17REFUSAL_REASON_DRAINING\x10\x05\x12\x1e\n\x1aREFUSAL_REASON_NOT_OFFERED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61ssent/executor/v1/frames.proto\x12\x12\x61ssent.executor.v1\x1a\x1d\x61ssent/executor/v1/step.proto\x1a\x15\x61ssent/v1/delta.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xad\x03\n\x11OrchestratorFrame\x12\x1c\n\x07step_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x16\n\x05\x65poch\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12 \n\x0f\x64ispatch_number\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12.\n\x05start\x18\n \x01(\x0b\x32\x1d.assent.executor.v1.StartStepH\x00\x12\x30\n\x08reattach\x18\x0b \x01(\x0b\x32\x1c.assent.executor.v1.ReattachH\x00\x12\x30\n\x08recorded\x18\x0c \x01(\x0b\x32\x1c.assent.executor.v1.RecordedH\x00\x12\x30\n\x06\x63\x61ncel\x18\r \x01(\x0b\x32\x1e.assent.executor.v1.CancelStepH\x00\x12\x39\n\rread_artifact\x18\x0e \x01(\x0b\x32 .assent.executor.v1.ReadArtifactH\x00\x12/\n\x05\x63hunk\x18\x0f \x01(\x0b\x32\x1e.assent.executor.v1.FrameChunkH\x00\x42\x0e\n\x05\x66rame\x12\x05\xbaH\x02\x08\x01\"\xcf\x05\n\rExecutorFrame\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x17\n\x0f\x64ispatch_number\x18\x03 \x01(\x03\x12*\n\x05hello\x18\n \x01(\x0b\x32\x19.assent.executor.v1.HelloH\x00\x12\x30\n\x08\x63\x61pacity\x18\x0b \x01(\x0b\x32\x1c.assent.executor.v1.CapacityH\x00\x12\x30\n\x08\x61\x63\x63\x65pted\x18\x0c \x01(\x0b\x32\x1c.assent.executor.v1.AcceptedH\x00\x12.\n\x07refused\x18\r \x01(\x0b\x32\x1b.assent.executor.v1.RefusedH\x00\x12.\n\x07running\x18\x0e \x01(\x0b\x32\x1b.assent.executor.v1.RunningH\x00\x12.\n\x07unknown\x18\x0f \x01(\x0b\x32\x1b.assent.executor.v1.UnknownH\x00\x12*\n\x05\x64\x65lta\x18\x10 \x01(\x0b\x32\x19.assent.executor.v1.DeltaH\x00\x12\x30\n\x08progress\x18\x11 \x01(\x0b\x32\x1c.assent.executor.v1.ProgressH\x00\x12\x30\n\x08\x66inished\x18\x12 \x01(\x0b\x32\x1c.assent.executor.v1.FinishedH\x00\x12,\n\x06\x66\x61iled\x18\x13 \x01(\x0b\x32\x1a.assent.executor.v1.FailedH\x00\x12;\n\x0e\x61rtifact_chunk\x18\x14 \x01(\x0b\x32!.assent.executor.v1.ArtifactChunkH\x00\x12\x30\n\x08\x64raining\x18\x15 \x01(\x0b\x32\x1c.assent.executor.v1.DrainingH\x00\x12/\n\x05\x63hunk\x18\x16 \x01(\x0b\x32\x1e.assent.executor.v1.FrameChunkH\x00\x42\x07\n\x05\x66rame\"&\n\x08Reattach\x12\x1a\n\x12target_instance_id\x18\x01 \x01(\t\"\n\n\x08Recorded\"\x1c\n\nCancelStep\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x9c\x01\n\x0cReadArtifact\x12@\n\tworkspace\x18\x01 \x01(\x0b\x32!.assent.executor.v1.StepWorkspaceB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x18\n\x04path\x18\x02 \x01(\tB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x17\n\x06offset\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x17\n\x06length\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"K\n\nFrameChunk\x12\x16\n\x05index\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x17\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x10\x12\x0c\n\x04last\x18\x03 \x01(\x08\"q\n\x08HeldStep\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x17\n\x0f\x64ispatch_number\x18\x03 \x01(\x03\x12,\n\x05state\x18\x04 \x01(\x0e\x32\x1d.assent.executor.v1.HeldState\"\xae\x01\n\x05Hello\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x1a\n\x12workspace_root_ids\x18\x03 \x03(\t\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\r\n\x05\x62uild\x18\x05 \x01(\t\x12\x13\n\x0b\x63lock_nanos\x18\x06 \x01(\x03\x12\x30\n\nheld_steps\x18\x07 \x03(\x0b\x32\x1c.assent.executor.v1.HeldStep\"3\n\x08\x43\x61pacity\x12\x12\n\nfree_slots\x18\x01 \x01(\x05\x12\x13\n\x0b\x63lock_nanos\x18\x02 \x01(\x03\"\n\n\x08\x41\x63\x63\x65pted\"M\n\x07Refused\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32!.assent.executor.v1.RefusalReason\x12\x0f\n\x07message\x18\x02 \x01(\t\"\t\n\x07Running\"\t\n\x07Unknown\"X\n\x05\x44\x65lta\x12\"\n\x04kind\x18\x01 \x01(\x0e\x32\x14.assent.v1.DeltaKind\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\x12\x0c\n\x04tool\x18\x04 \x01(\t\"?\n\x08Progress\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x15\n\x08\x66raction\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_fraction\"|\n\rArtifactChunk\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0c\n\x04last\x18\x04 \x01(\x08\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\r\n\x05\x65rror\x18\x07 \x01(\t\"\x1f\n\x08\x44raining\x12\x13\n\x0buntil_nanos\x18\x01 \x01(\x03*U\n\tHeldState\x12\x1a\n\x16HELD_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12HELD_STATE_RUNNING\x10\x01\x12\x14\n\x10HELD_STATE_ENDED\x10\x02*\xec\x01\n\rRefusalReason\x12\x1e\n\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16REFUSAL_REASON_NO_SLOT\x10\x01\x12\x1e\n\x1aREFUSAL_REASON_OLDER_EPOCH\x10\x02\x12!\n\x1dREFUSAL_REASON_OTHER_INSTANCE\x10\x03\x12\x1f\n\x1bREFUSAL_REASON_WRONG_DIGEST\x10\x04\x12\x1b\n\x17REFUSAL_REASON_DRAINING\x10\x05\x12\x1e\n\x1aREFUSAL_REASON_NOT_OFFERED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,9 +44,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORCHESTRATORFRAME'].fields_by_name['dispatch_number']._loaded_options = None
   _globals['_ORCHESTRATORFRAME'].fields_by_name['dispatch_number']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_READARTIFACT'].fields_by_name['workspace']._loaded_options = None
-  _globals['_READARTIFACT'].fields_by_name['workspace']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_READARTIFACT'].fields_by_name['workspace']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_READARTIFACT'].fields_by_name['path']._loaded_options = None
-  _globals['_READARTIFACT'].fields_by_name['path']._serialized_options = b'\272H\004r\002\020\001'
+  _globals['_READARTIFACT'].fields_by_name['path']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_READARTIFACT'].fields_by_name['offset']._loaded_options = None
   _globals['_READARTIFACT'].fields_by_name['offset']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_READARTIFACT'].fields_by_name['length']._loaded_options = None
@@ -54,44 +55,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FRAMECHUNK'].fields_by_name['index']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_FRAMECHUNK'].fields_by_name['data']._loaded_options = None
   _globals['_FRAMECHUNK'].fields_by_name['data']._serialized_options = b'\272H\006z\004\030\200\200\020'
-  _globals['_HELDSTATE']._serialized_start=2375
-  _globals['_HELDSTATE']._serialized_end=2460
-  _globals['_REFUSALREASON']._serialized_start=2463
-  _globals['_REFUSALREASON']._serialized_end=2699
-  _globals['_ORCHESTRATORFRAME']._serialized_start=139
-  _globals['_ORCHESTRATORFRAME']._serialized_end=568
-  _globals['_EXECUTORFRAME']._serialized_start=571
-  _globals['_EXECUTORFRAME']._serialized_end=1290
-  _globals['_REATTACH']._serialized_start=1292
-  _globals['_REATTACH']._serialized_end=1330
-  _globals['_RECORDED']._serialized_start=1332
-  _globals['_RECORDED']._serialized_end=1342
-  _globals['_CANCELSTEP']._serialized_start=1344
-  _globals['_CANCELSTEP']._serialized_end=1372
-  _globals['_READARTIFACT']._serialized_start=1375
-  _globals['_READARTIFACT']._serialized_end=1524
-  _globals['_FRAMECHUNK']._serialized_start=1526
-  _globals['_FRAMECHUNK']._serialized_end=1601
-  _globals['_HELDSTEP']._serialized_start=1603
-  _globals['_HELDSTEP']._serialized_end=1716
-  _globals['_HELLO']._serialized_start=1719
-  _globals['_HELLO']._serialized_end=1893
-  _globals['_CAPACITY']._serialized_start=1895
-  _globals['_CAPACITY']._serialized_end=1946
-  _globals['_ACCEPTED']._serialized_start=1948
-  _globals['_ACCEPTED']._serialized_end=1958
-  _globals['_REFUSED']._serialized_start=1960
-  _globals['_REFUSED']._serialized_end=2037
-  _globals['_RUNNING']._serialized_start=2039
-  _globals['_RUNNING']._serialized_end=2048
-  _globals['_UNKNOWN']._serialized_start=2050
-  _globals['_UNKNOWN']._serialized_end=2059
-  _globals['_DELTA']._serialized_start=2061
-  _globals['_DELTA']._serialized_end=2149
-  _globals['_PROGRESS']._serialized_start=2151
-  _globals['_PROGRESS']._serialized_end=2214
-  _globals['_ARTIFACTCHUNK']._serialized_start=2216
-  _globals['_ARTIFACTCHUNK']._serialized_end=2340
-  _globals['_DRAINING']._serialized_start=2342
-  _globals['_DRAINING']._serialized_end=2373
+  _globals['_HELDSTATE']._serialized_start=2415
+  _globals['_HELDSTATE']._serialized_end=2500
+  _globals['_REFUSALREASON']._serialized_start=2503
+  _globals['_REFUSALREASON']._serialized_end=2739
+  _globals['_ORCHESTRATORFRAME']._serialized_start=172
+  _globals['_ORCHESTRATORFRAME']._serialized_end=601
+  _globals['_EXECUTORFRAME']._serialized_start=604
+  _globals['_EXECUTORFRAME']._serialized_end=1323
+  _globals['_REATTACH']._serialized_start=1325
+  _globals['_REATTACH']._serialized_end=1363
+  _globals['_RECORDED']._serialized_start=1365
+  _globals['_RECORDED']._serialized_end=1375
+  _globals['_CANCELSTEP']._serialized_start=1377
+  _globals['_CANCELSTEP']._serialized_end=1405
+  _globals['_READARTIFACT']._serialized_start=1408
+  _globals['_READARTIFACT']._serialized_end=1564
+  _globals['_FRAMECHUNK']._serialized_start=1566
+  _globals['_FRAMECHUNK']._serialized_end=1641
+  _globals['_HELDSTEP']._serialized_start=1643
+  _globals['_HELDSTEP']._serialized_end=1756
+  _globals['_HELLO']._serialized_start=1759
+  _globals['_HELLO']._serialized_end=1933
+  _globals['_CAPACITY']._serialized_start=1935
+  _globals['_CAPACITY']._serialized_end=1986
+  _globals['_ACCEPTED']._serialized_start=1988
+  _globals['_ACCEPTED']._serialized_end=1998
+  _globals['_REFUSED']._serialized_start=2000
+  _globals['_REFUSED']._serialized_end=2077
+  _globals['_RUNNING']._serialized_start=2079
+  _globals['_RUNNING']._serialized_end=2088
+  _globals['_UNKNOWN']._serialized_start=2090
+  _globals['_UNKNOWN']._serialized_end=2099
+  _globals['_DELTA']._serialized_start=2101
+  _globals['_DELTA']._serialized_end=2189
+  _globals['_PROGRESS']._serialized_start=2191
+  _globals['_PROGRESS']._serialized_end=2254
+  _globals['_ARTIFACTCHUNK']._serialized_start=2256
+  _globals['_ARTIFACTCHUNK']._serialized_end=2380
+  _globals['_DRAINING']._serialized_start=2382
+  _globals['_DRAINING']._serialized_end=2413
 # @@protoc_insertion_point(module_scope)

@@ -26,10 +26,11 @@ from gen.assent.v1 import attempt_pb2 as assent_dot_v1_dot_attempt__pb2
 from gen.assent.v1 import failure_pb2 as assent_dot_v1_dot_failure__pb2
 from gen.assent.v1 import tool_call_pb2 as assent_dot_v1_dot_tool__call__pb2
 from gen.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61ssent/executor/v1/step.proto\x12\x12\x61ssent.executor.v1\x1a\x17\x61ssent/v1/attempt.proto\x1a\x17\x61ssent/v1/failure.proto\x1a\x19\x61ssent/v1/tool_call.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\x82\x02\n\tStartStep\x12\x1a\n\x12target_instance_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\x12\r\n\x05\x61gent\x18\x05 \x01(\t\x12\x1f\n\x0e\x64\x65\x61\x64line_nanos\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12.\n\x05model\x18\x07 \x01(\x0b\x32\x1d.assent.executor.v1.ModelCallH\x00\x12\x31\n\x04tool\x18\x08 \x01(\x0b\x32!.assent.executor.v1.ToolExecutionH\x00\x42\r\n\x04\x63\x61ll\x12\x05\xbaH\x02\x08\x01\"\xaf\x01\n\x0cModelMessage\x12\x37\n\x04role\x18\x01 \x01(\x0e\x32\x1d.assent.executor.v1.ModelRoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\'\n\ntool_calls\x18\x03 \x03(\x0b\x32\x13.assent.v1.ToolCall\x12\x0f\n\x07\x63\x61ll_id\x18\x04 \x01(\t\x12\x0c\n\x04tool\x18\x05 \x01(\t\x12\x10\n\x08is_error\x18\x06 \x01(\x08\"W\n\x0eToolDefinition\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11input_schema_json\x18\x03 \x01(\t\"v\n\rModelSettings\x12\"\n\x11max_output_tokens\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x31\n\x0btemperature\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x42\x0e\n\x0c_temperature\"\xb8\x02\n\tModelCall\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x15\n\x04turn\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x34\n\x07purpose\x18\x04 \x01(\x0e\x32\x19.assent.v1.AttemptPurposeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12<\n\x08messages\x18\x05 \x03(\x0b\x32 .assent.executor.v1.ModelMessageB\x08\xbaH\x05\x92\x01\x02\x08\x01\x12\x31\n\x05tools\x18\x06 \x03(\x0b\x32\".assent.executor.v1.ToolDefinition\x12\x1a\n\x12output_schema_json\x18\x07 \x01(\t\x12\x33\n\x08settings\x18\x08 \x01(\x0b\x32!.assent.executor.v1.ModelSettings\"<\n\rStepWorkspace\x12\x0f\n\x07root_id\x18\x01 \x01(\t\x12\x1a\n\tdirectory\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"!\n\nFileLimits\x12\x13\n\x0bwrite_globs\x18\x01 \x03(\t\"\xf4\x01\n\rToolExecution\x12\x15\n\x04tool\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x16\n\x0e\x61rguments_json\x18\x02 \x01(\t\x12\x19\n\x11\x61pproval_preimage\x18\x03 \x01(\t\x12\x15\n\rschema_digest\x18\x04 \x01(\t\x12\x34\n\tworkspace\x18\x05 \x01(\x0b\x32!.assent.executor.v1.StepWorkspace\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\x12\x33\n\x0b\x66ile_limits\x18\x07 \x01(\x0b\x32\x1e.assent.executor.v1.FileLimits\"p\n\nTokenUsage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x02 \x01(\x03\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x03\"\xf2\x01\n\x0bModelResult\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\x12\'\n\ntool_calls\x18\x03 \x03(\x0b\x32\x13.assent.v1.ToolCall\x12\x15\n\rfinish_reason\x18\x04 \x01(\t\x12-\n\x05usage\x18\x05 \x01(\x0b\x32\x1e.assent.executor.v1.TokenUsage\x12\x17\n\x0f\x63ost_usd_micros\x18\x06 \x01(\x03\x12\x0e\n\x06priced\x18\x07 \x01(\x08\x12\x1b\n\x13provider_request_id\x18\x08 \x01(\t\x12\r\n\x05model\x18\t \x01(\t\"\x99\x01\n\x08\x46inished\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32\x1f.assent.executor.v1.ModelResultH\x00\x12%\n\x04tool\x18\x02 \x01(\x0b\x32\x15.assent.v1.ToolResultH\x00\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\n\x06result\"\xc0\x02\n\x06\x46\x61iled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12+\n\x0b\x64isposition\x18\x03 \x01(\x0e\x32\x16.assent.v1.Disposition\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x05usage\x18\x05 \x01(\x0b\x32\x1e.assent.executor.v1.TokenUsage\x12\x17\n\x0f\x63ost_usd_micros\x18\x06 \x01(\x03\x12\x0e\n\x06priced\x18\x07 \x01(\x08\x12\x1b\n\x13provider_request_id\x18\x08 \x01(\t\x12*\n\x07latency\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0f\x65\x66\x66\x65\x63t_possible\x18\n \x01(\x08*\x82\x01\n\tModelRole\x12\x1a\n\x16MODEL_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_ROLE_SYSTEM\x10\x01\x12\x13\n\x0fMODEL_ROLE_USER\x10\x02\x12\x18\n\x14MODEL_ROLE_ASSISTANT\x10\x03\x12\x13\n\x0fMODEL_ROLE_TOOL\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61ssent/executor/v1/step.proto\x12\x12\x61ssent.executor.v1\x1a\x17\x61ssent/v1/attempt.proto\x1a\x17\x61ssent/v1/failure.proto\x1a\x19\x61ssent/v1/tool_call.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\"\x82\x02\n\tStartStep\x12\x1a\n\x12target_instance_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\x12\r\n\x05\x61gent\x18\x05 \x01(\t\x12\x1f\n\x0e\x64\x65\x61\x64line_nanos\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12.\n\x05model\x18\x07 \x01(\x0b\x32\x1d.assent.executor.v1.ModelCallH\x00\x12\x31\n\x04tool\x18\x08 \x01(\x0b\x32!.assent.executor.v1.ToolExecutionH\x00\x42\r\n\x04\x63\x61ll\x12\x05\xbaH\x02\x08\x01\"\xb4\x01\n\x0cModelMessage\x12<\n\x04role\x18\x01 \x01(\x0e\x32\x1d.assent.executor.v1.ModelRoleB\x0f\xe2\x41\x01\x02\xbaH\x08\x82\x01\x02\x10\x01\xc8\x01\x01\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\'\n\ntool_calls\x18\x03 \x03(\x0b\x32\x13.assent.v1.ToolCall\x12\x0f\n\x07\x63\x61ll_id\x18\x04 \x01(\t\x12\x0c\n\x04tool\x18\x05 \x01(\t\x12\x10\n\x08is_error\x18\x06 \x01(\x08\"Z\n\x0eToolDefinition\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11input_schema_json\x18\x03 \x01(\t\"v\n\rModelSettings\x12\"\n\x11max_output_tokens\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x31\n\x0btemperature\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x42\x0e\n\x0c_temperature\"\xba\x02\n\tModelCall\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x15\n\x04turn\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x34\n\x07purpose\x18\x04 \x01(\x0e\x32\x19.assent.v1.AttemptPurposeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12>\n\x08messages\x18\x05 \x03(\x0b\x32 .assent.executor.v1.ModelMessageB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x31\n\x05tools\x18\x06 \x03(\x0b\x32\".assent.executor.v1.ToolDefinition\x12\x1a\n\x12output_schema_json\x18\x07 \x01(\t\x12\x33\n\x08settings\x18\x08 \x01(\x0b\x32!.assent.executor.v1.ModelSettings\"?\n\rStepWorkspace\x12\x0f\n\x07root_id\x18\x01 \x01(\t\x12\x1d\n\tdirectory\x18\x02 \x01(\tB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"!\n\nFileLimits\x12\x13\n\x0bwrite_globs\x18\x01 \x03(\t\"\xf7\x01\n\rToolExecution\x12\x18\n\x04tool\x18\x01 \x01(\tB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x16\n\x0e\x61rguments_json\x18\x02 \x01(\t\x12\x19\n\x11\x61pproval_preimage\x18\x03 \x01(\t\x12\x15\n\rschema_digest\x18\x04 \x01(\t\x12\x34\n\tworkspace\x18\x05 \x01(\x0b\x32!.assent.executor.v1.StepWorkspace\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\x12\x33\n\x0b\x66ile_limits\x18\x07 \x01(\x0b\x32\x1e.assent.executor.v1.FileLimits\"p\n\nTokenUsage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x02 \x01(\x03\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x03\"\xf2\x01\n\x0bModelResult\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\x12\'\n\ntool_calls\x18\x03 \x03(\x0b\x32\x13.assent.v1.ToolCall\x12\x15\n\rfinish_reason\x18\x04 \x01(\t\x12-\n\x05usage\x18\x05 \x01(\x0b\x32\x1e.assent.executor.v1.TokenUsage\x12\x17\n\x0f\x63ost_usd_micros\x18\x06 \x01(\x03\x12\x0e\n\x06priced\x18\x07 \x01(\x08\x12\x1b\n\x13provider_request_id\x18\x08 \x01(\t\x12\r\n\x05model\x18\t \x01(\t\"\x99\x01\n\x08\x46inished\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32\x1f.assent.executor.v1.ModelResultH\x00\x12%\n\x04tool\x18\x02 \x01(\x0b\x32\x15.assent.v1.ToolResultH\x00\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\n\x06result\"\xc0\x02\n\x06\x46\x61iled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12+\n\x0b\x64isposition\x18\x03 \x01(\x0e\x32\x16.assent.v1.Disposition\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x05usage\x18\x05 \x01(\x0b\x32\x1e.assent.executor.v1.TokenUsage\x12\x17\n\x0f\x63ost_usd_micros\x18\x06 \x01(\x03\x12\x0e\n\x06priced\x18\x07 \x01(\x08\x12\x1b\n\x13provider_request_id\x18\x08 \x01(\t\x12*\n\x07latency\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0f\x65\x66\x66\x65\x63t_possible\x18\n \x01(\x08*\x82\x01\n\tModelRole\x12\x1a\n\x16MODEL_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_ROLE_SYSTEM\x10\x01\x12\x13\n\x0fMODEL_ROLE_USER\x10\x02\x12\x18\n\x14MODEL_ROLE_ASSISTANT\x10\x03\x12\x13\n\x0fMODEL_ROLE_TOOL\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,9 +42,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTSTEP'].fields_by_name['deadline_nanos']._loaded_options = None
   _globals['_STARTSTEP'].fields_by_name['deadline_nanos']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_MODELMESSAGE'].fields_by_name['role']._loaded_options = None
-  _globals['_MODELMESSAGE'].fields_by_name['role']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
+  _globals['_MODELMESSAGE'].fields_by_name['role']._serialized_options = b'\342A\001\002\272H\010\202\001\002\020\001\310\001\001'
   _globals['_TOOLDEFINITION'].fields_by_name['name']._loaded_options = None
-  _globals['_TOOLDEFINITION'].fields_by_name['name']._serialized_options = b'\272H\004r\002\020\001'
+  _globals['_TOOLDEFINITION'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_MODELSETTINGS'].fields_by_name['max_output_tokens']._loaded_options = None
   _globals['_MODELSETTINGS'].fields_by_name['max_output_tokens']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_MODELSETTINGS'].fields_by_name['temperature']._loaded_options = None
@@ -53,35 +54,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELCALL'].fields_by_name['purpose']._loaded_options = None
   _globals['_MODELCALL'].fields_by_name['purpose']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_MODELCALL'].fields_by_name['messages']._loaded_options = None
-  _globals['_MODELCALL'].fields_by_name['messages']._serialized_options = b'\272H\005\222\001\002\010\001'
+  _globals['_MODELCALL'].fields_by_name['messages']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_STEPWORKSPACE'].fields_by_name['directory']._loaded_options = None
-  _globals['_STEPWORKSPACE'].fields_by_name['directory']._serialized_options = b'\272H\004r\002\020\001'
+  _globals['_STEPWORKSPACE'].fields_by_name['directory']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_TOOLEXECUTION'].fields_by_name['tool']._loaded_options = None
-  _globals['_TOOLEXECUTION'].fields_by_name['tool']._serialized_options = b'\272H\004r\002\020\001'
-  _globals['_MODELROLE']._serialized_start=2337
-  _globals['_MODELROLE']._serialized_end=2467
-  _globals['_STARTSTEP']._serialized_start=192
-  _globals['_STARTSTEP']._serialized_end=450
-  _globals['_MODELMESSAGE']._serialized_start=453
-  _globals['_MODELMESSAGE']._serialized_end=628
-  _globals['_TOOLDEFINITION']._serialized_start=630
-  _globals['_TOOLDEFINITION']._serialized_end=717
-  _globals['_MODELSETTINGS']._serialized_start=719
-  _globals['_MODELSETTINGS']._serialized_end=837
-  _globals['_MODELCALL']._serialized_start=840
-  _globals['_MODELCALL']._serialized_end=1152
-  _globals['_STEPWORKSPACE']._serialized_start=1154
-  _globals['_STEPWORKSPACE']._serialized_end=1214
-  _globals['_FILELIMITS']._serialized_start=1216
-  _globals['_FILELIMITS']._serialized_end=1249
-  _globals['_TOOLEXECUTION']._serialized_start=1252
-  _globals['_TOOLEXECUTION']._serialized_end=1496
-  _globals['_TOKENUSAGE']._serialized_start=1498
-  _globals['_TOKENUSAGE']._serialized_end=1610
-  _globals['_MODELRESULT']._serialized_start=1613
-  _globals['_MODELRESULT']._serialized_end=1855
-  _globals['_FINISHED']._serialized_start=1858
-  _globals['_FINISHED']._serialized_end=2011
-  _globals['_FAILED']._serialized_start=2014
-  _globals['_FAILED']._serialized_end=2334
+  _globals['_TOOLEXECUTION'].fields_by_name['tool']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
+  _globals['_MODELROLE']._serialized_start=2386
+  _globals['_MODELROLE']._serialized_end=2516
+  _globals['_STARTSTEP']._serialized_start=225
+  _globals['_STARTSTEP']._serialized_end=483
+  _globals['_MODELMESSAGE']._serialized_start=486
+  _globals['_MODELMESSAGE']._serialized_end=666
+  _globals['_TOOLDEFINITION']._serialized_start=668
+  _globals['_TOOLDEFINITION']._serialized_end=758
+  _globals['_MODELSETTINGS']._serialized_start=760
+  _globals['_MODELSETTINGS']._serialized_end=878
+  _globals['_MODELCALL']._serialized_start=881
+  _globals['_MODELCALL']._serialized_end=1195
+  _globals['_STEPWORKSPACE']._serialized_start=1197
+  _globals['_STEPWORKSPACE']._serialized_end=1260
+  _globals['_FILELIMITS']._serialized_start=1262
+  _globals['_FILELIMITS']._serialized_end=1295
+  _globals['_TOOLEXECUTION']._serialized_start=1298
+  _globals['_TOOLEXECUTION']._serialized_end=1545
+  _globals['_TOKENUSAGE']._serialized_start=1547
+  _globals['_TOKENUSAGE']._serialized_end=1659
+  _globals['_MODELRESULT']._serialized_start=1662
+  _globals['_MODELRESULT']._serialized_end=1904
+  _globals['_FINISHED']._serialized_start=1907
+  _globals['_FINISHED']._serialized_end=2060
+  _globals['_FAILED']._serialized_start=2063
+  _globals['_FAILED']._serialized_end=2383
 # @@protoc_insertion_point(module_scope)

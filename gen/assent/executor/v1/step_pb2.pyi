@@ -230,7 +230,7 @@ class ModelCall(_message.Message):
     OUTPUT_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The model, as `provider:name`."""
+    """The model, as `provider:name`. Empty: the executor's default."""
     agent: _builtins.str
     """The agent that thinks with it; what the scripted provider matches on."""
     turn: _builtins.int
@@ -280,7 +280,7 @@ class StepWorkspace(_message.Message):
     ROOT_ID_FIELD_NUMBER: _builtins.int
     DIRECTORY_FIELD_NUMBER: _builtins.int
     root_id: _builtins.str
-    """One of the roots the executor announced."""
+    """One of the roots the executor announced. Empty: its first."""
     directory: _builtins.str
     """The directory, relative to the root. Created when it is missing. Paths that lead out of it are refused."""
     def __init__(

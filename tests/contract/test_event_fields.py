@@ -1,0 +1,140 @@
+"""The domain's events, records and states are the contract's, name for name: one converter serves them all."""
+
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
+
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from gen.assent.v1 import (
+    approval_pb2,
+    attempt_pb2,
+    event_pb2,
+    failure_pb2,
+    message_pb2,
+    plan_pb2,
+    run_pb2,
+    session_pb2,
+    step_pb2,
+    tool_call_pb2,
+    usage_pb2,
+    workspace_pb2,
+)
+from orchestrator.domain import events, records, states
+from tests.contract import descriptors as contracts
+
+_KINDS = FieldDescriptor
+
+_PAYLOADS = {
+    field.name: field.message_type
+    for field in event_pb2.SessionEvent.DESCRIPTOR.oneofs_by_name["payload"].fields
+    if field.message_type
+}
+_EVENTS = events.Event.__args__
+# What the domain keeps and clients have no use for: the tenant is the caller's own, the rest is the lock, fence
+# and lease of a session, or how a dispatch is fenced.
+_PRIVATE = {
+    "tenant",
+    "last_hash",
+    "epoch",
+    "owner",
+    "runnable",
+    "dispatch_epoch",
+}
+_RESOURCES: dict[type, type[Message]] = {
+    records.Approval: approval_pb2.Approval,
+    records.Attempt: attempt_pb2.Attempt,
+    records.Decision: approval_pb2.Decision,
+    records.Failure: failure_pb2.Failure,
+    records.Message: message_pb2.Message,
+    records.ModelReply: step_pb2.ModelReply,
+    records.Plan: plan_pb2.Plan,
+    records.Preview: approval_pb2.Preview,
+    records.Run: run_pb2.Run,
+    records.Session: session_pb2.Session,
+    records.Step: step_pb2.Step,
+    records.Subtask: plan_pb2.Subtask,
+    records.ToolCall: tool_call_pb2.ToolCall,
+    records.ToolResult: tool_call_pb2.ToolResult,
+    records.Usage: usage_pb2.Usage,
+    records.Workspace: workspace_pb2.Workspace,
+}
+_ENUMS = {
+    states.ApprovalState: approval_pb2.ApprovalState,
+    states.AttemptState: attempt_pb2.AttemptState,
+    states.PlanState: plan_pb2.PlanState,
+    states.RunState: run_pb2.RunState,
+    states.SessionState: session_pb2.SessionState,
+    states.StepState: step_pb2.StepState,
+    states.SubtaskState: plan_pb2.SubtaskState,
+}
+
+
+@pytest.mark.parametrize("event", _EVENTS, ids=lambda event: event.__name__)
+def test_an_event_of_the_domain_has_its_message_with_exactly_its_fields(event: type[events.Event]) -> None:
+    payload = _PAYLOADS[events.event_name(event)]
+    assert payload.name == event.__name__
+    assert [field.name for field in payload.fields] == [field.name for field in fields(event)]
+    _assert_types(event, payload)
+
+
+@pytest.mark.parametrize("record", _RESOURCES, ids=lambda record: record.__name__)
+def test_a_record_of_the_domain_is_a_resource_with_its_fields(record: type) -> None:
+    resource = _RESOURCES[record].DESCRIPTOR
+    kept = {field.name for field in fields(record)}
+    assert kept - _PRIVATE <= set(resource.fields_by_name)
+    assert not _PRIVATE & set(resource.fields_by_name)
+    _assert_types(record, resource)
+
+
+def test_every_record_of_the_domain_is_compared() -> None:
+    declared = {each for each in vars(records).values() if isinstance(each, type) and is_dataclass(each)}
+    assert declared == set(_RESOURCES)
+
+
+@pytest.mark.parametrize("domain", _ENUMS, ids=lambda domain: domain.__name__)
+def test_the_states_of_a_machine_are_those_of_the_contract(domain: type[StrEnum]) -> None:
+    enum = _ENUMS[domain].DESCRIPTOR
+    prefix = enum.values[0].name.removesuffix("UNSPECIFIED")
+    assert [value.name.removeprefix(prefix) for value in enum.values[1:]] == [state.value for state in domain]
+
+
+def test_every_machine_is_compared() -> None:
+    declared = {each for each in vars(states).values() if isinstance(each, type) and issubclass(each, StrEnum)}
+    assert declared - {StrEnum} == set(_ENUMS)
+
+
+def test_every_payload_is_named_as_its_message() -> None:
+    for name, payload in _PAYLOADS.items():
+        assert payload.name == "".join(part.capitalize() for part in name.split("_"))
+
+
+def _assert_types(domain: type, message: Descriptor) -> None:
+    """Each field can carry what the domain puts in it."""
+    for field in fields(domain):
+        carried = message.fields_by_name.get(field.name)
+        if carried is not None:
+            assert _can_carry(str(field.type), carried), f"{carried.full_name} cannot carry {field.type}"
+
+
+def _can_carry(annotation: str, field: FieldDescriptor) -> bool:
+    """`annotation` as Python shows it: `<class 'int'>`, `list[str]`, `orchestrator.domain.records.Usage | None`."""
+    if "dict[str, str]" in annotation:
+        return contracts.is_map(field)
+    if annotation.startswith("list["):
+        return field.is_repeated and _is_one(annotation[5:-1], field)
+    return not field.is_repeated and _is_one(annotation, field)
+
+
+def _is_one(annotation: str, field: FieldDescriptor) -> bool:
+    if "orchestrator.domain" in annotation and "State" not in annotation:
+        return field.message_type is not None and field.message_type.name in annotation
+    if "bool" in annotation:
+        return field.type == _KINDS.TYPE_BOOL
+    if "int" in annotation:
+        carries = {"google.protobuf.Timestamp", "google.protobuf.Duration"}
+        if field.message_type is not None:
+            return field.message_type.full_name in carries
+        return field.type in (_KINDS.TYPE_INT32, _KINDS.TYPE_INT64)
+    return field.type in (_KINDS.TYPE_STRING, _KINDS.TYPE_ENUM)
