@@ -1,9 +1,12 @@
 """What the writer answers about a change set."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from orchestrator.domain.change import Request
+import asyncpg
+
+from orchestrator.domain.change import ChangeSet, Request
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Session
 
@@ -35,6 +38,42 @@ class Answer:
     epoch: int = 0
     owner: str = ""
     request: Request | None = None
+
+
+def answer_of(change_set: ChangeSet, events: Sequence[LoggedEvent], reply: asyncpg.Record) -> Answer:
+    """The answer that the writing statement's `reply` amounts to."""
+    outcome = Outcome(reply["outcome"])
+    row = (reply["last_sequence"], reply["epoch"], reply["owner"])
+    match outcome:
+        case Outcome.WRITTEN:
+            session = _as_written(change_set.session, events, reply)
+            return Answer(outcome, session, tuple(events), *row)
+        case Outcome.DUPLICATE if change_set.request is not None:
+            return Answer(outcome, None, (), *row, _as_stored(change_set.request, reply))
+        case _:
+            return Answer(outcome, None, (), *row)
+
+
+def _as_written(session: Session, events: Sequence[LoggedEvent], reply: asyncpg.Record) -> Session:
+    last = events[-1] if events else None
+    return replace(
+        session,
+        last_sequence=reply["last_sequence"],
+        last_hash=last.hash if last else session.last_hash,
+        last_event_time=last.event_time if last else session.last_event_time,
+        epoch=reply["epoch"],
+        owner=reply["owner"],
+    )
+
+
+def _as_stored(request: Request, reply: asyncpg.Record) -> Request:
+    return replace(
+        request,
+        method=reply["stored_method"],
+        fingerprint=reply["stored_fingerprint"],
+        answer_json=reply["stored_answer_json"],
+        create_time=reply["stored_create_time"],
+    )
 
 
 class PoisonedChangeSet(Exception):

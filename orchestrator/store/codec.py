@@ -62,7 +62,7 @@ def _deep_clean(value: Any) -> Any:
 
 
 def _row_codec(kind: type[R], table: Table) -> RowCodec[R]:
-    columns = tuple(name for name in table.c.keys() if name not in ("tenant", "session_id", "body"))
+    columns: tuple[str, ...] = tuple(name for name in table.c.keys() if name not in ("tenant", "session_id", "body"))
     of_columns = attrgetter(*columns)
 
     def values(row: R) -> Values:

@@ -6,22 +6,28 @@ the callers have given up. What an item's answer means to its caller is not deci
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 
 import asyncpg
 
-from orchestrator.store.answers import Outcome, PoisonedChangeSet
+from orchestrator.domain.events import LoggedEvent
+from orchestrator.domain.records import Session
+from orchestrator.store.answers import Answer, Outcome, PoisonedChangeSet
+from orchestrator.store.batch import statement_of
 from orchestrator.store.connection import OwnConnection
 from orchestrator.store.failures import DRIVER_ERRORS, is_about_data, is_repeated_request
 from orchestrator.store.queue import Item, Queue
-from orchestrator.store.statement import statement_of
 from orchestrator.store.timing import observe_transaction
 
 RETRY_SECONDS = 0.05
 BUSY_SECONDS = 0.003
 
+OnWritten = Callable[[Session, list[LoggedEvent]], None]
 Settle = Callable[[Item, asyncpg.Record | BaseException], None]
+
+_log = logging.getLogger(__name__)
 
 
 class Committer:
@@ -96,3 +102,13 @@ def poisoned(error: BaseException) -> PoisonedChangeSet:
     refusal = PoisonedChangeSet(f"the database refuses it: {type(error).__name__}: {error}")
     refusal.__cause__ = error
     return refusal
+
+
+def announce(answer: Answer, on_written: OnWritten) -> None:
+    """Tell the log's followers; the change set is written, whatever they make of it."""
+    if answer.session is None or answer.outcome is not Outcome.WRITTEN:
+        return
+    try:
+        on_written(answer.session, list(answer.events))
+    except Exception:
+        _log.exception("a follower of the log failed", extra={"session_id": answer.session.id})

@@ -24,3 +24,8 @@ class OwnConnection:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+    def drop_unfinished(self) -> None:
+        """Cut it if it is in the middle of a transaction."""
+        if self._connection is not None and self._connection.is_in_transaction():
+            self.drop()

@@ -5,10 +5,8 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from orchestrator.domain.change import ChangeSet
-from orchestrator.domain.events import LoggedEvent
 from orchestrator.store.answers import Answer
-from orchestrator.store.statement import Prepared
+from orchestrator.store.batch import Prepared
 
 BATCH_COUNT = 256
 BATCH_BYTES = 2 << 20
@@ -18,12 +16,11 @@ BATCH_BYTES = 2 << 20
 class Item:
     """One change set on its way. Its caller has gone when `answer` is done before it was settled."""
 
-    change_set: ChangeSet
-    events: list[LoggedEvent]
     prepared: Prepared
     operation: str
     keys: tuple[Hashable, ...]  # the turns it holds
     answer: asyncio.Future[Answer]
+    settled: bool = False
 
 
 class Queue:
@@ -46,7 +43,8 @@ class Queue:
         while not self._items:
             self._filled.clear()
             await self._filled.wait()
-        batch, size = [], 0
+        batch: list[Item] = []
+        size = 0
         while self._items and len(batch) < BATCH_COUNT and size < BATCH_BYTES:
             item, _ = self._items.popitem(last=False)
             batch.append(item)

@@ -1,25 +1,21 @@
-"""The one SQL statement that writes a batch of change sets, and how change sets become its parameters.
+"""The one SQL statement that writes a batch of change sets.
 
 Its shape: input → session rows locked → fence (the guarded UPDATE, or the INSERT of a new session behind its
 request row) → every row and event joined to the fence → one answer per change set. All of a change set is
 written or nothing of it. There is a variant of the text per set of tables a batch touches, so that a small batch
-does not pay for the tables it leaves alone. Nothing here talks to the database.
+does not pay for the tables it leaves alone. What the parameters hold is said in batch.py.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column
 
-from orchestrator.domain.change import ChangeSet, Request
-from orchestrator.domain.events import LoggedEvent, event_name
 from orchestrator.store import tables
-from orchestrator.store.codec import CODECS, SESSION_COLUMNS, RowCodec, Values, clean, encode_session
+from orchestrator.store.codec import CODECS, SESSION_COLUMNS, RowCodec
 
-_FENCE = (
+FENCE = (
     ("tenant", "text"),
     ("id", "text"),
     ("creates", "boolean"),
@@ -33,99 +29,23 @@ _FENCE = (
     ("last_event_time", "bigint"),
     ("trace_id", "text"),
 )
-_REQUEST = ("caller", "request_id", "method", "fingerprint", "answer_json")
-_EVENT = ("sequence", "name", "payload_json", "hash", "previous_hash")
-_NO_REQUEST: Values = (None,) * (len(_REQUEST) + 1)
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A change set encoded once, however often it is tried."""
-
-    fence: Values
-    session: Values
-    request: Values
-    events: list[Values]
-    rows: dict[str, list[Values]]  # by table
-    has_request: bool
-    size: int  # bytes, roughly: what bounds a batch
-
-
-def prepare(change_set: ChangeSet, events: Sequence[LoggedEvent], trace_id: str) -> Prepared:
-    """Encode a change set and its sealed events."""
-    session, last = change_set.session, events[-1] if events else None
-    rows: dict[str, list[Values]] = defaultdict(list)
-    size = 1000
-    for row in change_set.rows:
-        codec = CODECS[type(row)]
-        if (row.tenant, row.session_id) != (session.tenant, session.id):
-            raise ValueError(f"{codec.table.name} {row.id} is not of session {session.id}")
-        values = codec.values(row)
-        rows[codec.table.name].append(values)
-        size += len(values[-1])
-    logged: list[Values] = []
-    for event, made in zip(events, change_set.events, strict=True):
-        size += len(event.payload_json)
-        name = event_name(type(made))
-        logged.append((event.sequence, name, event.payload_json, event.hash, event.previous_hash))
-    fence = (
-        session.tenant,
-        session.id,
-        change_set.creates,
-        change_set.expected_sequence,
-        change_set.owner,
-        change_set.epoch,
-        change_set.claim_for,
-        change_set.release,
-        last.sequence if last else session.last_sequence,
-        last.hash if last else session.last_hash,
-        last.event_time if last else session.last_event_time,
-        clean(trace_id),
-    )
-    request = _request_values(change_set.request) if change_set.request else _NO_REQUEST
-    has_request = change_set.request is not None
-    return Prepared(fence, encode_session(session), request, logged, rows, has_request, size)
-
-
-def _request_values(request: Request) -> Values:
-    named = (getattr(request, name) for name in _REQUEST)
-    return (*(clean(value) for value in named), request.create_time)
-
-
-def statement_of(batch: Sequence[Prepared]) -> tuple[str, list[object]]:
-    """The text and the parameters that write `batch`; the answer's `n` counts its change sets from 1."""
-    requests = any(prepared.has_request for prepared in batch)
-    touched = [codec for codec in CODECS.values() if any(codec.table.name in p.rows for p in batch)]
-    parameters: list[object] = []
-    parameters += zip(*(p.fence for p in batch), strict=True)
-    parameters += zip(*(p.session for p in batch), strict=True)
-    if requests:
-        parameters += zip(*(p.request for p in batch), strict=True)
-    parameters += _numbered([p.events for p in batch], len(_EVENT))
-    for codec in touched:
-        parameters += _numbered([p.rows.get(codec.table.name, ()) for p in batch], len(codec.columns))
-    return _text(tuple(codec.table.name for codec in touched), requests), parameters
-
-
-def _numbered(groups: Iterable[Sequence[Values]], width: int) -> list[Sequence[object]]:
-    """Columns of all rows, before them the number of each row's change set."""
-    groups = list(groups)
-    numbers = [n for n, group in enumerate(groups, 1) for _ in group]
-    columns = list(zip(*(values for group in groups for values in group), strict=True))
-    return [numbers, *(columns or [()] * width)]
-
-
-# --- the text -----------------------------------------------------------------------------------------------
+REQUEST = ("caller", "request_id", "method", "fingerprint", "answer_json")
+EVENT = ("sequence", "name", "payload_json", "hash", "previous_hash")
 
 
 @cache
-def _text(touched: tuple[str, ...], requests: bool) -> str:
+def text_for(touched: tuple[str, ...], requests: bool) -> str:
+    """The statement for a batch that writes the tables `touched`, and whether any change set has a request.
+
+    Parameters, each an array: FENCE, SESSION_COLUMNS, REQUEST and its time if asked for, one value per change set;
+    then per event its change set's number and EVENT; then per row of each table the number and the columns.
+    """
     numbers = _Numbers()
     codecs = [codec for codec in CODECS.values() if codec.table.name in touched]
     session_columns = [(name, _type(tables.session.c[name])) for name in SESSION_COLUMNS]
-    asked = [(name, "text") for name in _REQUEST] + [("request_time", "bigint")] if requests else []
+    asked = [(name, "text") for name in REQUEST] + [("request_time", "bigint")] if requests else []
     parts = [
-        _input(numbers, [*_FENCE, *session_columns, *asked], requests),
+        _input(numbers, [*FENCE, *session_columns, *asked], requests),
         _LOCKED,
         _fence(requests),
         *(_request_parts() if requests else []),
@@ -216,8 +136,8 @@ def _request_parts() -> list[str]:
     A conflict of those is an error of the whole batch: the writer then finds whose it was. Both are inserted in
     order, as an insert waits for another transaction's uncommitted row.
     """
-    columns = ("tenant", *_REQUEST, "create_time")
-    values = ", ".join(f"input.{name}" for name in ("tenant", *_REQUEST, "request_time"))
+    columns = ("tenant", *REQUEST, "create_time")
+    values = ", ".join(f"input.{name}" for name in ("tenant", *REQUEST, "request_time"))
     insert = f"INSERT INTO request ({', '.join(columns)}) SELECT {values} FROM input"
     order = "ORDER BY input.tenant, input.caller, input.request_id"
     fence = ("tenant", "id", "last_sequence", "last_hash", "last_event_time")
@@ -247,11 +167,11 @@ def _done(requests: bool) -> str:
 
 
 def _event_part(numbers: _Numbers) -> str:
-    kinds = [(name, _type(tables.log.c[name])) for name in _EVENT]
-    given = f"unnest({numbers.arrays([('n', 'int'), *kinds])}) AS given(n, {', '.join(_EVENT)})"
+    kinds = [(name, _type(tables.log.c[name])) for name in EVENT]
+    given = f"unnest({numbers.arrays([('n', 'int'), *kinds])}) AS given(n, {', '.join(EVENT)})"
     return f"""logged AS (
-    INSERT INTO event (tenant, session_id, event_time, trace_id, {", ".join(_EVENT)})
-    SELECT done.tenant, done.id, input.last_event_time, input.trace_id, {_of("given", _EVENT)}
+    INSERT INTO event (tenant, session_id, event_time, trace_id, {", ".join(EVENT)})
+    SELECT done.tenant, done.id, input.last_event_time, input.trace_id, {_of("given", EVENT)}
     FROM {given} JOIN done ON done.n = given.n JOIN input ON input.n = given.n
 )"""
 

@@ -8,11 +8,11 @@ tables, where any index with both would seem as good. Nothing here queries.
 """
 
 from sqlalchemy import (
-    DDL,
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
+    Connection,
     Index,
     MetaData,
     SmallInteger,
@@ -35,7 +35,11 @@ CREATE FUNCTION assent_now() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS
 $$"""
 """The only clock in SQL, so that tests may replace it."""
 
-event.listen(metadata, "before_create", DDL(NOW_FUNCTION.replace("%", "%%")))
+
+@event.listens_for(metadata, "before_create")
+def _create_functions(_: MetaData, connection: Connection, **__: object) -> None:
+    connection.execute(text(NOW_FUNCTION))
+
 
 OPEN_RUN = "state IN ('CREATED', 'RUNNING', 'WAITING', 'RESUMED', 'PAUSED')"
 """A run that has not ended; queries repeat this text so that the partial index serves them."""

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import AsyncIterator, Hashable, Iterable
+from contextlib import asynccontextmanager
 
 
 class Turns:
@@ -10,6 +11,8 @@ class Turns:
 
     def __init__(self) -> None:
         self._lines: dict[Hashable, deque[asyncio.Future[None]]] = {}
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     async def take(self, keys: Iterable[Hashable]) -> None:
         """Hold all of `keys`, one after the other: two callers must name what they share in the same order."""
@@ -20,6 +23,7 @@ class Turns:
                     await self._stand_in(line, key)
                 else:
                     self._lines[key] = deque()
+                    self._quiet.clear()
                 taken.append(key)
         except BaseException:
             self.give_back(taken)
@@ -36,6 +40,21 @@ class Turns:
                     break
             else:
                 del self._lines[key]
+        if not self._lines:
+            self._quiet.set()
+
+    async def quiet(self) -> None:
+        """Until nobody holds anything."""
+        await self._quiet.wait()
+
+    @asynccontextmanager
+    async def holding(self, *keys: Hashable) -> AsyncIterator[None]:
+        """Hold `keys` for the length of a block."""
+        await self.take(keys)
+        try:
+            yield
+        finally:
+            self.give_back(keys)
 
     async def _stand_in(self, line: deque[asyncio.Future[None]], key: Hashable) -> None:
         turn = asyncio.get_running_loop().create_future()

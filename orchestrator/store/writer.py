@@ -6,28 +6,25 @@ committer.py's and statement.py's business.
 
 import asyncio
 from collections.abc import Callable, Hashable
-from dataclasses import replace
+from contextlib import suppress
 
 import asyncpg
 
-from orchestrator.domain.change import ChangeSet, Request
+from orchestrator.domain.change import ChangeSet
 from orchestrator.domain.errors import StorageUnavailable
-from orchestrator.domain.events import LoggedEvent
-from orchestrator.domain.records import Session
-from orchestrator.domain.snapshot import Snapshot
-from orchestrator.store.answers import Answer, Outcome
-from orchestrator.store.committer import Committer
+from orchestrator.store.answers import Answer, answer_of
+from orchestrator.store.batch import Prepared, prepare
+from orchestrator.store.committer import Committer, OnWritten, announce
 from orchestrator.store.connection import Connect, OwnConnection
 from orchestrator.store.log import seal
 from orchestrator.store.queue import Item, Queue
-from orchestrator.store.statement import prepare
 from orchestrator.store.turns import Turns
-from orchestrator.store.waiting import WaitingPath
+from orchestrator.store.waiting import Decide, WaitingPath
 
 ANSWER_SECONDS = 4.0
 CLOSE_SECONDS = 5.0
 
-OnWritten = Callable[[Session, list[LoggedEvent]], None]
+Keys = tuple[Hashable, ...]
 
 
 class Writer:
@@ -44,36 +41,113 @@ class Writer:
         self._turns = Turns()
         self._queue = Queue()
         self._connections = [OwnConnection(connect) for _ in range(committers)]
-        self._committers = [Committer(self._queue, own, self._settle) for own in self._connections]
         self._waiting = WaitingPath(connect)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        self._tasks = [asyncio.create_task(each.run(), name="committer") for each in self._committers]
+        self._tasks = [
+            asyncio.create_task(Committer(self._queue, own, self._settle).run(), name=f"committer {n}")
+            for n, own in enumerate(self._connections)
+        ]
 
     async def close(self) -> None:
-        """Write what is queued, while the database lets us, and stop."""
-        ...
+        """Write what is under way, as long as the database lets us, and stop."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._turns.quiet(), CLOSE_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in self._connections:
+            connection.drop()
+        self._waiting.close()
 
     async def write(self, change_set: ChangeSet, *, operation: str, trace_id: str = "") -> Answer:
         """Write all of it or nothing; the answer says which. Raises StorageUnavailable within 4 s.
 
-        After that, nobody knows whether it was written: a command asks again with its request id.
+        After that, nobody knows whether it was written: a command asks again with its request id, the engine
+        loads the session again.
         """
-        raise NotImplementedError
+        _check(change_set)
+        item: Item | None = None
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                item = await self._enqueue(change_set, operation, trace_id)
+                return await item.answer
+        except TimeoutError:
+            raise StorageUnavailable("the database did not answer in time") from None
+        finally:
+            if item is not None and self._queue.discard(item):
+                self._settle(item, asyncio.CancelledError())
 
     async def write_waiting(
-        self,
-        tenant: str,
-        session_id: str,
-        decide: Callable[[Snapshot], ChangeSet | None],
-        *,
-        operation: str,
-        trace_id: str = "",
+        self, tenant: str, session_id: str, decide: Decide, *, operation: str, trace_id: str = ""
     ) -> Answer:
         """For a decision that was stale again and again: lock the session, load it, decide, write.
 
         `decide` sees the newest snapshot while nobody else can write the session, so it must be pure and quick;
-        what it raises is passed on, and None leaves everything as it is. It is called again after a lost connection.
+        what it raises is passed on, and None leaves all as it is. After a lost connection it is called again.
         """
-        raise NotImplementedError
+
+        def sealed(change_set: ChangeSet) -> Prepared:
+            _check(change_set)
+            return self._seal(change_set, trace_id)
+
+        turn = _session_key(tenant, session_id)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS), self._turns.holding(turn):
+                answer = await self._waiting.write(tenant, session_id, decide, sealed, operation)
+                announce(answer, self._on_written)
+                return answer
+        except TimeoutError:
+            raise StorageUnavailable("the database did not answer in time") from None
+
+    async def _enqueue(self, change_set: ChangeSet, operation: str, trace_id: str) -> Item:
+        keys = _keys(change_set)
+        await self._turns.take(keys)
+        try:
+            prepared = self._seal(change_set, trace_id)
+        except BaseException:
+            self._turns.give_back(keys)
+            raise
+        item = Item(prepared, operation, keys, asyncio.get_running_loop().create_future())
+        self._queue.put(item)
+        return item
+
+    def _seal(self, change_set: ChangeSet, trace_id: str) -> Prepared:
+        events = seal(change_set.session, change_set.events, now=self._clock(), trace_id=trace_id)
+        return prepare(change_set, events, trace_id)
+
+    def _settle(self, item: Item, result: asyncpg.Record | BaseException) -> None:
+        """The end of an item: its caller has the answer, the followers have the events, others have the turn."""
+        if item.settled:
+            return
+        item.settled = True
+        if isinstance(result, BaseException):
+            if not item.answer.done():
+                item.answer.set_exception(result)
+        else:
+            answer = answer_of(item.prepared.change_set, item.prepared.sealed, result)
+            if not item.answer.done():
+                item.answer.set_result(answer)
+            announce(answer, self._on_written)
+        self._turns.give_back(item.keys)
+
+
+def _check(change_set: ChangeSet) -> None:
+    """What no change set of ours may be; each would break a promise of the log."""
+    if not change_set.events and not change_set.claim_for and not change_set.release:
+        raise ValueError("a change set appends an event, unless it claims or releases")
+    if change_set.session.last_sequence != change_set.expected_sequence:
+        raise ValueError("a change set's session still has the sequence it was made against")
+    if change_set.creates and (change_set.request is None or change_set.expected_sequence):
+        raise ValueError("a new session starts at sequence 0, fenced by its request")
+
+
+def _session_key(tenant: str, session_id: str) -> Hashable:
+    return "session", tenant, session_id
+
+
+def _keys(change_set: ChangeSet) -> Keys:
+    session, request = change_set.session, change_set.request
+    key = _session_key(session.tenant, session.id)
+    return (key,) if request is None else (key, ("request", request.tenant, request.caller, request.request_id))
