@@ -4,7 +4,7 @@ States become the enum value of the same name under the enum's prefix, microseco
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -35,16 +35,17 @@ def plan_to_proto(plan: Plan, subtasks: list[Subtask]) -> plan_pb2.Plan:
 def event_to_proto(event: LoggedEvent, *, with_payload: bool = False) -> event_pb2.SessionEvent:
     """A durable event; `with_payload` adds the exact text that was hashed."""
     ((name, fields),) = _decode(event.payload_json).items()
-    payload = _EVENT_FIELDS[name].message_type
+    payload: Any = {name: _fields(_EVENT_FIELDS[name].message_type, fields)}
+    event_time: Any = _timestamp(event.event_time)
     return event_pb2.SessionEvent(
         session_id=event.session_id,
         sequence=event.sequence,
-        event_time=_timestamp(event.event_time),
+        event_time=event_time,
         trace_id=event.trace_id,
         hash=event.hash,
         previous_hash=event.previous_hash,
         payload_json=event.payload_json if with_payload else "",
-        **{name: _fields(payload, fields)},
+        **payload,
     )
 
 
@@ -52,7 +53,8 @@ def item_to_proto(session_id: str, item: FeedItem, now: int) -> event_pb2.Sessio
     """What a watcher is given; what is not durable has sequence 0."""
     if isinstance(item, LoggedEvent):
         return event_to_proto(item)
-    event = event_pb2.SessionEvent(session_id=session_id, event_time=_timestamp(now))
+    event_time: Any = _timestamp(now)
+    event = event_pb2.SessionEvent(session_id=session_id, event_time=event_time)
     if isinstance(item, Delta):
         event.message_delta.MergeFrom(to_proto(event_pb2.MessageDelta, item))
     elif isinstance(item, Heartbeat):
@@ -73,14 +75,19 @@ def enum_word(descriptor: EnumDescriptor, number: int) -> str:
     return "" if number == 0 else descriptor.values_by_number[number].name.removeprefix(_prefix(descriptor))
 
 
-def _fields(descriptor: Descriptor, source: object) -> dict[str, Any]:
-    read = source.get if isinstance(source, Mapping) else lambda name: getattr(source, name, None)
+def _fields(descriptor: Descriptor | None, source: object) -> dict[str, Any]:
+    assert descriptor is not None
+    read: Callable[[str], Any] = source.get if isinstance(source, Mapping) else partial(_attribute, source)
     fields = {}
     for name, convert in _plan(descriptor):
         value = read(name)
         if value:
             fields[name] = value if convert is None else convert(value)
     return fields
+
+
+def _attribute(source: object, name: str) -> Any:
+    return getattr(source, name, None)
 
 
 @cache

@@ -1,0 +1,123 @@
+"""Reading the catalog's files: agents and the policy, checked strictly; errors name file, line and field."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from orchestrator.domain.catalog import SECOND, Agent, Catalog, Policy, Rule
+
+M = TypeVar("M", bound="_Strict")
+
+
+class BadCatalog(Exception):
+    """A file of the catalog does not do; the message says where and why."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Limits(_Strict):
+    max_steps: int = Field(60, ge=1, le=1000)
+    max_output_tokens: int = Field(8192, ge=1)
+    model_timeout_seconds: float = Field(300, gt=0)
+    tool_timeout_seconds: float = Field(120, gt=0)
+
+
+class _AgentFile(_Strict):
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
+    role: Literal["ORCHESTRATOR", "ARCHITECT", "CODER", "ASK", "DEBUG", "OTHER"]
+    description: str
+    instructions: str
+    model: str = ""
+    tools: tuple[str, ...] = ()
+    write_globs: tuple[str, ...] = ()
+    limits: _Limits = _Limits()
+
+
+class _RuleFile(_Strict):
+    name: str
+    effect: Literal["DENY", "ASK", "ALLOW"]
+    tools: tuple[str, ...] = ()
+    side_effects: tuple[Literal["READ_ONLY", "IDEMPOTENT", "NON_IDEMPOTENT"], ...] = ()
+    agents: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class _PolicyFile(_Strict):
+    name: str
+    rules: tuple[_RuleFile, ...]
+
+
+def load_catalog(directory: Path) -> Catalog:
+    """Agents from agents/*.yaml, the policy from policies/default.yaml. Raises BadCatalog."""
+    catalog = Catalog()
+    for path in sorted((directory / "agents").glob("*.yaml")):
+        agent = _agent(path)
+        if agent.name in catalog.agents:
+            raise BadCatalog(f"{path}: there is an agent {agent.name!r} already")
+        if agent.name == "auto":
+            raise BadCatalog(f"{path}: 'auto' means that routing chooses the agent")
+        catalog.agents[agent.name] = agent
+    if not catalog.agents:
+        raise BadCatalog(f"{directory / 'agents'}: no agent there")
+    catalog.policy = _policy(directory / "policies" / "default.yaml")
+    return catalog
+
+
+def _agent(path: Path) -> Agent:
+    file, digest = _read(path, _AgentFile)
+    return Agent(
+        file.name,
+        file.role,
+        file.description,
+        file.instructions.strip(),
+        file.model,
+        file.tools,
+        file.write_globs,
+        file.limits.max_steps,
+        file.limits.max_output_tokens,
+        int(file.limits.model_timeout_seconds * SECOND),
+        int(file.limits.tool_timeout_seconds * SECOND),
+        digest,
+    )
+
+
+def _policy(path: Path) -> Policy:
+    file, digest = _read(path, _PolicyFile)
+    rules = tuple(Rule(r.name, r.effect, r.tools, r.side_effects, r.agents, r.reason) for r in file.rules)
+    return Policy(file.name, digest, rules)
+
+
+def _read(path: Path, model: type[M]) -> tuple[M, str]:
+    """The file's content and the SHA-256 of its bytes."""
+    try:
+        data = path.read_bytes()
+        document = YAML(typ="rt").load(data)
+        return model.model_validate(document), hashlib.sha256(data).hexdigest()
+    except OSError as error:
+        raise BadCatalog(f"{path}: {error.strerror}") from None
+    except YAMLError as error:
+        raise BadCatalog(f"{path}: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise BadCatalog(f"{path}:{_line(document, first['loc'])}: {field}: {first['msg']}") from None
+
+
+def _line(document: Any, location: tuple[int | str, ...]) -> int:
+    """The line of the innermost part of the location that the file has; 1 where it has none."""
+    line = 0
+    for part in location:
+        if not hasattr(document, "lc"):
+            break
+        try:
+            line = document.lc.key(part)[0] if isinstance(part, str) else document.lc.item(part)[0]
+            document = document[part]
+        except (KeyError, IndexError, TypeError):
+            break
+    return line + 1
