@@ -7,6 +7,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from orchestrator.domain import events, records, states
+from orchestrator.domain.errors import WrongState
 from tests.contract import descriptors as contracts
 
 _KINDS = FieldDescriptor
@@ -30,11 +31,7 @@ _PRIVATE = {
     "dispatch_epoch",
 }
 _RECORDS = [each for each in vars(records).values() if isinstance(each, type) and is_dataclass(each)]
-_STATES = [
-    each
-    for each in vars(states).values()
-    if isinstance(each, type) and issubclass(each, StrEnum) and each is not StrEnum
-]
+_STATES = [each for name, each in vars(states).items() if name.endswith("State") and each is not WrongState]
 
 
 @pytest.mark.parametrize("event", _EVENTS, ids=lambda event: event.__name__)
