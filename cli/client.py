@@ -18,6 +18,7 @@ from gen.assent.v1.event_pb2 import SessionEvent
 from gen.assent.v1.run_service_pb2_grpc import RunServiceStub
 from gen.assent.v1.session_service_pb2 import STREAM_UNTIL_FOREVER, StreamSessionRequest
 from gen.assent.v1.session_service_pb2_grpc import SessionServiceStub
+from rpc.channel import connect
 from rpc.problem import Problem
 
 Request = TypeVar("Request", bound=Message)
@@ -28,8 +29,6 @@ RETRY_SECONDS = 15.0  # a service that is being started again comes back within 
 RECONNECT_SECONDS = 60.0
 PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 4.0
-# The answers of StreamSession may be long; what is ready together travels together.
-_OPTIONS = (("grpc.max_receive_message_length", 64 * 2**20),)
 
 
 class Client:
@@ -40,7 +39,7 @@ class Client:
         self._answered = False
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+        self._channel = connect(self.address)
         self.sessions = SessionServiceStub(self._channel)
         self.runs = RunServiceStub(self._channel)
         self.approvals = ApprovalServiceStub(self._channel)

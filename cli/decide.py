@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cli.client import Client, new_request_id
 from cli.preview import OldText, preview, question
-from cli.story import Line
+from cli.screen import Show
 from gen.assent.v1.approval_pb2 import (
     APPROVAL_KIND_ARTIFACT,
     APPROVAL_KIND_PLAN,
@@ -26,8 +26,6 @@ from gen.assent.v1.approval_service_pb2 import DecideApprovalRequest
 
 Ask = Callable[[str], Awaitable[str]]
 """Asks a person for a line; EOFError when there is nobody."""
-
-Show = Callable[[list[Line]], None]
 
 
 @dataclass(frozen=True)

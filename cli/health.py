@@ -8,6 +8,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from rpc.addresses import Address
+from rpc.channel import connect
 
 PROBE_SECONDS = 2.0
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never bound
@@ -20,7 +21,7 @@ def reachable(address: Address) -> Address:
 
 async def grpc_serves(address: Address) -> bool:
     """Whether a gRPC server there says SERVING for itself as a whole."""
-    async with grpc.aio.insecure_channel(str(reachable(address))) as channel:
+    async with connect(str(reachable(address))) as channel:
         check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,

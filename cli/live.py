@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 from rich.tree import Tree
 
-from cli.screen import styled
+from cli.screen import Show, styled
 from cli.story import Line, call
 from cli.view import PlanView, RunView, SessionView, StepView, SubtaskView
 from cli.words import one_line, plural, printable
@@ -33,33 +33,49 @@ MARKS = {
 
 
 class LiveScreen:
-    """A tree of the active run under the lines that scroll by. Needs a running event loop, which it redraws from."""
+    """A tree of the active run under the lines that scroll by. Needs a running event loop to redraw from."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._view: SessionView | None = None
         self._frame = 0
+        self._held: list[Line] | None = None
         self._live = self._new_live()
         self._ticking = asyncio.create_task(self._tick())
 
     def show(self, lines: list[Line], sequence: int = 0) -> None:
-        for line in lines:
-            self._console.print(styled(line), soft_wrap=True)
+        if self._held is not None:
+            self._held += lines
+        else:
+            self._print(lines)
 
     def refresh(self, view: SessionView) -> None:
         self._view = view
 
     @contextmanager
-    def still(self) -> Iterator[None]:
+    def still(self) -> Iterator[Show]:
         self._live.stop()
+        self._held = []
         try:
-            yield
+            yield self._print
         finally:
+            held, self._held = self._held, None
+            self._print(held)
             self._live = self._new_live()
 
     def close(self) -> None:
         self._ticking.cancel()
         self._live.stop()
+
+    def redraw(self) -> None:
+        """Draw the present, unless a person types."""
+        if self._view is not None and self._held is None:
+            self._frame += 1
+            self._live.update(draw(self._view, self._frame, self._console.width), refresh=True)
+
+    def _print(self, lines: list[Line]) -> None:
+        for line in lines:
+            self._console.print(styled(line), soft_wrap=True)
 
     def _new_live(self) -> Live:
         """Redrawn from the loop only: a thread of its own would read the view while it changes."""
@@ -69,9 +85,7 @@ class LiveScreen:
 
     async def _tick(self) -> None:
         while True:
-            if self._view is not None and self._live.is_started:
-                self._frame += 1
-                self._live.update(draw(self._view, self._frame, self._console.width), refresh=True)
+            self.redraw()
             await asyncio.sleep(FRAME_SECONDS)
 
 

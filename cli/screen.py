@@ -1,5 +1,6 @@
 """What a screen offers to those who tell a session's story, and the colours. Drawing is in live and plain."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -27,6 +28,9 @@ TONES = {
 }
 
 
+Show = Callable[[list[Line]], None]
+
+
 class Screen(Protocol):
     """Shows lines for good and, where it can, the present state until it changes."""
 
@@ -36,8 +40,8 @@ class Screen(Protocol):
     def refresh(self, view: SessionView) -> None:
         """The present state of the session."""
 
-    def still(self) -> AbstractContextManager[None]:
-        """Within this nothing is drawn but what is shown: a person types."""
+    def still(self) -> AbstractContextManager[Show]:
+        """A person types: within this only what it gives shows lines, others wait until the end of it."""
 
     def close(self) -> None:
         """Leave the terminal as it was found."""

@@ -133,11 +133,11 @@ class Person:
     async def answer(self, approval: Approval) -> None:
         old_text = await self.look(approval)
         while True:
-            with self.screen.still():
+            with self.screen.still() as show:
                 try:
-                    answer = await ask_person(approval, self.ask, self.screen.show, old_text)
+                    answer = await ask_person(approval, self.ask, show, old_text)
                 except asyncio.CancelledError:
-                    self.screen.show([Line("", ""), Line("  it was decided elsewhere", "notice")])
+                    show([Line("")])  # ends the line of the prompt
                     raise
             try:
                 await decide(self.client, approval, answer)

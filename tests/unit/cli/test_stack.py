@@ -111,9 +111,7 @@ async def test_only_the_orchestrator_is_told_where_the_database_is(stack: Stack)
     assert "url none" in (stack.logs / "executor.log").read_text()
 
 
-async def test_a_service_that_died_comes_back_at_the_same_address(
-    settings: StackSettings, root: Path
-) -> None:
+async def test_a_service_that_died_comes_back_at_the_same_address(settings: StackSettings, root: Path) -> None:
     said: asyncio.Queue[str] = asyncio.Queue()
     stack = Stack(settings, said.put_nowait, root=root)
     await stack.start()

@@ -1,0 +1,72 @@
+"""What is told of a run, line by line, and what is made visible before it is told."""
+
+from cli.story import tell
+from cli.view import SessionView
+from cli.words import one_line, printable
+from gen.assent.v1.event_pb2 import SessionEvent
+from tests.unit.cli.demo_acts import SESSION, TOOL_STEP, step_started, whole_log
+from tests.unit.cli.stand_in import RUN, event
+
+
+def told(events: list[SessionEvent]) -> list[str]:
+    view = SessionView(SESSION)
+    lines: list[str] = []
+    for each in events:
+        view.apply(each)
+        lines.extend(line.text for line in tell(each, view))
+    return lines
+
+
+def test_a_whole_run_reads_as_a_story() -> None:
+    assert told(whole_log()) == [
+        f"session {SESSION}",
+        "developer: an app",
+        f"run {RUN} started",
+        "IDLE → CLASSIFY",
+        "CLASSIFY → PLAN_REQUIRED",
+        "PLAN_REQUIRED → ARCHITECT_PLANNING",
+        "plan v1 “An app” is a DRAFT of 1 subtask, by architect:",
+        "  code: Write it (coder)",
+        "ARCHITECT_PLANNING → PLAN_REVIEW",
+        "? PLAN An app  approval 00000000-0000-0000-0000-000000000065",
+        "plan v1 DRAFT → APPROVED by developer",
+        "PLAN_REVIEW → PLAN_EXECUTION",
+        "[code] Write it: RUNNING",
+        "? TOOL_CALL write_file main.dart  approval 00000000-0000-0000-0000-000000000066",
+        '  coder ▸ write_file {"path":"main.dart","content":"void main() {}\\n"}',
+        "  ✓ write_file: wrote 15 bytes (0 ms)",
+        "[code] Write it: SUCCEEDED",
+        "coder: Done.",
+        "run COMPLETED: 3 model calls, 1 tool call, 900 + 100 tokens, $0.0000",
+        "PLAN_EXECUTION → COMPLETED",
+    ]
+
+
+def test_every_payload_can_be_told_empty() -> None:
+    """A newer server may leave out what this client expects; that is no reason to fall over."""
+    for field in SessionEvent.DESCRIPTOR.oneofs_by_name["payload"].fields:
+        each = SessionEvent(session_id=SESSION)
+        getattr(each, field.name).SetInParent()
+        told([each])
+
+
+def test_a_failed_call_says_whether_it_is_tried_again() -> None:
+    failed = {"step_id": TOOL_STEP, "run_id": RUN, "kind": 2, "tool": "write_file", "failure": {"message": "disk full"}}
+    lines = told([step_started(TOOL_STEP, tool="write_file"), event(step_finished={**failed, "state": 1})])
+    assert lines[-1] == "  ✗ write_file: disk full; it is tried again"
+
+
+def test_an_unpriced_model_makes_the_cost_a_lower_bound() -> None:
+    usage = {"model_calls": 1, "unpriced_calls": 1, "cost_usd_micros": 1500}
+    (line,) = told([event(run_finished={"run_id": RUN, "state": 6, "usage": usage})])
+    assert line.endswith("at least $0.0015")
+
+
+def test_nothing_a_model_wrote_can_command_the_terminal() -> None:
+    assert printable("\x1b[2Jrm -rf\u202e /\r") == "\\x1b[2Jrm -rf\\u202e /\\x0d"
+    assert printable("обычный текст\n\tс отступом ✓") == "обычный текст\n\tс отступом ✓"
+
+
+def test_a_long_text_is_cut_to_a_line() -> None:
+    assert one_line("a\nb  c") == "a b c"
+    assert one_line("x" * 200, 10) == "xxxxxxxxx…"
