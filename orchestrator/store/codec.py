@@ -15,6 +15,7 @@ from orchestrator.domain.records import Approval, Attempt, Message, Plan, Run, S
 from orchestrator.store import tables
 
 R = TypeVar("R", Message, Run, Plan, Subtask, Attempt, Step, Approval)
+T = TypeVar("T")
 Values = tuple[object, ...]
 
 _encode = msgspec.json.Encoder().encode
@@ -40,6 +41,11 @@ def to_json(value: object) -> str:
         return _encode(value).decode()
     except UnicodeEncodeError:
         return _encode(_deep_clean(msgspec.to_builtins(value))).decode()
+
+
+def from_json(text: str, kind: type[T]) -> T:
+    """What `to_json` wrote, as the dataclass it was."""
+    return msgspec.json.decode(text, type=kind)
 
 
 def clean(text: str) -> str:

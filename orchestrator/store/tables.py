@@ -7,6 +7,8 @@ No index but the primary key holds both tenant and id: the writer's statement is
 tables, where any index with both would seem as good. Nothing here queries.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -48,6 +50,8 @@ WAKE_TIME = "CASE WHEN runnable THEN 0 ELSE due_time END"
 """When a session wants the engine: 0 is at once. Meaningful where WANTS_ENGINE holds."""
 
 WANTS_ENGINE = "runnable OR due_time > 0"
+
+HAS_LABELS = "labels <> '{}'"
 
 # Rows that are rewritten often: room for updates on their own page, and a vacuum that comes early.
 _HOT = {
@@ -121,127 +125,82 @@ Index(
     "session_labels",
     session.c.labels,
     postgresql_using="gin",
-    postgresql_ops={"labels": "jsonb_path_ops"},
-    postgresql_where=text("labels <> '{}'"),
+    postgresql_where=text(HAS_LABELS),
 )
 
-message = Table(
-    "message",
-    metadata,
-    _key("tenant"),
-    _key("id"),
-    _text("session_id"),
-    _text("run_id"),
-    _number("sequence"),
-    _number("create_time"),
-    _text("body"),
-    postgresql_with=_GROWING,
-)
+
+def _of_session(name: str, *columns: Column[Any] | CheckConstraint, options: dict[str, float] = _HOT) -> Table:
+    """A table of what belongs to a session and, in it, to a run."""
+    head = (_key("tenant"), _key("id"), _text("session_id"), _text("run_id"))
+    return Table(name, metadata, *head, *columns, _text("body"), postgresql_with=options)
+
+
+message = _of_session("message", _number("sequence"), _number("create_time"), options=_GROWING)
 Index("message_conversation", message.c.tenant, message.c.session_id, message.c.sequence)
 
-run = Table(
+run = _of_session(
     "run",
-    metadata,
-    _key("tenant"),
-    _key("id"),
-    _text("session_id"),
     _text("state"),
     _text("kind"),
     _number("queue_number"),
     _number("create_time"),
-    _text("body"),
     CheckConstraint(_states(states.RUN), name="state"),
-    postgresql_with=_HOT,
 )
 Index("run_newest", run.c.tenant, run.c.create_time)
 Index("run_session", run.c.tenant, run.c.session_id, run.c.create_time)
 Index("run_open", run.c.tenant, run.c.session_id, postgresql_where=text(OPEN_RUN))
 
-plan = Table(
+plan = _of_session(
     "plan",
-    metadata,
-    _key("tenant"),
-    _key("id"),
-    _text("session_id"),
-    _text("run_id"),
     _text("state"),
     _number("version"),
     _number("create_time"),
-    _text("body"),
     CheckConstraint(_states(states.PLAN), name="state"),
-    postgresql_with=_HOT,
 )
 Index("plan_run", plan.c.tenant, plan.c.run_id)
 Index("plan_session", plan.c.tenant, plan.c.session_id, plan.c.create_time)
 
-subtask = Table(
+subtask = _of_session(
     "subtask",
-    metadata,
-    _key("tenant"),
-    _key("id"),
-    _text("session_id"),
-    _text("run_id"),
     _text("plan_id"),
     _text("state"),
     _number("position"),
-    _text("body"),
     CheckConstraint(_states(states.SUBTASK), name="state"),
-    postgresql_with=_HOT,
 )
 Index("subtask_run", subtask.c.tenant, subtask.c.run_id)
 Index("subtask_plan", subtask.c.tenant, subtask.c.plan_id, subtask.c.position)
 
-attempt = Table(
+attempt = _of_session(
     "attempt",
-    metadata,
-    _key("tenant"),
-    _key("id"),
-    _text("session_id"),
-    _text("run_id"),
     _text("subtask_id"),
     _text("state"),
     _number("create_time"),
-    _text("body"),
     CheckConstraint(_states(states.ATTEMPT), name="state"),
-    postgresql_with=_HOT,
 )
 Index("attempt_run", attempt.c.tenant, attempt.c.run_id, attempt.c.create_time)
 
-step = Table(
+step = _of_session(
     "step",
-    metadata,
-    _key("tenant"),
-    _key("id"),
-    _text("session_id"),
-    _text("run_id"),
     _text("attempt_id"),
+    _text("subtask_id"),
     _text("kind"),
     _text("state"),
     _number("ordinal"),
     _number("create_time"),
-    _text("body"),
     CheckConstraint(
         f"kind = 'MODEL' AND {_states(states.MODEL_STEP)} OR kind = 'TOOL' AND {_states(states.TOOL_STEP)}",
         name="state",
     ),
-    postgresql_with=_HOT,
 )
 Index("step_run", step.c.tenant, step.c.run_id, step.c.create_time, step.c.ordinal)
 
-approval = Table(
+approval = _of_session(
     "approval",
-    metadata,
-    _key("tenant"),
-    _key("id"),
-    _text("session_id"),
-    _text("run_id"),
     _text("kind"),
     _text("state"),
     _number("create_time"),
     _number("expire_time"),
-    _text("body"),
     CheckConstraint(_states(states.APPROVAL), name="state"),
-    postgresql_with=_HOT,
 )
 Index("approval_newest", approval.c.tenant, approval.c.create_time)
 Index("approval_session", approval.c.tenant, approval.c.session_id, approval.c.create_time)
@@ -288,13 +247,13 @@ audit = Table(
     metadata,
     _key("tenant"),
     _key("id"),
-    _text("session_id"),
-    _text("subject_id"),
-    _text("actor"),
+    _text("subject"),
+    _text("method"),
+    _text("approval_id"),
     _text("action"),
+    _text("digest"),
     _text("reason"),
-    _text("detail"),
-    _text("trace_id"),
+    _text("message"),
     _number("create_time"),
     postgresql_with=_GROWING,
 )

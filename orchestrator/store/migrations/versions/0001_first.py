@@ -32,7 +32,7 @@ CREATE TABLE session (
     CONSTRAINT session_fence_check CHECK (last_sequence >= 0 AND epoch >= 0 AND length(last_hash) = 64)
 ) WITH ({HOT});
 
-CREATE INDEX session_labels ON session USING gin (labels jsonb_path_ops) WHERE labels <> '{{}}';
+CREATE INDEX session_labels ON session USING gin (labels) WHERE labels <> '{{}}';
 
 CREATE INDEX session_newest ON session (tenant, create_time);
 
@@ -50,8 +50,9 @@ CREATE TABLE message (
 CREATE INDEX message_conversation ON message (tenant, session_id, sequence);
 
 CREATE TABLE run (
-    tenant text NOT NULL, id text NOT NULL, session_id text NOT NULL, state text NOT NULL,
-    kind text NOT NULL, queue_number bigint NOT NULL, create_time bigint NOT NULL, body text NOT NULL,
+    tenant text NOT NULL, id text NOT NULL, session_id text NOT NULL, run_id text NOT NULL,
+    state text NOT NULL, kind text NOT NULL, queue_number bigint NOT NULL, create_time bigint NOT NULL,
+    body text NOT NULL,
     CONSTRAINT run_pkey PRIMARY KEY (tenant, id),
     CONSTRAINT run_state_check CHECK (state IN ('CANCELLED', 'COMPLETED', 'CREATED', 'FAILED', 'PAUSED',
         'RESUMED', 'RUNNING', 'WAITING'))
@@ -99,8 +100,8 @@ CREATE INDEX attempt_run ON attempt (tenant, run_id, create_time);
 
 CREATE TABLE step (
     tenant text NOT NULL, id text NOT NULL, session_id text NOT NULL, run_id text NOT NULL,
-    attempt_id text NOT NULL, kind text NOT NULL, state text NOT NULL, ordinal bigint NOT NULL,
-    create_time bigint NOT NULL, body text NOT NULL,
+    attempt_id text NOT NULL, subtask_id text NOT NULL, kind text NOT NULL, state text NOT NULL,
+    ordinal bigint NOT NULL, create_time bigint NOT NULL, body text NOT NULL,
     CONSTRAINT step_pkey PRIMARY KEY (tenant, id),
     CONSTRAINT step_state_check CHECK (kind = 'MODEL' AND state IN ('CANCELLED', 'DISPATCHED', 'FAILED',
         'PENDING', 'SUCCEEDED') OR kind = 'TOOL' AND state IN ('APPROVED', 'AWAITING_APPROVAL', 'CANCELLED',
@@ -143,9 +144,9 @@ CREATE TABLE request (
 CREATE INDEX request_age ON request (create_time);
 
 CREATE TABLE audit (
-    tenant text NOT NULL, id text NOT NULL, session_id text NOT NULL, subject_id text NOT NULL,
-    actor text NOT NULL, action text NOT NULL, reason text NOT NULL, detail text NOT NULL,
-    trace_id text NOT NULL, create_time bigint NOT NULL,
+    tenant text NOT NULL, id text NOT NULL, subject text NOT NULL, method text NOT NULL,
+    approval_id text NOT NULL, action text NOT NULL, digest text NOT NULL, reason text NOT NULL,
+    message text NOT NULL, create_time bigint NOT NULL,
     CONSTRAINT audit_pkey PRIMARY KEY (tenant, id)
 ) WITH ({GROWING});
 

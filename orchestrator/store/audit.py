@@ -1,0 +1,28 @@
+"""Refused decisions: they change no session and add no event, but leave one row of their tenant here."""
+
+from sqlalchemy import insert
+
+from orchestrator.store import tables
+from orchestrator.store.codec import clean
+from orchestrator.store.database import Database
+
+
+async def record_refusal(
+    database: Database,
+    *,
+    tenant: str,
+    id: str,
+    subject: str,
+    method: str,
+    approval_id: str,
+    action: str,
+    digest: str,
+    reason: str,
+    message: str,
+    create_time: int,
+) -> None:
+    """Who (`subject`) was refused what, and why; what they sent is kept as they sent it."""
+    sent = {"subject": subject, "method": method, "approval_id": approval_id, "action": action, "digest": digest}
+    why = {"reason": reason, "message": message}
+    values = {name: clean(value) for name, value in {**sent, **why}.items()}
+    await database.rows(insert(tables.audit).values(tenant=tenant, id=id, create_time=create_time, **values))

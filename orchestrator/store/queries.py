@@ -1,0 +1,249 @@
+"""Reading what is stored, by noun: one by its id, or a page of a list. Everything is the tenant's own.
+
+Not here: the snapshot a decision is made on (snapshots.py), and whatever writes.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import ColumnElement, Row, select, text
+
+from orchestrator.domain.events import LoggedEvent
+from orchestrator.domain.records import Approval, Attempt, Message, Plan, Run, Session, Step, Subtask
+from orchestrator.store import codec, tables
+from orchestrator.store.codec import RowCodec, clean, decode_session
+from orchestrator.store.database import Database
+from orchestrator.store.paging import Page, Paging, fetch_page
+
+R = TypeVar("R", Message, Run, Plan, Subtask, Attempt, Step, Approval)
+
+Key = tuple[str, str]  # tenant, session id
+FIRST_PAGE = Paging()
+
+
+# Sessions
+
+
+async def get_session(database: Database, tenant: str, session_id: str) -> Session | None:
+    t = tables.session
+    rows = await database.rows(select(t).where(t.c.tenant == tenant, t.c.id == session_id))
+    return _session(rows[0]) if rows else None
+
+
+async def list_sessions(
+    database: Database,
+    tenant: str,
+    *,
+    state: str = "",
+    labels: Collection[str] = (),
+    paging: Paging = FIRST_PAGE,
+) -> Page[Session]:
+    """Newest first. Each of `labels` is `key=value`, or `key` for any value; all must be there."""
+    t = tables.session
+    where = [t.c.tenant == tenant]
+    if state:
+        where.append(t.c.state == state)
+    for label in labels:
+        name, equals, value = clean(label).partition("=")
+        where.append(t.c.labels.contains({name: value}) if equals else t.c.labels.has_key(name))
+    return await fetch_page(
+        database,
+        select(t).where(*where, *([text(tables.HAS_LABELS)] if labels else ())),
+        _session,
+        key=(t.c.create_time, t.c.id),
+        scope=("sessions", tenant, state, sorted(labels)),
+        paging=paging,
+    )
+
+
+class Standing(NamedTuple):
+    """Where a session stands, for those who follow it."""
+
+    last_sequence: int
+    settled: bool
+    state: str
+
+
+async def standings(database: Database, keys: Collection[Key]) -> dict[Key, Standing]:
+    """Of each of these sessions that exists: what a lost wake-up would have said."""
+    rows = await database.fetch(_STANDINGS, [tenant for tenant, _ in keys], [id for _, id in keys])
+    return {(row["tenant"], row["id"]): Standing(row["last_sequence"], row["settled"], row["state"]) for row in rows}
+
+
+_STANDINGS = """
+SELECT s.tenant, s.id, s.last_sequence, s.settled, s.state
+FROM unnest($1::text[], $2::text[]) AS given(tenant, id)
+JOIN session AS s ON s.tenant = given.tenant AND s.id = given.id"""
+
+
+def _session(row: Row[Any]) -> Session:
+    return decode_session({column.name: row[at] for at, column in enumerate(tables.session.c)})
+
+
+# Events
+
+
+async def events_after(database: Database, tenant: str, session_id: str, after: int, limit: int) -> list[LoggedEvent]:
+    """At most `limit` events after the sequence `after`, oldest first."""
+    rows = await database.fetch(_EVENTS_AFTER, tenant, session_id, after, limit)
+    return [LoggedEvent(tenant, session_id, *row) for row in rows]
+
+
+_EVENTS_AFTER = """
+SELECT sequence, event_time, trace_id, payload_json, hash, previous_hash
+FROM event WHERE tenant = $1 AND session_id = $2 AND sequence > $3 ORDER BY sequence LIMIT $4"""
+
+
+async def list_events(
+    database: Database, tenant: str, session_id: str, *, after: int = 0, paging: Paging = FIRST_PAGE
+) -> Page[LoggedEvent]:
+    """Oldest first; `after` counts for the first page only."""
+    e = tables.log
+    columns = (e.c.sequence, e.c.event_time, e.c.trace_id, e.c.payload_json, e.c.hash, e.c.previous_hash)
+    statement = select(*columns).where(e.c.tenant == tenant, e.c.session_id == session_id)
+    return await fetch_page(
+        database,
+        statement if paging.token else statement.where(e.c.sequence > after),
+        lambda row: LoggedEvent(tenant, session_id, *tuple(row)[:6]),
+        key=(e.c.sequence,),
+        newest_first=False,
+        scope=("events", tenant, session_id),
+        paging=paging,
+    )
+
+
+# What belongs to a session, one by its id
+
+
+async def get_message(database: Database, tenant: str, message_id: str) -> Message | None:
+    return await _get(database, codec.MESSAGE, tenant, message_id)
+
+
+async def get_run(database: Database, tenant: str, run_id: str) -> Run | None:
+    return await _get(database, codec.RUN, tenant, run_id)
+
+
+async def get_plan(database: Database, tenant: str, plan_id: str) -> Plan | None:
+    return await _get(database, codec.PLAN, tenant, plan_id)
+
+
+async def get_subtask(database: Database, tenant: str, subtask_id: str) -> Subtask | None:
+    return await _get(database, codec.SUBTASK, tenant, subtask_id)
+
+
+async def get_attempt(database: Database, tenant: str, attempt_id: str) -> Attempt | None:
+    return await _get(database, codec.ATTEMPT, tenant, attempt_id)
+
+
+async def get_step(database: Database, tenant: str, step_id: str) -> Step | None:
+    return await _get(database, codec.STEP, tenant, step_id)
+
+
+async def get_approval(database: Database, tenant: str, approval_id: str) -> Approval | None:
+    return await _get(database, codec.APPROVAL, tenant, approval_id)
+
+
+# … and in lists; an empty filter is none
+
+
+async def list_messages(
+    database: Database, tenant: str, session_id: str, *, paging: Paging = FIRST_PAGE
+) -> Page[Message]:
+    """Newest first."""
+    key = (tables.message.c.sequence, tables.message.c.id)
+    return await _list(database, codec.MESSAGE, tenant, {"session_id": session_id}, key, paging)
+
+
+async def list_runs(
+    database: Database, tenant: str, *, session_id: str = "", state: str = "", paging: Paging = FIRST_PAGE
+) -> Page[Run]:
+    """Newest first."""
+    return await _list(database, codec.RUN, tenant, {"session_id": session_id, "state": state}, None, paging)
+
+
+async def list_plans(
+    database: Database,
+    tenant: str,
+    session_id: str,
+    *,
+    run_id: str = "",
+    state: str = "",
+    paging: Paging = FIRST_PAGE,
+) -> Page[Plan]:
+    """Every version, newest first, without subtasks."""
+    wanted = {"session_id": session_id, "run_id": run_id, "state": state}
+    return await _list(database, codec.PLAN, tenant, wanted, None, paging)
+
+
+async def subtasks_of(database: Database, tenant: str, plan_id: str) -> list[Subtask]:
+    """A plan's nodes, in the order people read them."""
+    t = tables.subtask
+    statement = select(t.c.body).where(t.c.tenant == tenant, t.c.plan_id == plan_id)
+    rows = await database.rows(statement.order_by(t.c.position, t.c.id))
+    return [codec.SUBTASK.decode(row.body) for row in rows]
+
+
+async def list_attempts(database: Database, tenant: str, run_id: str, *, paging: Paging = FIRST_PAGE) -> Page[Attempt]:
+    """In the order they were created."""
+    wanted = {"run_id": run_id}
+    return await _list(database, codec.ATTEMPT, tenant, wanted, None, paging, newest_first=False)
+
+
+async def list_steps(
+    database: Database,
+    tenant: str,
+    run_id: str,
+    *,
+    subtask_id: str = "",
+    kind: str = "",
+    paging: Paging = FIRST_PAGE,
+) -> Page[Step]:
+    """A run's ledger, in the order the steps were created."""
+    t = tables.step
+    wanted = {"run_id": run_id, "subtask_id": subtask_id, "kind": kind}
+    key = (t.c.create_time, t.c.ordinal, t.c.id)
+    return await _list(database, codec.STEP, tenant, wanted, key, paging, newest_first=False)
+
+
+async def list_approvals(
+    database: Database,
+    tenant: str,
+    *,
+    state: str = "",
+    kind: str = "",
+    session_id: str = "",
+    run_id: str = "",
+    paging: Paging = FIRST_PAGE,
+) -> Page[Approval]:
+    """The inbox across sessions, newest first."""
+    wanted = {"state": state, "kind": kind, "session_id": session_id, "run_id": run_id}
+    return await _list(database, codec.APPROVAL, tenant, wanted, None, paging)
+
+
+async def _get(database: Database, stored: RowCodec[R], tenant: str, id: str) -> R | None:
+    t = stored.table
+    rows = await database.rows(select(t.c.body).where(t.c.tenant == tenant, t.c.id == id))
+    return stored.decode(rows[0].body) if rows else None
+
+
+async def _list(
+    database: Database,
+    stored: RowCodec[R],
+    tenant: str,
+    wanted: Mapping[str, str],
+    key: Sequence[ColumnElement[Any]] | None,
+    paging: Paging,
+    *,
+    newest_first: bool = True,
+) -> Page[R]:
+    t = stored.table
+    where = [t.c[column] == value for column, value in wanted.items() if value]
+    return await fetch_page(
+        database,
+        select(t.c.body).where(t.c.tenant == tenant, *where),
+        lambda row: stored.decode(row.body),
+        key=key or (t.c.create_time, t.c.id),
+        newest_first=newest_first,
+        scope=(t.name, tenant, *wanted.items()),
+        paging=paging,
+    )
