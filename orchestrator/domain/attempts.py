@@ -19,7 +19,8 @@ def begin_attempt(change: Change, purpose: str, agent: str, subtask: Subtask | N
     run = change.snapshot.run
     assert run is not None
     subtask_id = subtask.id if subtask else ""
-    earlier = [a for a in change.snapshot.attempts.values() if (a.purpose, a.subtask_id) == (purpose, subtask_id)]
+    work = (run.id, purpose, subtask_id)
+    earlier = [a for a in change.snapshot.attempts.values() if (a.run_id, a.purpose, a.subtask_id) == work]
     failed = next((a.failure for a in reversed(earlier) if a.failure.reason), None)
     return change.put(
         Attempt(

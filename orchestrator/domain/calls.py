@@ -1,12 +1,13 @@
 """The tool calls of one reply: proposed, judged, started, given up, each to its one result."""
 
 from dataclasses import replace
+from itertools import count
 
 from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.asking import ask_about_call
 from orchestrator.domain.change import Change
 from orchestrator.domain.policy import judge
-from orchestrator.domain.records import Attempt, Failure, ModelReply, Step, ToolCall, ToolResult
+from orchestrator.domain.records import Attempt, Failure, ModelReply, Step, ToolResult
 from orchestrator.domain.starting import World, start
 from orchestrator.domain.states import StepState
 from orchestrator.domain.transitions import finish_step, move_step
@@ -91,10 +92,14 @@ def _give_up(change: Change, step: Step) -> None:
 
 def tidy_reply(reply: ModelReply) -> ModelReply:
     """Call ids made unique within the reply: providers repeat and omit them."""
+    taken = {call.call_id for call in reply.tool_calls}
     seen: set[str] = set()
     calls = []
-    for number, call in enumerate(reply.tool_calls, start=1):
-        call_id = call.call_id if call.call_id and call.call_id not in seen else f"{call.call_id or 'call'}-{number}"
+    for call in reply.tool_calls:
+        call_id = call.call_id
+        if not call_id or call_id in seen:
+            call_id = next(name for n in count(2) if (name := f"{call_id or 'call'}-{n}") not in taken)
+        taken.add(call_id)
         seen.add(call_id)
-        calls.append(ToolCall(call_id, call.tool, call.arguments_json))
+        calls.append(replace(call, call_id=call_id))
     return replace(reply, tool_calls=calls)

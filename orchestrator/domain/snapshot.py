@@ -11,7 +11,9 @@ from orchestrator.domain.records import Approval, Attempt, Message, Plan, Run, S
 
 @dataclass(slots=True)
 class Snapshot:
-    """`runs` holds the open ones; plans to approvals are the active run's; messages are the latest, oldest first."""
+    """What is loaded: the open runs with their plans and subtasks (a queued run may bring a client's plan along), the
+    active run's attempts, steps and approvals, and the latest messages, oldest first.
+    """
 
     session: Session
     runs: dict[str, Run] = field(default_factory=dict)

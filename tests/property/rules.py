@@ -1,0 +1,214 @@
+"""What must always hold of a session, written down independently of the rules that make it hold."""
+
+from collections import Counter, defaultdict
+
+from orchestrator.domain.change import Change
+from orchestrator.domain.digests import sha256
+from orchestrator.domain.events import (
+    ApprovalRequested,
+    ApprovalResolved,
+    Event,
+    MessageCreated,
+    PlanDrafted,
+    PlanStateChanged,
+    RunFinished,
+    RunQueued,
+    RunStarted,
+    RunStateChanged,
+    SessionStateChanged,
+    StepFinished,
+    StepStarted,
+    SubtaskStateChanged,
+)
+from orchestrator.domain.records import Attempt, Run, Step
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.domain.transcript import ChatMessage
+
+ENDED = ("COMPLETED", "FAILED", "CANCELLED")
+STEP_ENDED = ("SUCCEEDED", "FAILED", "REJECTED", "EDITED", "CANCELLED")
+SAFE_TO_REPEAT = ("READ_ONLY", "IDEMPOTENT")
+
+
+def session_state(snapshot: Snapshot, run: Run | None, last_ended: str) -> str:
+    """The session's state as a function of its active run, that run's plan and its open FAILURE questions."""
+    if run is None:
+        return "COMPLETED" if last_ended == "COMPLETED" else "IDLE"
+    if any(a.kind == "FAILURE" and a.state == "PENDING" for a in snapshot.approvals.values() if a.run_id == run.id):
+        return "ERROR_HANDLING"
+    if run.route == "":
+        return "CLASSIFY"
+    if run.route == "ATOMIC":
+        return "EXECUTION"
+    plan = snapshot.plans.get(run.plan_id)
+    if plan is None:
+        begun = any(a.purpose == "PLANNING" and a.run_id == run.id for a in snapshot.attempts.values())
+        return "ARCHITECT_PLANNING" if begun else "PLAN_REQUIRED"
+    return "PLAN_REVIEW" if plan.state == "DRAFT" else "PLAN_EXECUTION"
+
+
+def check_dispatches(snapshot: Snapshot, change: Change) -> None:
+    """What is started now may be started: approved where it had to be, once, and of an approved plan."""
+    for step_id in change.starts:
+        step = snapshot.steps[step_id]
+        run = snapshot.runs[step.run_id]
+        assert snapshot.session.active_run_id == run.id or run.state in ENDED
+        plan = snapshot.plans.get(run.plan_id)
+        if plan is not None:
+            assert plan.state not in ("DRAFT", "APPROVED", "REJECTED"), "a step of a plan nobody approved"
+        if step.kind == "TOOL" and step.policy_rule == "changes":
+            check_consumed(snapshot, step, change.now)
+
+
+def check_consumed(snapshot: Snapshot, step: Step, now: int) -> None:
+    approval = snapshot.approvals[step.approval_id]
+    assert approval.state == "RESOLVED"
+    assert approval.decision is not None
+    assert approval.decision.action == "APPROVE"
+    assert (approval.kind, approval.step_id, approval.arguments_json) == ("TOOL_CALL", step.id, step.arguments_json)
+    assert approval.digest == approval.decision.digest == sha256(step.approval_preimage)
+    assert f"arguments_sha256: {sha256(step.arguments_json)}" in approval.preimage.splitlines()
+    assert 0 < approval.consume_time <= now
+    assert Counter(s.approval_id for s in snapshot.steps.values())[approval.id] == 1
+
+
+def check_ended_runs(snapshot: Snapshot) -> None:
+    """Nothing of a run outlives it."""
+    for run in (r for r in snapshot.runs.values() if r.state in ENDED):
+        assert run.end_time
+        assert all(s.state in STEP_ENDED for s in snapshot.steps.values() if s.run_id == run.id)
+        assert all(a.state != "PENDING" for a in snapshot.approvals.values() if a.run_id == run.id)
+        assert all(a.state != "RUNNING" for a in snapshot.attempts.values() if a.run_id == run.id)
+        done = ("SUCCEEDED", "SKIPPED", "CANCELLED")
+        assert all(s.state in done for s in snapshot.subtasks.values() if s.run_id == run.id)
+        assert all(p.state in (*ENDED, "REJECTED") for p in snapshot.plans.values() if p.run_id == run.id)
+
+
+def check_agents(snapshot: Snapshot) -> None:
+    """A subtask keeps its agent from its first step to its last."""
+    for step in snapshot.steps.values():
+        assert step.agent == snapshot.attempts[step.attempt_id].agent
+        if step.subtask_id:
+            assert step.agent == snapshot.subtasks[step.subtask_id].agent
+
+
+def check_attempts(snapshot: Snapshot) -> None:
+    """Tries at one piece of work of one run are numbered 1, 2, 3 …, and only a later one is told of an earlier."""
+    tries: dict[tuple[str, str, str], list[Attempt]] = defaultdict(list)
+    for attempt in snapshot.attempts.values():
+        tries[attempt.run_id, attempt.purpose, attempt.subtask_id].append(attempt)
+    for numbered in tries.values():
+        assert [a.number for a in numbered] == list(range(1, len(numbered) + 1))
+        assert not numbered[0].feedback
+        assert all(a.feedback for a in numbered[1:])
+        assert all(a.state == "FAILED" for a in numbered[:-1])
+
+
+def check_order(snapshot: Snapshot) -> None:
+    """Subtasks wait for what they depend on, and run no more at once than the plan allows."""
+    running: Counter[str] = Counter()
+    for subtask in snapshot.subtasks.values():
+        states = {s.key: s.state for s in snapshot.subtasks.values() if s.plan_id == subtask.plan_id}
+        if subtask.state not in ("PENDING", "CANCELLED"):
+            assert all(states[key] in ("SUCCEEDED", "SKIPPED") for key in subtask.depends_on)
+        running[subtask.plan_id] += subtask.state == "RUNNING"
+    for plan_id, count in running.items():
+        assert count <= snapshot.plans[plan_id].parallel_limit
+
+
+def check_results(snapshot: Snapshot) -> None:
+    """Each call of a reply has one step, in the reply's order; each call that has ended has one result."""
+    steps: dict[str, list[Step]] = defaultdict(list)
+    for step in snapshot.steps.values():
+        if step.kind == "TOOL":
+            steps[step.model_step_id].append(step)
+            assert (step.result is not None) == (step.state in STEP_ENDED)
+    for model_id, calls in steps.items():
+        reply = snapshot.steps[model_id].reply
+        assert reply is not None
+        assert [c.call_id for c in calls] == [c.call_id for c in reply.tool_calls]
+        assert len({c.call_id for c in calls}) == len(calls)
+
+
+def check_conversation(messages: tuple[ChatMessage, ...]) -> None:
+    """Every call is followed at once by its one result, and nothing else is."""
+    assert messages[0].role == "SYSTEM"
+    open_calls: list[str] = []
+    for message in messages:
+        if message.role == "TOOL":
+            assert open_calls.pop(0) == message.call_id
+            continue
+        assert not open_calls
+        open_calls = [c.call_id for c in message.tool_calls]
+    assert not open_calls
+    assert messages[-1].role in ("USER", "TOOL"), "the model has nothing to answer to"
+
+
+def check_liveness(snapshot: Snapshot) -> None:
+    """An open run is on its way, waits for a timer, or waits for a person, and the session's row says which."""
+    session, run = snapshot.session, snapshot.run
+    queued = [r for r in snapshot.runs.values() if r.state == "CREATED"]
+    if run is None:
+        assert not queued
+        assert (session.runnable, session.due_time, session.settled) == (False, 0, True)
+        return
+    flying = any(s.state == "DISPATCHED" for s in snapshot.steps.values())
+    asked = any(a.state == "PENDING" for a in snapshot.approvals.values())
+    assert flying or session.due_time or asked, "stuck"
+    assert session.runnable == flying
+    assert (run.state == "WAITING") == (asked and not flying and not session.due_time)
+    assert session.settled == (run.state == "WAITING")
+
+
+class History:
+    """States as the events alone tell them, to be compared with the rows."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, str] = {}
+        self.flying: dict[str, int] = {}
+
+    def follow(self, event: Event) -> None:
+        match event:
+            case SessionStateChanged():
+                self._move("session", event.from_state, event.to_state)
+            case RunQueued():
+                self.states[event.run_id] = "CREATED"
+            case RunStarted():
+                assert self.states.get(event.run_id, "CREATED") == "CREATED"
+                self.states[event.run_id] = "RUNNING"
+            case RunStateChanged():
+                self._move(event.run_id, event.from_state, event.to_state)
+            case RunFinished():
+                self._move(event.run_id, event.from_state, event.state)
+            case PlanDrafted():
+                assert event.plan.state == "DRAFT"
+                self.states |= {event.plan.id: "DRAFT"} | {s.id: "PENDING" for s in event.subtasks}
+            case PlanStateChanged():
+                self._move(event.plan_id, event.from_state, event.to_state)
+            case SubtaskStateChanged():
+                self._move(event.subtask_id, event.from_state, event.to_state)
+            case ApprovalRequested():
+                self.states[event.approval.id] = "PENDING"
+            case ApprovalResolved():
+                self._move(event.approval_id, "PENDING", event.state)
+            case StepStarted():
+                assert event.step_id not in self.flying
+                self.flying[event.step_id] = event.dispatch_number
+            case StepFinished():
+                assert self.flying.pop(event.step_id, 0) in (0, event.dispatch_number)
+            case MessageCreated():
+                self.states[event.message.id] = "CREATED"
+            case _:
+                pass
+
+    def _move(self, subject: str, source: str, to: str) -> None:
+        assert self.states.get(subject, "IDLE" if subject == "session" else "") == source
+        self.states[subject] = to
+
+    def check(self, snapshot: Snapshot) -> None:
+        assert self.states.get("session", "IDLE") == snapshot.session.state
+        for table in (snapshot.runs, snapshot.plans, snapshot.subtasks, snapshot.approvals):
+            for row in table.values():
+                assert self.states[row.id] == row.state
+        assert set(snapshot.messages) <= set(self.states)
+        flying = {s.id: s.dispatch_number for s in snapshot.steps.values() if s.state == "DISPATCHED"}
+        assert flying == self.flying

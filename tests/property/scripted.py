@@ -1,0 +1,54 @@
+"""What models, tools and executors may say in the property tests: Hypothesis strategies, good and bad replies alike."""
+
+from hypothesis import strategies as st
+
+from orchestrator.domain.drafts import PlanDraft
+from orchestrator.domain.graph import SubtaskDraft
+from orchestrator.domain.records import Failure, ModelReply, ToolCall, ToolResult, Usage
+from tests.unit.domain.build import TOOLS, plan_answer, route_answer, task
+
+GOOD_ARGUMENTS = ['{"path": "notes.md"}', '{"id": 1234567890123456789}', "{}", ""]
+BAD_ARGUMENTS = ['{"path": "../x"}', "{bad", '{"a":1,"a":2}', "[]", "1" * 5_000]
+TEXTS = ["", "done", "{}", "```json\n{}\n```", "{bad", route_answer("atomic", "wizard")]
+
+calls = st.builds(
+    ToolCall,
+    st.sampled_from(["", "c1", "c1-3", "call-2"]),
+    st.sampled_from([*TOOLS, "write_file", "run_command", "no_such_tool"]),
+    st.sampled_from(GOOD_ARGUMENTS * 4 + BAD_ARGUMENTS),
+)
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> list[SubtaskDraft]:
+    """A valid graph: each subtask depends on some of those before it."""
+    keys = ["a", "b", "c", "d"][: draw(st.integers(1, 4))]
+    return [
+        task(key, *sorted(draw(st.sets(st.sampled_from(keys[:i])))) if i else (), agent=draw(_doers))
+        for i, key in enumerate(keys)
+    ]
+
+
+_doers = st.sampled_from(["coder"] * 4 + ["ask"])
+plans = st.builds(lambda nodes, limit: PlanDraft("T", "S", tuple(nodes), limit), tasks(), st.integers(1, 3))
+_good = {
+    "ROUTING": st.builds(route_answer, st.sampled_from(["atomic", "complex"]), _doers),
+    "PLANNING": st.builds(lambda nodes, limit: plan_answer(*nodes, parallel_limit=limit), tasks(), st.integers(1, 3)),
+    "SUBTASK": st.just("all done"),
+    "ANSWER": st.just("the answer"),
+}
+
+
+def replies(purpose: str) -> st.SearchStrategy[ModelReply]:
+    """Mostly what was asked for; sometimes nonsense, sometimes calls of tools."""
+    final = st.builds(ModelReply, _good[purpose])
+    nonsense = st.builds(ModelReply, st.sampled_from(TEXTS))
+    acting = st.builds(lambda c: ModelReply("let me see", tool_calls=c), st.lists(calls, min_size=1, max_size=4))
+    return st.one_of(final, acting, final, nonsense) if purpose in ("ROUTING", "PLANNING") else final | acting
+
+
+results = st.builds(ToolResult, st.sampled_from(["ok", ""]), is_error=st.booleans())
+failures = st.builds(
+    Failure, st.just("FAULT"), st.just("it broke"), st.sampled_from(["RETRYABLE", "RETRYABLE", "FATAL"])
+)
+usages = st.builds(Usage, input_tokens=st.integers(0, 9), cost_usd_micros=st.integers(0, 9))

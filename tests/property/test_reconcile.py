@@ -1,0 +1,237 @@
+"""Whatever people, models and executors do, in whatever order: the promises of a run hold after every change.
+
+The rules are in rules.py, what models and executors may say in scripted.py.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from orchestrator.domain.change import Change
+from orchestrator.domain.commands import cancel, receive_message, submit_plan
+from orchestrator.domain.deciding import decide
+from orchestrator.domain.drafts import PlanDraft
+from orchestrator.domain.errors import ActionNotAllowed, ApprovalAlreadyResolved, DigestMismatch
+from orchestrator.domain.events import RunFinished
+from orchestrator.domain.outcomes import Outcome, fold
+from orchestrator.domain.reconcile import reconcile
+from orchestrator.domain.records import Decision, Step
+from tests.property import rules, scripted
+from tests.unit.domain.build import SECOND, Play
+
+T = TypeVar("T")
+Command = Callable[[Change], object]
+ACTIONS = ["APPROVE"] * 4 + ["RETRY"] * 3 + ["REJECT"] * 2 + ["ABORT", "EDIT"]
+
+
+def _one_of(data: st.DataObject, things: list[T]) -> T:
+    """Drawn by position: a failure's story stays short to read."""
+    return things[data.draw(st.integers(0, len(things) - 1))]
+
+
+class AnySession(RuleBasedStateMachine):
+    """A session, everybody who acts on it, and a history made of its events alone."""
+
+    @initialize()
+    def create(self) -> None:
+        self.play = Play()
+        self.history = rules.History()
+        self.last_ended = ""
+        self.past: list[Outcome] = []
+
+    # --- people
+
+    @rule(agent=st.sampled_from(["auto", "auto", "auto", "ask", "coder", "architect"]), apart=st.booleans())
+    @precondition(lambda self: len(self._open_runs) < 3)
+    def say(self, agent: str, apart: bool) -> None:
+        self._do(lambda c: receive_message(c, "make it", agent, "anna", self.play.catalog), apart)
+
+    @rule(draft=scripted.plans, apart=st.booleans())
+    @precondition(lambda self: len(self._open_runs) < 3)
+    def submit(self, draft: PlanDraft, apart: bool) -> None:
+        self._do(lambda c: submit_plan(c, draft, "the goal", "anna", self.play.catalog), apart)
+
+    @rule(data=st.data(), action=st.sampled_from(ACTIONS), apart=st.booleans())
+    @precondition(lambda self: self.play.pending)
+    def decide(self, data: st.DataObject, action: str, apart: bool) -> None:
+        approval = _one_of(data, self.play.pending)
+        decision = Decision(action, "anna", self.play.now, approval.digest, data.draw(st.sampled_from(["", "why"])))
+        if action in approval.allowed_actions:
+            self._do(lambda c: decide(c, approval, decision), apart)
+        else:
+            self._refused(lambda c: decide(c, approval, decision), ActionNotAllowed)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.play.snapshot.approvals)
+    def decide_what_is_settled_or_of_another_digest(self, data: st.DataObject) -> None:
+        approval = _one_of(data, list(self.play.snapshot.approvals.values()))
+        decision = Decision(approval.allowed_actions[0], "boris", self.play.now, "another digest")
+        expected = DigestMismatch if approval.state == "PENDING" else ApprovalAlreadyResolved
+        self._refused(lambda c: decide(c, approval, decision), expected)
+
+    @rule(data=st.data(), apart=st.booleans(), really=st.integers(0, 3))
+    @precondition(lambda self: self._open_runs)
+    def cancel(self, data: st.DataObject, apart: bool, really: int) -> None:
+        if really:
+            return
+        run_id = _one_of(data, self._open_runs)
+        self._do(lambda c: cancel(c, run_id, "anna", ""), apart)
+
+    # --- executors
+
+    @rule(data=st.data(), steps=st.integers(1, 12))
+    def go_on(self, data: st.DataObject, steps: int) -> None:
+        """What usually happens: calls succeed, people agree, time passes."""
+        for _ in range(steps):
+            if self.play.flying and (not self.play.pending or data.draw(st.booleans())):
+                self._finish(data, _one_of(data, self.play.flying))
+            elif self.play.pending:
+                approval = _one_of(data, self.play.pending)
+                decision = Decision(approval.allowed_actions[0], "anna", self.play.now, approval.digest)
+                self._do(partial(decide, approval=approval, decision=decision))
+            elif self.play.session.due_time:
+                self.wait(True)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.play.flying)
+    def go_wrong(self, data: st.DataObject) -> None:
+        tools = [step for step in self.play.flying if step.kind == "TOOL"]
+        self._go_wrong(data, _one_of(data, tools or self.play.flying))
+
+    def _finish(self, data: st.DataObject, step: Step) -> None:
+        outcome = Outcome(step.id, step.dispatch_number, "SUCCEEDED", usage=data.draw(scripted.usages))
+        if data.draw(st.integers(0, 9)) == 9:
+            self._go_wrong(data, step)
+        elif step.kind == "TOOL":
+            self._report(replace(outcome, result=data.draw(scripted.results)))
+        else:
+            purpose = self.play.snapshot.attempts[step.attempt_id].purpose
+            self._report(replace(outcome, reply=data.draw(scripted.replies(purpose))))
+
+    def _go_wrong(self, data: st.DataObject, step: Step) -> None:
+        kind = data.draw(st.sampled_from(["LOST", "LOST", "FAILED", "FAILED", "REFUSED", "UNKNOWN"]))
+        self._report(Outcome(step.id, step.dispatch_number, kind, failure=data.draw(scripted.failures)))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.past)
+    def report_again(self, data: st.DataObject) -> None:
+        """A duplicate, or one of another dispatch than the one in flight, changes nothing."""
+        outcome = _one_of(data, self.past)
+        step = self.play.snapshot.steps.get(outcome.step_id)
+        if step and (step.state, step.dispatch_number) == ("DISPATCHED", outcome.dispatch_number):
+            return
+        change = self.play.change()
+        assert not fold(change, outcome)
+        assert change.is_empty
+
+    @rule()
+    def reload(self) -> None:
+        """What another replica would load: open runs with their plans, and the active run whole."""
+        snapshot = self.play.snapshot
+        active = snapshot.session.active_run_id
+        snapshot.runs = {i: r for i, r in snapshot.runs.items() if r.state not in rules.ENDED}
+        snapshot.plans = {i: p for i, p in snapshot.plans.items() if p.run_id in snapshot.runs}
+        snapshot.subtasks = {i: s for i, s in snapshot.subtasks.items() if s.run_id in snapshot.runs}
+        snapshot.attempts = {i: a for i, a in snapshot.attempts.items() if a.run_id == active}
+        snapshot.steps = {i: s for i, s in snapshot.steps.items() if s.run_id == active}
+        snapshot.approvals = {i: a for i, a in snapshot.approvals.items() if a.run_id == active}
+        self._do(None)
+
+    @rule(has_room=st.booleans())
+    def change_room(self, has_room: bool) -> None:
+        self.play.has_room = has_room
+        self._do(None)
+
+    @rule(until_due=st.booleans())
+    def wait(self, until_due: bool) -> None:
+        due = self.play.session.due_time
+        self.play.now = max(self.play.now, due) if until_due else self.play.now + SECOND // 10
+        self._do(None)
+
+    # --- how a change is made, and what each must hold to
+
+    @property
+    def _open_runs(self) -> list[str]:
+        return [r.id for r in self.play.snapshot.runs.values() if r.state not in rules.ENDED]
+
+    def _report(self, outcome: Outcome) -> None:
+        self.past.append(outcome)
+        self._do(lambda c: fold(c, outcome))
+
+    def _do(self, command: Command | None, apart: bool = False) -> None:
+        """A command and the rules in one change, or, `apart`, in two: somebody else owned the session."""
+        if command and apart:
+            self._write([command])
+            command = None
+        self._write([command] if command else [], self._reconcile)
+        self._nothing_more_is_due()
+        self._everything_promised_holds()
+
+    def _reconcile(self, change: Change) -> None:
+        reconcile(change, self.play.world)
+
+    def _write(self, commands: list[Command], *then: Command) -> None:
+        play = self.play
+        play.now += 1
+        change = play.change()
+        before = {step.id: step for step in play.steps}
+        for act in (*commands, *then):
+            act(change)
+        # A pass that prepared a step nobody has room for may leave rows without an event.
+        assert change.events or not change._rows or change.blocked, "rows without an event"
+        self._check_numbers(change, before)
+        rules.check_dispatches(play.snapshot, change)
+        play.keep(change)
+        for event in change.events:
+            self.history.follow(event)
+            if isinstance(event, RunFinished) and event.from_state != "CREATED":
+                self.last_ended = event.state
+
+    def _check_numbers(self, change: Change, before: dict[str, Step]) -> None:
+        """Each dispatch has the next number of its step, and a call that must not happen twice has one alone."""
+        assert len(set(change.starts)) == len(change.starts)
+        for step_id in change.starts:
+            step, old = self.play.snapshot.steps[step_id], before.get(step_id)
+            assert step.dispatch_number == (old.dispatch_number if old else 0) + 1
+            said = {o.kind for o in self.past if o.step_id == step_id}
+            if step.kind == "TOOL" and step.side_effect not in rules.SAFE_TO_REPEAT:
+                assert said <= {"REFUSED", "UNKNOWN"}, "it may have happened"
+
+    def _nothing_more_is_due(self) -> None:
+        session = self.play.session
+        change = self.play.change()
+        reconcile(change, self.play.world)
+        assert (change.events, change._rows, change.starts) == ([], {}, [])
+        assert self.play.session == session
+
+    def _refused(self, command: Command, error: type[Exception]) -> None:
+        before, change = deepcopy(self.play.snapshot), self.play.change()
+        try:
+            command(change)
+        except error:
+            assert change.is_empty
+            assert self.play.snapshot == before
+        else:
+            raise AssertionError(f"not refused with {error.__name__}")
+
+    def _everything_promised_holds(self) -> None:
+        snapshot = self.play.snapshot
+        self.history.check(snapshot)
+        rules.check_ended_runs(snapshot)
+        rules.check_agents(snapshot)
+        rules.check_attempts(snapshot)
+        rules.check_order(snapshot)
+        rules.check_results(snapshot)
+        rules.check_liveness(snapshot)
+        assert snapshot.session.state == rules.session_state(snapshot, snapshot.run, self.last_ended)
+        for step in self.play.flying:
+            if step.kind == "MODEL":
+                rules.check_conversation(self.play.seen(step).messages)
+
+
+TestAnySession = AnySession.TestCase
