@@ -24,7 +24,7 @@ async def list_approvals(client: Client, console: Console, *, session_id: str = 
     for approval in approvals:
         title = one_line(approval.preview.title or approval.tool, 70)
         text = f"{approval.id}  {state_of(approval, 'kind'):9}  {_age(approval):>5}  {title}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, markup=False, soft_wrap=True)
     if console.is_terminal:
         first = approvals[0].id
         hint = f"{plural(len(approvals), 'approval')}. See one: assent approvals {first}"

@@ -22,6 +22,7 @@ from cli.run import Manner
 from cli.run import run as run_goal
 from cli.run import watch as watch_session
 from cli.stack import StackSettings
+from cli.terminal import new_console
 from cli.trouble import ExitCode, Trouble
 from cli.up import up as keep_up
 from gen.assent.v1.approval_pb2 import DECISION_ACTION_APPROVE, DECISION_ACTION_REJECT
@@ -115,7 +116,7 @@ def up(
         script=script,
         catalog_dir=catalog_dir,
     )
-    _run(keep_up(settings, Console(), verbose=verbose))
+    _run(keep_up(settings, new_console(), verbose=verbose))
 
 
 @commands.command(rich_help_panel=RUNNING)
@@ -139,7 +140,7 @@ def demo(
 
     Everything is started on free ports and stopped at the end. Without a terminal it approves by itself.
     """
-    _run(demonstrate(DemoSettings(goal, data_dir, model, script, yes, stay), Console()))
+    _run(demonstrate(DemoSettings(goal, data_dir, model, script, yes, stay), new_console()))
 
 
 @commands.command(rich_help_panel=WORKING)
@@ -162,7 +163,7 @@ def run(
     to a person.
     """
     manner = Manner(yes, plain, data_dir / "workspaces")
-    _ask(server, lambda client: run_goal(client, goal, Console(), manner, session_id=session, agent=agent))
+    _ask(server, lambda client: run_goal(client, goal, new_console(), manner, session_id=session, agent=agent))
 
 
 @commands.command(rich_help_panel=WORKING)
@@ -178,7 +179,7 @@ def watch(
 ) -> None:
     """Follow a session until nothing runs or waits in it, deciding here what has to be decided."""
     manner = Manner(yes, plain, data_dir / "workspaces")
-    _ask(server, lambda client: watch_session(client, session, Console(), manner, after=after))
+    _ask(server, lambda client: watch_session(client, session, new_console(), manner, after=after))
 
 
 @commands.command(rich_help_panel=WORKING)
@@ -188,7 +189,7 @@ def approvals(
     server: options.Server = SERVER,
 ) -> None:
     """List what waits for a decision, or show one approval in full."""
-    console = Console()
+    console = new_console()
     if approval:
         _ask(server, lambda client: inbox.show_approval(client, approval, console))
     else:
@@ -204,7 +205,7 @@ def approve(
 ) -> None:
     """Let exactly what an approval shows happen."""
     answer = Answer(DECISION_ACTION_APPROVE, feedback)
-    _ask(server, lambda client: inbox.answer_approval(client, approval, answer, Console(), digest=digest))
+    _ask(server, lambda client: inbox.answer_approval(client, approval, answer, new_console(), digest=digest))
 
 
 @commands.command(rich_help_panel=WORKING)
@@ -216,7 +217,7 @@ def reject(
 ) -> None:
     """Do not let it happen, and tell the agent why."""
     answer = Answer(DECISION_ACTION_REJECT, feedback)
-    _ask(server, lambda client: inbox.answer_approval(client, approval, answer, Console(), digest=digest))
+    _ask(server, lambda client: inbox.answer_approval(client, approval, answer, new_console(), digest=digest))
 
 
 @commands.command(rich_help_panel=WORKING)
@@ -225,4 +226,4 @@ def report(
     server: options.Server = SERVER,
 ) -> None:
     """Show what a run did, what it cost and who approved what."""
-    _ask(server, lambda client: show_report(client, run, Console()))
+    _ask(server, lambda client: show_report(client, run, new_console()))

@@ -42,4 +42,4 @@ class PlainScreen:
     def _print(self, lines: list[Line], sequence: int = 0) -> None:
         number = f"{sequence:>4}" if sequence else "    "
         for line in lines:
-            self._console.print(f"{number}  {line.text}", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(f"{number}  {line.text}", markup=False, soft_wrap=True)

@@ -1,7 +1,6 @@
 """`assent report`: what ran, what it cost, who approved what; whole as Markdown, or short as lines."""
 
 from rich.console import Console
-from rich.markdown import Markdown
 
 from cli.client import Client
 from cli.story import Line
@@ -14,9 +13,11 @@ async def report(client: Client, run_id: str, console: Console) -> None:
     """The whole report, rendered on a terminal and as it is anywhere else."""
     text = printable((await get_report(client, run_id)).markdown)
     if console.is_terminal:
+        from rich.markdown import Markdown  # a quarter of the time any command takes to start
+
         console.print(Markdown(text))
     else:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, markup=False, soft_wrap=True)
 
 
 async def get_report(client: Client, run_id: str) -> RunReport:

@@ -10,6 +10,11 @@ from cli.plain import PlainScreen
 from cli.screen import Screen
 
 
+def new_console() -> Console:
+    """Standard output; ids and paths stay as they are, uncoloured, to be found and copied."""
+    return Console(highlight=False)
+
+
 def has_person() -> bool:
     """Whether somebody can read and answer here."""
     return sys.stdin.isatty() and sys.stdout.isatty()

@@ -22,7 +22,7 @@ LOGS = ("migrate.log", "executor.log", "orchestrator.log", "gateway.log")
 async def up(settings: StackSettings, console: Console, *, verbose: bool) -> None:
     """Start everything, say where it listens, stop in order on a signal; a second one stops at once."""
     stopping = asyncio.Event()
-    stack = Stack(settings, say=lambda text: console.print(f"[yellow]![/] {escape(text)}", highlight=False))
+    stack = Stack(settings, say=lambda text: console.print(f"[yellow]![/] {escape(text)}"))
     watchers: list[asyncio.Task[None]] = []
     with on_signals(stopping.set):
         if verbose:
@@ -99,7 +99,7 @@ async def _show(log: Path, console: Console) -> None:
     while True:
         lines, position = _read_from(log, position)
         for line in lines:
-            console.print(f"[cyan]{log.stem:>12}[/] │ {escape(line)}", highlight=False, soft_wrap=True)
+            console.print(f"[cyan]{log.stem:>12}[/] │ {escape(line)}", soft_wrap=True)
         await asyncio.sleep(LOG_POLL_SECONDS)
 
 

@@ -1,0 +1,217 @@
+"""The real `assent` command against a stand-in orchestrator: output, exit codes, a terminal with a person at it."""
+
+import asyncio
+import os
+import pty
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from gen.assent.v1.approval_pb2 import DECISION_ACTION_APPROVE, DECISION_ACTION_REJECT
+from tests.unit.cli.demo_acts import PLAN_APPROVAL, WRITE_APPROVAL, acts
+from tests.unit.cli.stand_in import RUN, SESSION, StandIn, serve
+
+ROOT = Path(__file__).parents[3]
+ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "error", "TERM": "xterm", "COLUMNS": "120"}
+
+
+class Ended(NamedTuple):
+    code: int | None
+    output: str
+    errors: str
+
+
+class Command:
+    """`assent` against one server."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    async def __call__(self, *arguments: str) -> Ended:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "cli",
+            *arguments,
+            cwd=ROOT,
+            env={**ENVIRONMENT, "ASSENT_GRPC_ADDR": self.address},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+        return Ended(process.returncode, output.decode(), errors.decode())
+
+
+@pytest.fixture
+def stand_in() -> StandIn:
+    return StandIn(acts())
+
+
+@pytest.fixture
+async def assent(stand_in: StandIn) -> AsyncIterator[Command]:
+    server, address = await serve(stand_in)
+    yield Command(address)
+    await server.stop(None)
+
+
+async def test_run_with_yes_goes_to_the_end_in_plain_lines(assent: Command) -> None:
+    ended = await assent("run", "an app", "--yes")
+    assert (ended.code, ended.errors) == (0, "")
+    assert "   5  CLASSIFY → PLAN_REQUIRED\n" in ended.output
+    assert "\x1b" not in ended.output
+
+
+async def test_approvals_lists_then_shows_one_in_full(assent: Command, stand_in: StandIn) -> None:
+    assert (await assent("approvals")).output == "nothing waits for a decision\n"
+    await stand_in.play(acts()[1])
+    listed = await assent("approvals")
+    assert re.match(rf"{WRITE_APPROVAL.id}  TOOL_CALL +\d+d  write_file main.dart\n$", listed.output)
+    shown = await assent("approvals", WRITE_APPROVAL.id)
+    assert "+ void main() {}" in shown.output
+    assert "answers it takes: APPROVE, REJECT, ABORT" in shown.output
+    assert WRITE_APPROVAL.digest in shown.output
+
+
+async def test_approve_decides_for_the_digest_that_is_there(assent: Command, stand_in: StandIn) -> None:
+    await stand_in.play(stand_in.acts.pop(0))
+    ended = await assent("approve", PLAN_APPROVAL.id)
+    assert ended.code == 0
+    (decision,) = stand_in.decisions
+    assert (decision.action, decision.digest) == (DECISION_ACTION_APPROVE, PLAN_APPROVAL.digest)
+    assert f"assent watch {SESSION}" in ended.output
+
+
+async def test_approve_with_a_digest_refuses_anything_else(assent: Command, stand_in: StandIn) -> None:
+    await stand_in.play(stand_in.acts.pop(0))
+    ended = await assent("approve", PLAN_APPROVAL.id, "--digest", "0" * 64)
+    assert ended.code == 1
+    assert "look at it again" in ended.errors
+    assert stand_in.decisions == []
+
+
+async def test_reject_sends_the_feedback(assent: Command, stand_in: StandIn) -> None:
+    await stand_in.play(stand_in.acts.pop(0))
+    await assent("reject", PLAN_APPROVAL.id, "--feedback", "без Flutter")
+    (decision,) = stand_in.decisions
+    assert (decision.action, decision.feedback) == (DECISION_ACTION_REJECT, "без Flutter")
+
+
+async def test_report_prints_the_markdown_as_it_is(assent: Command, stand_in: StandIn) -> None:
+    stand_in.report.markdown = "# Report\n\n| a | b |"
+    assert (await assent("report", RUN)).output == "# Report\n\n| a | b |\n"
+
+
+async def test_a_refusal_is_one_line_and_an_exit_code(assent: Command) -> None:
+    ended = await assent("approve", "00000000-0000-0000-0000-000000000000")
+    assert ended.code == 1
+    assert ended.errors == ("assent: there is no approval 00000000-0000-0000-0000-000000000000 (APPROVAL_NOT_FOUND)\n")
+
+
+async def test_a_server_that_is_not_there_is_one_line_and_another_exit_code() -> None:
+    ended = await Command("127.0.0.1:1")("approvals")
+    assert ended.code == 3
+    assert ended.errors.startswith("assent: nobody answers at 127.0.0.1:1")
+    assert len(ended.errors.splitlines()) == 1
+
+
+async def test_a_bad_address_is_a_usage_error() -> None:
+    ended = await Command("nowhere")("approvals")
+    assert ended.code == 2
+    assert "Traceback" not in ended.errors
+
+
+class Terminal:
+    """`assent` on a terminal, with somebody who reads and types."""
+
+    def __init__(self, *arguments: str, address: str) -> None:
+        self._arguments = arguments
+        self._address = address
+        self._seen = bytearray()
+        self._more = asyncio.Event()
+
+    async def __aenter__(self) -> "Terminal":
+        self._ours, theirs = pty.openpty()
+        environment = {**ENVIRONMENT, "ASSENT_GRPC_ADDR": self._address}
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "cli",
+            *self._arguments,
+            cwd=ROOT,
+            env=environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        asyncio.get_running_loop().add_reader(self._ours, self._read)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        asyncio.get_running_loop().remove_reader(self._ours)
+        os.close(self._ours)
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+    def _read(self) -> None:
+        try:
+            self._seen += os.read(self._ours, 65536)
+        except OSError:  # the other end is closed
+            asyncio.get_running_loop().remove_reader(self._ours)
+        self._more.set()
+
+    async def see(self, text: str) -> None:
+        """Wait for a text, and forget what came up to it."""
+        try:
+            async with asyncio.timeout(20):
+                while text.encode() not in self._seen:
+                    self._more.clear()
+                    await self._more.wait()
+        except TimeoutError:
+            pytest.fail(f"{text!r} did not appear after {self._seen.decode(errors='replace')!r}")
+        del self._seen[: self._seen.index(text.encode()) + len(text.encode())]
+
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+
+async def test_a_person_at_a_terminal_is_asked_and_answers(assent: Command, stand_in: StandIn) -> None:
+    async with Terminal("run", "an app", address=assent.address) as terminal:
+        await terminal.see("PLAN: An app")
+        await terminal.see("[a] approve")
+        terminal.type("a\n")
+        await terminal.see("+ void main() {}")
+        await terminal.see("[a] approve")
+        terminal.type("r\n")
+        await terminal.see("Why? The agent reads it: ")
+        terminal.type("не сейчас\n")
+        await terminal.see("PLAN_EXECUTION → COMPLETED")
+        assert await terminal.process.wait() == 0
+    assert [each.action for each in stand_in.decisions] == [DECISION_ACTION_APPROVE, DECISION_ACTION_REJECT]
+    assert stand_in.decisions[1].feedback == "не сейчас"
+
+
+async def test_ctrl_c_at_a_prompt_leaves_and_says_how_to_come_back(assent: Command, stand_in: StandIn) -> None:
+    async with Terminal("run", "an app", address=assent.address) as terminal:
+        await terminal.see("[a] approve")
+        terminal.process.send_signal(signal.SIGINT)
+        await terminal.see(f"assent watch {SESSION} --after 9")
+        assert await terminal.process.wait() == 130
+    assert stand_in.decisions == []
+
+
+async def test_the_end_of_input_leaves_without_deciding(assent: Command, stand_in: StandIn) -> None:
+    async with Terminal("run", "an app", address=assent.address) as terminal:
+        await terminal.see("[a] approve")
+        terminal.type("\x04")
+        await terminal.see("assent watch")
+        assert await terminal.process.wait() == 130
+    assert stand_in.decisions == []
