@@ -143,7 +143,8 @@ class Server:
     def _own_services(self) -> list[Service]:
         own = [Service(_HEALTH, self._health, health_pb2_grpc.add_HealthServicer_to_server)]
         if self._reflection:
-            names = [*(service.name for service in self._services), _HEALTH, *_REFLECTION]
+            # Not v1 of reflection itself: clients describe all that is listed, and the library has only v1alpha.
+            names = [*(service.name for service in self._services), _HEALTH, _REFLECTION[1]]
             servicer = reflection.aio.ReflectionServicer(names)
             register = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
             own.append(Service(_REFLECTION[1], servicer, register))

@@ -9,6 +9,7 @@ import grpc
 import protovalidate
 from google.protobuf.message import DecodeError, Message
 
+from rpc.list_limits import ListLimits
 from rpc.problem import Problem
 
 _validator = protovalidate.Validator()
@@ -21,7 +22,9 @@ class RequestReader:
         self._decode = decode
         self._max_bytes = max_bytes
         # An empty message compiles the type's rules now: a constraint that cannot compile stops the start.
-        _validator.collect_violations(decode(b""), fail_fast=True)
+        empty = decode(b"")
+        _validator.collect_violations(empty, fail_fast=True)
+        self._lists = ListLimits.of(empty.DESCRIPTOR)
 
     def read(self, raw: bytes) -> Message:
         """One request; a Problem when it is too large, no message of its type, or breaks a constraint."""
@@ -35,9 +38,12 @@ class RequestReader:
                 "MALFORMED_REQUEST",
                 "the request is not a protobuf message of the type this RPC takes",
             ) from error
+        too_long = list(self._lists.exceeded(request))
+        if too_long:
+            raise invalid_request(too_long)
         violations = _validator.collect_violations(request)
         if violations:
-            raise invalid_request([(_path(each), each.proto.message or "") for each in violations])
+            raise invalid_request([(_path(each), _description(each)) for each in violations])
         return request
 
     def stream(self, raw_requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
@@ -69,11 +75,11 @@ def _too_large(maximum: int) -> Problem:
 
 def invalid_request(fields: list[tuple[str, str]]) -> Problem:
     """The problem of a request whose fields, named as in the contract, are not acceptable."""
-    named = ", ".join(dict.fromkeys(field for field, _ in fields if field))
+    said = "; ".join(f"{field}: {description}" if field else description for field, description in fields)
     return Problem(
         grpc.StatusCode.INVALID_ARGUMENT,
         "INVALID_REQUEST",
-        f"the request is not valid: {named}" if named else "the request is not valid",
+        f"the request is not valid: {said}",
         fields=fields,
     )
 
@@ -89,3 +95,7 @@ def _path(violation: protovalidate.Violation) -> str:
             key = element.subscript.value
             parts[-1] += f'["{key}"]' if isinstance(key, str) else f"[{str(key).lower()}]"
     return ".".join(parts)
+
+
+def _description(violation: protovalidate.Violation) -> str:
+    return violation.proto.message or f"breaks the rule {violation.proto.rule_id}"

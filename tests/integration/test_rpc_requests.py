@@ -9,7 +9,7 @@ from rpc.principal import current_principal
 from rpc.problem import Problem
 from rpc.server import Limits
 from tests.unit.rpc.echo import Echo, EchoItem, EchoRequest, EchoResponse
-from tests.unit.rpc.serving import HELLO, collect, refusal, serving
+from tests.unit.rpc.serving import HELLO, LIMIT, collect, refusal, serving
 
 # --- answering ---
 
@@ -101,6 +101,19 @@ async def test_report_of_many_violations_arrives() -> None:
         problem = await refusal(echo.Say(request))
     assert problem.fields[0].field == "items[0].name"
     assert problem.fields[-1].description.endswith("more violations")
+
+
+async def test_list_over_its_limit_is_refused_before_its_elements_are_judged() -> None:
+    long = [EchoItem()] * 200_000
+    requests = {
+        "items": EchoRequest(text="x", items=long),
+        "nested.nested.items": EchoRequest(text="x", nested=EchoRequest(nested=EchoRequest(items=long))),
+    }
+    async with serving(Echo()) as echo:
+        for field, request in requests.items():
+            problem = await refusal(echo.Say(request, timeout=LIMIT / 5))
+            assert problem.reason == "INVALID_REQUEST"
+            assert problem.fields == ((field, "must have at most 3000 items"),)
 
 
 async def test_message_over_the_limit_is_refused_with_the_limit() -> None:

@@ -1,6 +1,6 @@
 """A small contract of every RPC shape, made without a compiler, for tests of what the services share.
 
-EchoRequest {string text = 1 [1..100 characters]; repeated EchoItem items = 2; EchoRequest nested = 3}
+EchoRequest {string text = 1 [1..100 characters]; repeated EchoItem items = 2 [at most 3000]; EchoRequest nested = 3}
 EchoItem {string name = 1 [at least 1 character]}
 EchoResponse {string text = 1; int32 number = 2}
 service EchoService {Say: unary; Count: server stream; Sum: client stream; Chat: both} under `session.read`
@@ -40,6 +40,7 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
     text.options.Extensions[validate_pb2.field].string.max_len = 100
     repeated = FieldDescriptorProto.LABEL_REPEATED
     _field(request, 2, "items", FieldDescriptorProto.TYPE_MESSAGE, type_name=".assent.test.EchoItem", label=repeated)
+    request.field[-1].options.Extensions[validate_pb2.field].repeated.max_items = 3000
     _field(request, 3, "nested", FieldDescriptorProto.TYPE_MESSAGE, type_name=".assent.test.EchoRequest")
     name = _field(item, 1, "name", FieldDescriptorProto.TYPE_STRING)
     name.options.Extensions[validate_pb2.field].string.min_len = 1
