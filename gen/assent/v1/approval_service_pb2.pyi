@@ -157,7 +157,7 @@ class DecideApprovalRequest(_message.Message):
     approval_id: _builtins.str
     """The approval."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     action: _approval_pb2.DecisionAction.ValueType
     """What is answered: one of the approval's `allowed_actions`."""
     digest: _builtins.str
@@ -267,8 +267,8 @@ class WatchApprovalsResponse(_message.Message):
 
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.SessionEvent]:
-        """After the snapshot: `approval_requested`, `vote_recorded`, `approval_reminder`, `approval_resolved` and heartbeats,
-        in order within each session. One may repeat what the snapshot has shown.
+        """After the snapshot: `approval_requested`, `vote_recorded`, `approval_reminder`, `approval_resolved` and
+        heartbeats, in order within each session. One may repeat what the snapshot has shown.
         """
 
     def __init__(
@@ -356,7 +356,7 @@ class RevokeGrantRequest(_message.Message):
     grant_id: _builtins.str
     """The grant."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     reason: _builtins.str
     """Why, for whoever reads the log later; may be empty."""
     def __init__(

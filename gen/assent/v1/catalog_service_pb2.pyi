@@ -137,7 +137,7 @@ class RegisterAgentRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     source: _builtins.str
     """The definition as YAML or JSON text, up to 1 MiB."""
     def __init__(
@@ -291,7 +291,7 @@ class RegisterWorkflowRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     source: _builtins.str
     """The definition as YAML or JSON text, up to 1 MiB."""
     def __init__(
@@ -445,7 +445,7 @@ class RegisterPolicyRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     source: _builtins.str
     """The definition as YAML or JSON text, up to 1 MiB."""
     def __init__(
@@ -600,7 +600,7 @@ class RegisterSchemaRequest(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     source: _builtins.str
     """The definition as YAML or JSON text, up to 1 MiB."""
     name: _builtins.str

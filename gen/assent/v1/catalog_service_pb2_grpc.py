@@ -168,8 +168,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RegisterWorkflow(self, request, context):
-        """Registers a version of a workflow and makes it the current one. What is registered already, by digest, is answered
-        as it is. Errors: INVALID_DEFINITION.
+        """Registers a version of a workflow and makes it the current one. What is registered already, by digest, is
+        answered as it is. Errors: INVALID_DEFINITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -212,8 +212,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RegisterSchema(self, request, context):
-        """Registers a version of a JSON Schema and makes it the current one. What is registered already, by digest, is answered
-        as it is. Errors: INVALID_DEFINITION.
+        """Registers a version of a JSON Schema and makes it the current one. What is registered already, by digest, is
+        answered as it is. Errors: INVALID_DEFINITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -255,8 +255,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExplainPolicy(self, request, context):
-        """Says what a policy would decide of a tool call, and which rule decides it. Nothing runs. Errors: POLICY_NOT_FOUND,
-        SESSION_NOT_FOUND, INVALID_JSON.
+        """Says what a policy would decide of a tool call, and which rule decides it. Nothing runs. Errors:
+        POLICY_NOT_FOUND, SESSION_NOT_FOUND, INVALID_JSON.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

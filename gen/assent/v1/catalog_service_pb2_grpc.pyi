@@ -29,8 +29,8 @@ class CatalogServiceStub:
     GetWorkflow: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetWorkflowRequest, _catalog_service_pb2.GetWorkflowResponse]
     """Reads a workflow. Errors: WORKFLOW_NOT_FOUND."""
     RegisterWorkflow: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.RegisterWorkflowRequest, _catalog_service_pb2.RegisterWorkflowResponse]
-    """Registers a version of a workflow and makes it the current one. What is registered already, by digest, is answered
-    as it is. Errors: INVALID_DEFINITION.
+    """Registers a version of a workflow and makes it the current one. What is registered already, by digest, is
+    answered as it is. Errors: INVALID_DEFINITION.
     """
     ListPolicies: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListPoliciesRequest, _catalog_service_pb2.ListPoliciesResponse]
     """Lists the current version of every policy, by name. Errors: INVALID_PAGE_TOKEN."""
@@ -45,8 +45,8 @@ class CatalogServiceStub:
     GetSchema: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetSchemaRequest, _catalog_service_pb2.GetSchemaResponse]
     """Reads a JSON Schema. Errors: SCHEMA_NOT_FOUND."""
     RegisterSchema: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.RegisterSchemaRequest, _catalog_service_pb2.RegisterSchemaResponse]
-    """Registers a version of a JSON Schema and makes it the current one. What is registered already, by digest, is answered
-    as it is. Errors: INVALID_DEFINITION.
+    """Registers a version of a JSON Schema and makes it the current one. What is registered already, by digest, is
+    answered as it is. Errors: INVALID_DEFINITION.
     """
     ListTools: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListToolsRequest, _catalog_service_pb2.ListToolsResponse]
     """Lists the tools that connected executors offer, by name. Errors: INVALID_PAGE_TOKEN."""
@@ -59,8 +59,8 @@ class CatalogServiceStub:
     CheckWorkflow: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.CheckWorkflowRequest, _catalog_service_pb2.CheckWorkflowResponse]
     """Checks the definition of a workflow without registering it. What is wrong with it is the answer, not an error."""
     ExplainPolicy: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ExplainPolicyRequest, _catalog_service_pb2.ExplainPolicyResponse]
-    """Says what a policy would decide of a tool call, and which rule decides it. Nothing runs. Errors: POLICY_NOT_FOUND,
-    SESSION_NOT_FOUND, INVALID_JSON.
+    """Says what a policy would decide of a tool call, and which rule decides it. Nothing runs. Errors:
+    POLICY_NOT_FOUND, SESSION_NOT_FOUND, INVALID_JSON.
     """
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -114,8 +114,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.RegisterWorkflowRequest,
         context: _aio.ServicerContext[_catalog_service_pb2.RegisterWorkflowRequest, _abc.Awaitable[_catalog_service_pb2.RegisterWorkflowResponse]],
     ) -> _abc.Awaitable[_catalog_service_pb2.RegisterWorkflowResponse]:
-        """Registers a version of a workflow and makes it the current one. What is registered already, by digest, is answered
-        as it is. Errors: INVALID_DEFINITION.
+        """Registers a version of a workflow and makes it the current one. What is registered already, by digest, is
+        answered as it is. Errors: INVALID_DEFINITION.
         """
 
     @_abc_1.abstractmethod
@@ -166,8 +166,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.RegisterSchemaRequest,
         context: _aio.ServicerContext[_catalog_service_pb2.RegisterSchemaRequest, _abc.Awaitable[_catalog_service_pb2.RegisterSchemaResponse]],
     ) -> _abc.Awaitable[_catalog_service_pb2.RegisterSchemaResponse]:
-        """Registers a version of a JSON Schema and makes it the current one. What is registered already, by digest, is answered
-        as it is. Errors: INVALID_DEFINITION.
+        """Registers a version of a JSON Schema and makes it the current one. What is registered already, by digest, is
+        answered as it is. Errors: INVALID_DEFINITION.
         """
 
     @_abc_1.abstractmethod
@@ -216,8 +216,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.ExplainPolicyRequest,
         context: _aio.ServicerContext[_catalog_service_pb2.ExplainPolicyRequest, _abc.Awaitable[_catalog_service_pb2.ExplainPolicyResponse]],
     ) -> _abc.Awaitable[_catalog_service_pb2.ExplainPolicyResponse]:
-        """Says what a policy would decide of a tool call, and which rule decides it. Nothing runs. Errors: POLICY_NOT_FOUND,
-        SESSION_NOT_FOUND, INVALID_JSON.
+        """Says what a policy would decide of a tool call, and which rule decides it. Nothing runs. Errors:
+        POLICY_NOT_FOUND, SESSION_NOT_FOUND, INVALID_JSON.
         """
 
 def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _aio.Server) -> None: ...

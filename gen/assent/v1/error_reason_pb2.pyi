@@ -26,20 +26,23 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Never sent."""
     ERROR_REASON_SESSION_NOT_FOUND: _ErrorReason.ValueType  # 1
     """The tenant has no such session. NOT_FOUND, FATAL.
-    Example: {"session_id": "0196f3c8-7d2e-7a51-9c1b-2f6f3a1d0e42"}
+    Example: {"session": "0196f3c8-7d2e-7a51-9c1b-2f6f3a1d0e42"}
     """
     ERROR_REASON_RUN_NOT_FOUND: _ErrorReason.ValueType  # 2
-    """The tenant has no such run. NOT_FOUND, FATAL. Example: {"run_id": "0196f3c8-…"}"""
+    """The tenant has no such run. NOT_FOUND, FATAL. Example: {"run": "0196f3c8-…"}"""
     ERROR_REASON_PLAN_NOT_FOUND: _ErrorReason.ValueType  # 3
-    """The tenant has no such plan. NOT_FOUND, FATAL. Example: {"plan_id": "0196f3c8-…"}"""
+    """The tenant has no such plan. NOT_FOUND, FATAL. Example: {"plan": "0196f3c8-…"}"""
     ERROR_REASON_APPROVAL_NOT_FOUND: _ErrorReason.ValueType  # 4
-    """The tenant has no such approval. NOT_FOUND, FATAL. Example: {"approval_id": "0196f3c8-…"}"""
+    """The tenant has no such approval. NOT_FOUND, FATAL. Example: {"approval": "0196f3c8-…"}"""
     ERROR_REASON_STEP_NOT_FOUND: _ErrorReason.ValueType  # 5
-    """The tenant has no such step. NOT_FOUND, FATAL. Example: {"step_id": "0196f3c8-…"}"""
+    """The tenant has no such step. NOT_FOUND, FATAL. Example: {"step": "0196f3c8-…"}"""
     ERROR_REASON_ARTIFACT_NOT_FOUND: _ErrorReason.ValueType  # 6
-    """The tenant has no such artifact. NOT_FOUND, FATAL. Example: {"artifact_id": "0196f3c8-…"}"""
+    """The tenant has no such artifact. NOT_FOUND, FATAL. Example: {"artifact": "0196f3c8-…"}"""
     ERROR_REASON_AGENT_NOT_FOUND: _ErrorReason.ValueType  # 7
-    """No agent has that name or digest. NOT_FOUND, FATAL. Example: {"agent": "codr"}"""
+    """No agent has that name or digest. NOT_FOUND where the agent itself was asked for, INVALID_ARGUMENT with the field
+    where a request names it; FATAL. In a Failure: the agent of the work is no longer there, HUMAN_REQUIRED. Example:
+    {"agent": "codr"}
+    """
     ERROR_REASON_WORKFLOW_NOT_FOUND: _ErrorReason.ValueType  # 8
     """No workflow has that name or digest. NOT_FOUND, FATAL. Example: {"workflow": "release"}"""
     ERROR_REASON_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 9
@@ -49,13 +52,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TOOL_NOT_FOUND: _ErrorReason.ValueType  # 11
     """No connected executor has offered that tool. NOT_FOUND, FATAL. Example: {"tool": "send_mail"}"""
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 12
-    """No connected executor has offered that model. NOT_FOUND, FATAL. Example: {"model": "openai:gpt-5-mini"}"""
+    """No connected executor has offered that model. NOT_FOUND, FATAL. In a Failure: the provider does not know it or
+    cannot be used here, HUMAN_REQUIRED. Example: {"model": "openai:gpt-5-mini"}
+    """
     ERROR_REASON_GRANT_NOT_FOUND: _ErrorReason.ValueType  # 13
-    """The session has no such grant. NOT_FOUND, FATAL. Example: {"grant_id": "0196f3c8-…"}"""
+    """The session has no such grant. NOT_FOUND, FATAL. Example: {"grant": "0196f3c8-…"}"""
     ERROR_REASON_SUBTASK_NOT_FOUND: _ErrorReason.ValueType  # 14
-    """The tenant has no such subtask. NOT_FOUND, FATAL. Example: {"subtask_id": "0196f3c8-…"}"""
+    """The tenant has no such subtask. NOT_FOUND, FATAL. Example: {"subtask": "0196f3c8-…"}"""
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 15
-    """The session has no such message. NOT_FOUND, FATAL. Example: {"message_id": "0196f3c8-…"}"""
+    """The session has no such message. NOT_FOUND, FATAL. Example: {"message": "0196f3c8-…"}"""
     ERROR_REASON_INVALID_REQUEST: _ErrorReason.ValueType  # 30
     """Fields of the request break their constraints; a BadRequest names each. INVALID_ARGUMENT, FATAL. Example: {}"""
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 31
@@ -67,54 +72,55 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 33
     """The page token is not one that this list gave for this filter. INVALID_ARGUMENT, FATAL. Example: {}"""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 34
-    """The request id was used before by this caller with other content. INVALID_ARGUMENT, FATAL.
-    Example: {"request_id": "5f0c7f6e-…"}
-    """
+    """The request id was used before by this caller with other content. INVALID_ARGUMENT, FATAL. Example: {}"""
     ERROR_REASON_INVALID_DEFINITION: _ErrorReason.ValueType  # 35
     """A workflow, policy, agent or schema has errors; a BadRequest names each with line and column. INVALID_ARGUMENT,
     FATAL. Example: {}
     """
     ERROR_REASON_INVALID_JSON: _ErrorReason.ValueType  # 36
-    """A text that must be JSON is not, or has duplicate keys, NaN, lone surrogates or NUL. INVALID_ARGUMENT, FATAL.
-    Example: {"field": "edited_arguments_json", "line": "1", "column": "14"}
+    """A text that must be JSON is not, or has duplicate keys, NaN, lone surrogates or NUL. INVALID_ARGUMENT, FATAL; the
+    same in a Failure. Example: {"field": "edited_arguments_json"}
     """
     ERROR_REASON_WRONG_STATE: _ErrorReason.ValueType  # 50
     """The thing is in a state that does not allow this; a PreconditionFailure says which it is in and which would do.
-    FAILED_PRECONDITION, FATAL. Example: {"machine": "run", "state": "COMPLETED", "accepting": "RUNNING, WAITING"}
+    FAILED_PRECONDITION, FATAL.
+    Example: {"machine": "run", "id": "0196f3c8-…", "state": "COMPLETED", "accepting": "RUNNING, WAITING"}
     """
     ERROR_REASON_DIGEST_MISMATCH: _ErrorReason.ValueType  # 51
-    """The decision names another digest than the approval has. FAILED_PRECONDITION, HUMAN_REQUIRED: look again.
-    Example: {"approval_id": "0196f3c8-…", "digest": "9f86d081…"}
+    """The decision names another digest than the approval has. FAILED_PRECONDITION, HUMAN_REQUIRED: look again. In a
+    Failure: what was to run is not what was approved, and nothing ran. Example: {"approval": "0196f3c8-…", "digest":
+    "9f86d081…"}
     """
     ERROR_REASON_APPROVAL_ALREADY_RESOLVED: _ErrorReason.ValueType  # 52
-    """Somebody else decided first. FAILED_PRECONDITION, FATAL. Example: {"approval_id": "0196f3c8-…", "state":
-    "RESOLVED", "decider": "ann", "action": "APPROVE"}
+    """Somebody else decided first. FAILED_PRECONDITION, FATAL. Example: {"approval": "0196f3c8-…", "state": "RESOLVED",
+    "action": "APPROVE", "decider": "ann", "decide_time_micros": "1795160000000000"}
     """
     ERROR_REASON_ACTION_NOT_ALLOWED: _ErrorReason.ValueType  # 53
     """This kind of approval does not take that answer. FAILED_PRECONDITION, FATAL.
-    Example: {"action": "EDIT", "allowed_actions": "APPROVE, REJECT, ABORT"}
+    Example: {"approval": "0196f3c8-…", "allowed": "APPROVE,REJECT,ABORT"}
     """
     ERROR_REASON_SESSION_BUSY: _ErrorReason.ValueType  # 54
     """A run is active and the session refuses messages meanwhile. FAILED_PRECONDITION, RETRYABLE.
-    Example: {"run_id": "0196f3c8-…"}
+    Example: {"session": "0196f3c8-…", "run": "0196f3c8-…"}
     """
     ERROR_REASON_TOOL_CALL_CLAIMED: _ErrorReason.ValueType  # 55
     """Another client has claimed the tool call. FAILED_PRECONDITION, RETRYABLE. Example: {"client_id": "ide-2"}"""
     ERROR_REASON_STALE_VERSION: _ErrorReason.ValueType  # 56
     """The caller named a version that is no longer the newest. ABORTED, HUMAN_REQUIRED: read it again, then decide.
-    Example: {"plan_id": "0196f3c8-…", "version": "3"}
+    Example: {"plan": "0196f3c8-…", "digest": "9f86d081…"}
     """
     ERROR_REASON_WORKSPACE_NOT_ALLOWED: _ErrorReason.ValueType  # 57
-    """The directory, repository or root is not one the server allows. FAILED_PRECONDITION, FATAL.
-    Example: {"root_id": "main", "directory": "../etc"}
+    """The directory, repository or root is not one the server allows. FAILED_PRECONDITION, FATAL. In a Failure: a
+    tool's path leads out of the workspace. Example: {"root_id": "main", "directory": "../etc"}
     """
     ERROR_REASON_SELF_APPROVAL: _ErrorReason.ValueType  # 58
     """The person who asked may not be the one who approves. FAILED_PRECONDITION, HUMAN_REQUIRED.
     Example: {"requester": "ann"}
     """
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 70
-    """A limit of the server, the tenant or the session is reached. RESOURCE_EXHAUSTED, RETRYABLE when waiting helps.
-    Example: {"limit": "runs_per_tenant", "maximum": "100"}
+    """A limit of the server, the tenant or the session is reached. RESOURCE_EXHAUSTED, RETRYABLE when waiting helps. In
+    a Failure: the agent used up its steps or attempts, HUMAN_REQUIRED. Example: {"limit": "runs_per_tenant",
+    "maximum": "100"}
     """
     ERROR_REASON_WATCHER_TOO_SLOW: _ErrorReason.ValueType  # 71
     """The watcher read too slowly and was cut. RESOURCE_EXHAUSTED, RETRYABLE: resume. Example: {"last_sequence": "412"}"""
@@ -125,8 +131,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 90
     """The RPC belongs to a later version. UNIMPLEMENTED, FATAL. Example: {"method": "/assent.v1.RunService/ForkRun"}"""
     ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 91
-    """The database cannot be reached or does not answer. UNAVAILABLE, RETRYABLE, with RetryInfo. When the outcome is not
-    known, repeat with the request id. Example: {"request_id": "5f0c7f6e-…"}
+    """The database cannot be reached or does not answer. UNAVAILABLE, RETRYABLE, with RetryInfo. When the outcome is
+    not known, repeat with the request id. Example: {"request_id": "5f0c7f6e-…"}
     """
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 92
     """The process is stopping; another one will answer. UNAVAILABLE, RETRYABLE, with RetryInfo. Example: {}"""
@@ -141,8 +147,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"method": "PUT", "allow": "GET, POST"}
     """
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 97
-    """What the caller waits for did not come in time. DEADLINE_EXCEEDED, RETRYABLE. In a Failure: the step's own deadline
-    passed. Example: {}
+    """What the caller waits for did not come in time. DEADLINE_EXCEEDED, RETRYABLE. In a Failure: the step's own
+    deadline passed. Example: {}
     """
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 98
     """The caller went away, or the run was cancelled. CANCELLED, FATAL. In a Failure: somebody ended the step.
@@ -167,7 +173,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example of the message: "run_command: cannot start `flutter`".
     """
     ERROR_REASON_TOOL_UNKNOWN: _ErrorReason.ValueType  # 125
-    """In a Failure. The agent has no such tool. FATAL; the model reads it. Example of the message: "no tool `writ_file`"."""
+    """In a Failure. The agent has no such tool. FATAL; the model reads it. Example of the message: "no tool
+    `writ_file`".
+    """
     ERROR_REASON_TOOL_ARGUMENTS_INVALID: _ErrorReason.ValueType  # 126
     """In a Failure. The arguments are no JSON or do not fit the tool's schema. FATAL; the model reads it.
     Example of the message: "path: required".
@@ -188,8 +196,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """In a Failure. The call may or may not have happened. HUMAN_REQUIRED.
     Example of the message: "run_command was started on an executor that died".
     """
-    ERROR_REASON_STEPS_EXHAUSTED: _ErrorReason.ValueType  # 131
-    """In a Failure. The agent used up its steps or attempts. HUMAN_REQUIRED. Example of the message: "50 steps"."""
     ERROR_REASON_SUBTASK_FAILED: _ErrorReason.ValueType  # 132
     """In a Failure. A subtask that others need has failed. HUMAN_REQUIRED. Example of the message: "subtask `api`"."""
     ERROR_REASON_NO_EXECUTOR: _ErrorReason.ValueType  # 133
@@ -201,40 +207,59 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example of the message: "cost_usd_micros: 500000 of 500000".
     """
     ERROR_REASON_REJECTED: _ErrorReason.ValueType  # 135
-    """In a Failure. A person rejected the plan or the artifact. FATAL. Example of the message: their feedback."""
-    ERROR_REASON_APPROVAL_MISMATCH: _ErrorReason.ValueType  # 136
-    """In a Failure. What the executor was given is not what was approved; nothing ran. FATAL.
-    Example of the message: "the arguments do not have the approved hash".
+    """In a Failure. A person rejected the call, the plan or the artifact. HUMAN_REQUIRED. Example of the message: their
+    feedback.
     """
     ERROR_REASON_ARTIFACT_INVALID: _ErrorReason.ValueType  # 137
     """In a Failure. An artifact is missing or does not satisfy its schema. RETRYABLE.
     Example of the message: "plan.json: /steps: expected an array".
     """
+    ERROR_REASON_NO_SLOT: _ErrorReason.ValueType  # 150
+    """In a Failure. The executor had no free slot; the step never started. RETRYABLE.
+    Example of the message: "all 16 slots are taken".
+    """
+    ERROR_REASON_OLDER_EPOCH: _ErrorReason.ValueType  # 151
+    """In a Failure. The executor has seen a newer owner or dispatch of the step; it never started. RETRYABLE.
+    Example of the message: "epoch 7, dispatch 2 has been seen".
+    """
+    ERROR_REASON_OTHER_INSTANCE: _ErrorReason.ValueType  # 152
+    """In a Failure. Another instance of the executor answers at that address; the step never started. RETRYABLE.
+    Example of the message: "this is instance 0196f3c8-…".
+    """
+    ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 153
+    """In a Failure. The executor is stopping; the step never started. RETRYABLE. Example of the message: "draining"."""
+    ERROR_REASON_NOT_OFFERED: _ErrorReason.ValueType  # 154
+    """In a Failure. The executor has no such model, tool or workspace root; the step never started. RETRYABLE.
+    Example of the message: "there is no tool send_mail here".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in an `ErrorInfo` (domain `assent`) and in a Failure is the value's name without `ERROR_REASON_`. The
-    metadata of an `ErrorInfo` always has `disposition` (RETRYABLE, HUMAN_REQUIRED or FATAL); the examples show the rest.
-    New reasons may appear at any time: treat an unknown one by its code and disposition.
+    metadata of an `ErrorInfo` always has `disposition` (RETRYABLE, HUMAN_REQUIRED or FATAL); the examples show the
+    rest. New reasons may appear at any time: treat an unknown one by its code and disposition.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_SESSION_NOT_FOUND: ErrorReason.ValueType  # 1
 """The tenant has no such session. NOT_FOUND, FATAL.
-Example: {"session_id": "0196f3c8-7d2e-7a51-9c1b-2f6f3a1d0e42"}
+Example: {"session": "0196f3c8-7d2e-7a51-9c1b-2f6f3a1d0e42"}
 """
 ERROR_REASON_RUN_NOT_FOUND: ErrorReason.ValueType  # 2
-"""The tenant has no such run. NOT_FOUND, FATAL. Example: {"run_id": "0196f3c8-…"}"""
+"""The tenant has no such run. NOT_FOUND, FATAL. Example: {"run": "0196f3c8-…"}"""
 ERROR_REASON_PLAN_NOT_FOUND: ErrorReason.ValueType  # 3
-"""The tenant has no such plan. NOT_FOUND, FATAL. Example: {"plan_id": "0196f3c8-…"}"""
+"""The tenant has no such plan. NOT_FOUND, FATAL. Example: {"plan": "0196f3c8-…"}"""
 ERROR_REASON_APPROVAL_NOT_FOUND: ErrorReason.ValueType  # 4
-"""The tenant has no such approval. NOT_FOUND, FATAL. Example: {"approval_id": "0196f3c8-…"}"""
+"""The tenant has no such approval. NOT_FOUND, FATAL. Example: {"approval": "0196f3c8-…"}"""
 ERROR_REASON_STEP_NOT_FOUND: ErrorReason.ValueType  # 5
-"""The tenant has no such step. NOT_FOUND, FATAL. Example: {"step_id": "0196f3c8-…"}"""
+"""The tenant has no such step. NOT_FOUND, FATAL. Example: {"step": "0196f3c8-…"}"""
 ERROR_REASON_ARTIFACT_NOT_FOUND: ErrorReason.ValueType  # 6
-"""The tenant has no such artifact. NOT_FOUND, FATAL. Example: {"artifact_id": "0196f3c8-…"}"""
+"""The tenant has no such artifact. NOT_FOUND, FATAL. Example: {"artifact": "0196f3c8-…"}"""
 ERROR_REASON_AGENT_NOT_FOUND: ErrorReason.ValueType  # 7
-"""No agent has that name or digest. NOT_FOUND, FATAL. Example: {"agent": "codr"}"""
+"""No agent has that name or digest. NOT_FOUND where the agent itself was asked for, INVALID_ARGUMENT with the field
+where a request names it; FATAL. In a Failure: the agent of the work is no longer there, HUMAN_REQUIRED. Example:
+{"agent": "codr"}
+"""
 ERROR_REASON_WORKFLOW_NOT_FOUND: ErrorReason.ValueType  # 8
 """No workflow has that name or digest. NOT_FOUND, FATAL. Example: {"workflow": "release"}"""
 ERROR_REASON_POLICY_NOT_FOUND: ErrorReason.ValueType  # 9
@@ -244,13 +269,15 @@ ERROR_REASON_SCHEMA_NOT_FOUND: ErrorReason.ValueType  # 10
 ERROR_REASON_TOOL_NOT_FOUND: ErrorReason.ValueType  # 11
 """No connected executor has offered that tool. NOT_FOUND, FATAL. Example: {"tool": "send_mail"}"""
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 12
-"""No connected executor has offered that model. NOT_FOUND, FATAL. Example: {"model": "openai:gpt-5-mini"}"""
+"""No connected executor has offered that model. NOT_FOUND, FATAL. In a Failure: the provider does not know it or
+cannot be used here, HUMAN_REQUIRED. Example: {"model": "openai:gpt-5-mini"}
+"""
 ERROR_REASON_GRANT_NOT_FOUND: ErrorReason.ValueType  # 13
-"""The session has no such grant. NOT_FOUND, FATAL. Example: {"grant_id": "0196f3c8-…"}"""
+"""The session has no such grant. NOT_FOUND, FATAL. Example: {"grant": "0196f3c8-…"}"""
 ERROR_REASON_SUBTASK_NOT_FOUND: ErrorReason.ValueType  # 14
-"""The tenant has no such subtask. NOT_FOUND, FATAL. Example: {"subtask_id": "0196f3c8-…"}"""
+"""The tenant has no such subtask. NOT_FOUND, FATAL. Example: {"subtask": "0196f3c8-…"}"""
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 15
-"""The session has no such message. NOT_FOUND, FATAL. Example: {"message_id": "0196f3c8-…"}"""
+"""The session has no such message. NOT_FOUND, FATAL. Example: {"message": "0196f3c8-…"}"""
 ERROR_REASON_INVALID_REQUEST: ErrorReason.ValueType  # 30
 """Fields of the request break their constraints; a BadRequest names each. INVALID_ARGUMENT, FATAL. Example: {}"""
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 31
@@ -262,54 +289,55 @@ ERROR_REASON_INVALID_PLAN: ErrorReason.ValueType  # 32
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 33
 """The page token is not one that this list gave for this filter. INVALID_ARGUMENT, FATAL. Example: {}"""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 34
-"""The request id was used before by this caller with other content. INVALID_ARGUMENT, FATAL.
-Example: {"request_id": "5f0c7f6e-…"}
-"""
+"""The request id was used before by this caller with other content. INVALID_ARGUMENT, FATAL. Example: {}"""
 ERROR_REASON_INVALID_DEFINITION: ErrorReason.ValueType  # 35
 """A workflow, policy, agent or schema has errors; a BadRequest names each with line and column. INVALID_ARGUMENT,
 FATAL. Example: {}
 """
 ERROR_REASON_INVALID_JSON: ErrorReason.ValueType  # 36
-"""A text that must be JSON is not, or has duplicate keys, NaN, lone surrogates or NUL. INVALID_ARGUMENT, FATAL.
-Example: {"field": "edited_arguments_json", "line": "1", "column": "14"}
+"""A text that must be JSON is not, or has duplicate keys, NaN, lone surrogates or NUL. INVALID_ARGUMENT, FATAL; the
+same in a Failure. Example: {"field": "edited_arguments_json"}
 """
 ERROR_REASON_WRONG_STATE: ErrorReason.ValueType  # 50
 """The thing is in a state that does not allow this; a PreconditionFailure says which it is in and which would do.
-FAILED_PRECONDITION, FATAL. Example: {"machine": "run", "state": "COMPLETED", "accepting": "RUNNING, WAITING"}
+FAILED_PRECONDITION, FATAL.
+Example: {"machine": "run", "id": "0196f3c8-…", "state": "COMPLETED", "accepting": "RUNNING, WAITING"}
 """
 ERROR_REASON_DIGEST_MISMATCH: ErrorReason.ValueType  # 51
-"""The decision names another digest than the approval has. FAILED_PRECONDITION, HUMAN_REQUIRED: look again.
-Example: {"approval_id": "0196f3c8-…", "digest": "9f86d081…"}
+"""The decision names another digest than the approval has. FAILED_PRECONDITION, HUMAN_REQUIRED: look again. In a
+Failure: what was to run is not what was approved, and nothing ran. Example: {"approval": "0196f3c8-…", "digest":
+"9f86d081…"}
 """
 ERROR_REASON_APPROVAL_ALREADY_RESOLVED: ErrorReason.ValueType  # 52
-"""Somebody else decided first. FAILED_PRECONDITION, FATAL. Example: {"approval_id": "0196f3c8-…", "state":
-"RESOLVED", "decider": "ann", "action": "APPROVE"}
+"""Somebody else decided first. FAILED_PRECONDITION, FATAL. Example: {"approval": "0196f3c8-…", "state": "RESOLVED",
+"action": "APPROVE", "decider": "ann", "decide_time_micros": "1795160000000000"}
 """
 ERROR_REASON_ACTION_NOT_ALLOWED: ErrorReason.ValueType  # 53
 """This kind of approval does not take that answer. FAILED_PRECONDITION, FATAL.
-Example: {"action": "EDIT", "allowed_actions": "APPROVE, REJECT, ABORT"}
+Example: {"approval": "0196f3c8-…", "allowed": "APPROVE,REJECT,ABORT"}
 """
 ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 54
 """A run is active and the session refuses messages meanwhile. FAILED_PRECONDITION, RETRYABLE.
-Example: {"run_id": "0196f3c8-…"}
+Example: {"session": "0196f3c8-…", "run": "0196f3c8-…"}
 """
 ERROR_REASON_TOOL_CALL_CLAIMED: ErrorReason.ValueType  # 55
 """Another client has claimed the tool call. FAILED_PRECONDITION, RETRYABLE. Example: {"client_id": "ide-2"}"""
 ERROR_REASON_STALE_VERSION: ErrorReason.ValueType  # 56
 """The caller named a version that is no longer the newest. ABORTED, HUMAN_REQUIRED: read it again, then decide.
-Example: {"plan_id": "0196f3c8-…", "version": "3"}
+Example: {"plan": "0196f3c8-…", "digest": "9f86d081…"}
 """
 ERROR_REASON_WORKSPACE_NOT_ALLOWED: ErrorReason.ValueType  # 57
-"""The directory, repository or root is not one the server allows. FAILED_PRECONDITION, FATAL.
-Example: {"root_id": "main", "directory": "../etc"}
+"""The directory, repository or root is not one the server allows. FAILED_PRECONDITION, FATAL. In a Failure: a
+tool's path leads out of the workspace. Example: {"root_id": "main", "directory": "../etc"}
 """
 ERROR_REASON_SELF_APPROVAL: ErrorReason.ValueType  # 58
 """The person who asked may not be the one who approves. FAILED_PRECONDITION, HUMAN_REQUIRED.
 Example: {"requester": "ann"}
 """
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 70
-"""A limit of the server, the tenant or the session is reached. RESOURCE_EXHAUSTED, RETRYABLE when waiting helps.
-Example: {"limit": "runs_per_tenant", "maximum": "100"}
+"""A limit of the server, the tenant or the session is reached. RESOURCE_EXHAUSTED, RETRYABLE when waiting helps. In
+a Failure: the agent used up its steps or attempts, HUMAN_REQUIRED. Example: {"limit": "runs_per_tenant",
+"maximum": "100"}
 """
 ERROR_REASON_WATCHER_TOO_SLOW: ErrorReason.ValueType  # 71
 """The watcher read too slowly and was cut. RESOURCE_EXHAUSTED, RETRYABLE: resume. Example: {"last_sequence": "412"}"""
@@ -320,8 +348,8 @@ ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 73
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 90
 """The RPC belongs to a later version. UNIMPLEMENTED, FATAL. Example: {"method": "/assent.v1.RunService/ForkRun"}"""
 ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 91
-"""The database cannot be reached or does not answer. UNAVAILABLE, RETRYABLE, with RetryInfo. When the outcome is not
-known, repeat with the request id. Example: {"request_id": "5f0c7f6e-…"}
+"""The database cannot be reached or does not answer. UNAVAILABLE, RETRYABLE, with RetryInfo. When the outcome is
+not known, repeat with the request id. Example: {"request_id": "5f0c7f6e-…"}
 """
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 92
 """The process is stopping; another one will answer. UNAVAILABLE, RETRYABLE, with RetryInfo. Example: {}"""
@@ -336,8 +364,8 @@ ERROR_REASON_METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 96
 Example: {"method": "PUT", "allow": "GET, POST"}
 """
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 97
-"""What the caller waits for did not come in time. DEADLINE_EXCEEDED, RETRYABLE. In a Failure: the step's own deadline
-passed. Example: {}
+"""What the caller waits for did not come in time. DEADLINE_EXCEEDED, RETRYABLE. In a Failure: the step's own
+deadline passed. Example: {}
 """
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 98
 """The caller went away, or the run was cancelled. CANCELLED, FATAL. In a Failure: somebody ended the step.
@@ -362,7 +390,9 @@ ERROR_REASON_TOOL_FAILED: ErrorReason.ValueType  # 124
 Example of the message: "run_command: cannot start `flutter`".
 """
 ERROR_REASON_TOOL_UNKNOWN: ErrorReason.ValueType  # 125
-"""In a Failure. The agent has no such tool. FATAL; the model reads it. Example of the message: "no tool `writ_file`"."""
+"""In a Failure. The agent has no such tool. FATAL; the model reads it. Example of the message: "no tool
+`writ_file`".
+"""
 ERROR_REASON_TOOL_ARGUMENTS_INVALID: ErrorReason.ValueType  # 126
 """In a Failure. The arguments are no JSON or do not fit the tool's schema. FATAL; the model reads it.
 Example of the message: "path: required".
@@ -383,8 +413,6 @@ ERROR_REASON_IN_DOUBT: ErrorReason.ValueType  # 130
 """In a Failure. The call may or may not have happened. HUMAN_REQUIRED.
 Example of the message: "run_command was started on an executor that died".
 """
-ERROR_REASON_STEPS_EXHAUSTED: ErrorReason.ValueType  # 131
-"""In a Failure. The agent used up its steps or attempts. HUMAN_REQUIRED. Example of the message: "50 steps"."""
 ERROR_REASON_SUBTASK_FAILED: ErrorReason.ValueType  # 132
 """In a Failure. A subtask that others need has failed. HUMAN_REQUIRED. Example of the message: "subtask `api`"."""
 ERROR_REASON_NO_EXECUTOR: ErrorReason.ValueType  # 133
@@ -396,13 +424,29 @@ ERROR_REASON_BUDGET_REACHED: ErrorReason.ValueType  # 134
 Example of the message: "cost_usd_micros: 500000 of 500000".
 """
 ERROR_REASON_REJECTED: ErrorReason.ValueType  # 135
-"""In a Failure. A person rejected the plan or the artifact. FATAL. Example of the message: their feedback."""
-ERROR_REASON_APPROVAL_MISMATCH: ErrorReason.ValueType  # 136
-"""In a Failure. What the executor was given is not what was approved; nothing ran. FATAL.
-Example of the message: "the arguments do not have the approved hash".
+"""In a Failure. A person rejected the call, the plan or the artifact. HUMAN_REQUIRED. Example of the message: their
+feedback.
 """
 ERROR_REASON_ARTIFACT_INVALID: ErrorReason.ValueType  # 137
 """In a Failure. An artifact is missing or does not satisfy its schema. RETRYABLE.
 Example of the message: "plan.json: /steps: expected an array".
+"""
+ERROR_REASON_NO_SLOT: ErrorReason.ValueType  # 150
+"""In a Failure. The executor had no free slot; the step never started. RETRYABLE.
+Example of the message: "all 16 slots are taken".
+"""
+ERROR_REASON_OLDER_EPOCH: ErrorReason.ValueType  # 151
+"""In a Failure. The executor has seen a newer owner or dispatch of the step; it never started. RETRYABLE.
+Example of the message: "epoch 7, dispatch 2 has been seen".
+"""
+ERROR_REASON_OTHER_INSTANCE: ErrorReason.ValueType  # 152
+"""In a Failure. Another instance of the executor answers at that address; the step never started. RETRYABLE.
+Example of the message: "this is instance 0196f3c8-…".
+"""
+ERROR_REASON_DRAINING: ErrorReason.ValueType  # 153
+"""In a Failure. The executor is stopping; the step never started. RETRYABLE. Example of the message: "draining"."""
+ERROR_REASON_NOT_OFFERED: ErrorReason.ValueType  # 154
+"""In a Failure. The executor has no such model, tool or workspace root; the step never started. RETRYABLE.
+Example of the message: "there is no tool send_mail here".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -117,8 +117,8 @@ class SessionEvent(_message.Message):
     trace_id: _builtins.str
     """The W3C trace id of the work that caused it; empty: it was not traced."""
     hash: _builtins.str
-    """SHA-256 (lower-case hex) of the UTF-8 text of `previous_hash`, `sequence`, `event_time` in whole Unix microseconds
-    and `payload_json`, joined by newlines. Empty for what is not durable.
+    """SHA-256 (lower-case hex) of the UTF-8 text of `previous_hash`, `sequence`, `event_time` in whole Unix
+    microseconds and `payload_json`, joined by newlines. Empty for what is not durable.
     """
     previous_hash: _builtins.str
     """The `hash` of the event before it; 64 zeros for the first. Empty for what is not durable."""

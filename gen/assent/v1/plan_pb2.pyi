@@ -78,7 +78,9 @@ class _SubtaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubtaskS
     SUBTASK_STATE_UNSPECIFIED: _SubtaskState.ValueType  # 0
     """Never stored."""
     SUBTASK_STATE_PENDING: _SubtaskState.ValueType  # 1
-    """Waits for the plan's approval, for what it depends on, or until `not_before_time`. Leaves to RUNNING or CANCELLED."""
+    """Waits for the plan's approval, for what it depends on, or until `not_before_time`. Leaves to RUNNING or
+    CANCELLED.
+    """
     SUBTASK_STATE_RUNNING: _SubtaskState.ValueType  # 2
     """Its agent works. Leaves to VALIDATING, AWAITING_APPROVAL, SUCCEEDED, PENDING (tried again), FAILED or CANCELLED."""
     SUBTASK_STATE_VALIDATING: _SubtaskState.ValueType  # 3
@@ -100,7 +102,9 @@ class SubtaskState(_SubtaskState, metaclass=_SubtaskStateEnumTypeWrapper):
 SUBTASK_STATE_UNSPECIFIED: SubtaskState.ValueType  # 0
 """Never stored."""
 SUBTASK_STATE_PENDING: SubtaskState.ValueType  # 1
-"""Waits for the plan's approval, for what it depends on, or until `not_before_time`. Leaves to RUNNING or CANCELLED."""
+"""Waits for the plan's approval, for what it depends on, or until `not_before_time`. Leaves to RUNNING or
+CANCELLED.
+"""
 SUBTASK_STATE_RUNNING: SubtaskState.ValueType  # 2
 """Its agent works. Leaves to VALIDATING, AWAITING_APPROVAL, SUCCEEDED, PENDING (tried again), FAILED or CANCELLED."""
 SUBTASK_STATE_VALIDATING: SubtaskState.ValueType  # 3

@@ -35,7 +35,7 @@ class CreatePlanRequest(_message.Message):
     session_id: _builtins.str
     """The session."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     title: _builtins.str
     """What people will call it."""
     summary: _builtins.str
@@ -220,7 +220,7 @@ class RevisePlanRequest(_message.Message):
     plan_id: _builtins.str
     """The plan."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     title: _builtins.str
     """What people will call it."""
     summary: _builtins.str
@@ -230,7 +230,9 @@ class RevisePlanRequest(_message.Message):
     parallel_limit: _builtins.int
     """How many subtasks may run at the same time. 0: 1."""
     digest: _builtins.str
-    """The digest of the draft that was edited. STALE_VERSION when the plan has another one by now. Empty: whatever it is."""
+    """The digest of the draft that was edited. STALE_VERSION when the plan has another one by now. Empty: whatever it
+    is.
+    """
     @_builtins.property
     def subtasks(self) -> _containers.RepeatedCompositeFieldContainer[_plan_pb2.SubtaskDraft]:
         """Its nodes, in the order people will read them; 1 to 200."""

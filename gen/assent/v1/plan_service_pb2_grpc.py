@@ -62,8 +62,8 @@ class PlanServiceServicer:
     """
 
     def CreatePlan(self, request, context):
-        """Stores a client's own graph of subtasks as a DRAFT, with a PLAN approval that asks for it, and a run that waits for
-        the decision. Errors: SESSION_NOT_FOUND, INVALID_PLAN, AGENT_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
+        """Stores a client's own graph of subtasks as a DRAFT, with a PLAN approval that asks for it, and a run that waits
+        for the decision. Errors: SESSION_NOT_FOUND, INVALID_PLAN, AGENT_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
         LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -86,8 +86,8 @@ class PlanServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevisePlan(self, request, context):
-        """Edits a draft: a new version with a new digest and a new approval; the old version and its approval are SUPERSEDED.
-        Errors: PLAN_NOT_FOUND, WRONG_STATE (not DRAFT), STALE_VERSION, INVALID_PLAN, AGENT_NOT_FOUND.
+        """Edits a draft: a new version with a new digest and a new approval; the old version and its approval are
+        SUPERSEDED. Errors: PLAN_NOT_FOUND, WRONG_STATE (not DRAFT), STALE_VERSION, INVALID_PLAN, AGENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

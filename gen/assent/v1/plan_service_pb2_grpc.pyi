@@ -17,8 +17,8 @@ class PlanServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreatePlan: _aio.UnaryUnaryMultiCallable[_plan_service_pb2.CreatePlanRequest, _plan_service_pb2.CreatePlanResponse]
-    """Stores a client's own graph of subtasks as a DRAFT, with a PLAN approval that asks for it, and a run that waits for
-    the decision. Errors: SESSION_NOT_FOUND, INVALID_PLAN, AGENT_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
+    """Stores a client's own graph of subtasks as a DRAFT, with a PLAN approval that asks for it, and a run that waits
+    for the decision. Errors: SESSION_NOT_FOUND, INVALID_PLAN, AGENT_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
     LIMIT_EXCEEDED.
     """
     GetPlan: _aio.UnaryUnaryMultiCallable[_plan_service_pb2.GetPlanRequest, _plan_service_pb2.GetPlanResponse]
@@ -28,8 +28,8 @@ class PlanServiceStub:
     INVALID_PAGE_TOKEN.
     """
     RevisePlan: _aio.UnaryUnaryMultiCallable[_plan_service_pb2.RevisePlanRequest, _plan_service_pb2.RevisePlanResponse]
-    """Edits a draft: a new version with a new digest and a new approval; the old version and its approval are SUPERSEDED.
-    Errors: PLAN_NOT_FOUND, WRONG_STATE (not DRAFT), STALE_VERSION, INVALID_PLAN, AGENT_NOT_FOUND.
+    """Edits a draft: a new version with a new digest and a new approval; the old version and its approval are
+    SUPERSEDED. Errors: PLAN_NOT_FOUND, WRONG_STATE (not DRAFT), STALE_VERSION, INVALID_PLAN, AGENT_NOT_FOUND.
     """
 
 class PlanServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -41,8 +41,8 @@ class PlanServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _plan_service_pb2.CreatePlanRequest,
         context: _aio.ServicerContext[_plan_service_pb2.CreatePlanRequest, _abc.Awaitable[_plan_service_pb2.CreatePlanResponse]],
     ) -> _abc.Awaitable[_plan_service_pb2.CreatePlanResponse]:
-        """Stores a client's own graph of subtasks as a DRAFT, with a PLAN approval that asks for it, and a run that waits for
-        the decision. Errors: SESSION_NOT_FOUND, INVALID_PLAN, AGENT_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
+        """Stores a client's own graph of subtasks as a DRAFT, with a PLAN approval that asks for it, and a run that waits
+        for the decision. Errors: SESSION_NOT_FOUND, INVALID_PLAN, AGENT_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
         LIMIT_EXCEEDED.
         """
 
@@ -70,8 +70,8 @@ class PlanServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _plan_service_pb2.RevisePlanRequest,
         context: _aio.ServicerContext[_plan_service_pb2.RevisePlanRequest, _abc.Awaitable[_plan_service_pb2.RevisePlanResponse]],
     ) -> _abc.Awaitable[_plan_service_pb2.RevisePlanResponse]:
-        """Edits a draft: a new version with a new digest and a new approval; the old version and its approval are SUPERSEDED.
-        Errors: PLAN_NOT_FOUND, WRONG_STATE (not DRAFT), STALE_VERSION, INVALID_PLAN, AGENT_NOT_FOUND.
+        """Edits a draft: a new version with a new digest and a new approval; the old version and its approval are
+        SUPERSEDED. Errors: PLAN_NOT_FOUND, WRONG_STATE (not DRAFT), STALE_VERSION, INVALID_PLAN, AGENT_NOT_FOUND.
         """
 
 def add_PlanServiceServicer_to_server(servicer: PlanServiceServicer, server: _aio.Server) -> None: ...

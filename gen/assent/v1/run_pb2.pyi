@@ -33,9 +33,9 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     RUN_STATE_UNSPECIFIED: _RunState.ValueType  # 0
     """Never stored; in a filter: any state."""
     RUN_STATE_CREATED: _RunState.ValueType  # 1
-    """Accepted, and queued behind the runs before it. Leaves to RUNNING, PAUSED or CANCELLED."""
+    """Accepted, and queued behind the runs before it. Leaves to RUNNING, PAUSED or an end."""
     RUN_STATE_RUNNING: _RunState.ValueType  # 2
-    """Being worked on, or waiting for a timer only. Leaves to WAITING, PAUSED, COMPLETED, FAILED or CANCELLED."""
+    """Being worked on, or waiting for a timer only. Leaves to WAITING, PAUSED or an end."""
     RUN_STATE_WAITING: _RunState.ValueType  # 3
     """A person or a client owes something, and nothing else can be done. Leaves to RESUMED, PAUSED or an end."""
     RUN_STATE_RESUMED: _RunState.ValueType  # 4
@@ -55,9 +55,9 @@ class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
 RUN_STATE_UNSPECIFIED: RunState.ValueType  # 0
 """Never stored; in a filter: any state."""
 RUN_STATE_CREATED: RunState.ValueType  # 1
-"""Accepted, and queued behind the runs before it. Leaves to RUNNING, PAUSED or CANCELLED."""
+"""Accepted, and queued behind the runs before it. Leaves to RUNNING, PAUSED or an end."""
 RUN_STATE_RUNNING: RunState.ValueType  # 2
-"""Being worked on, or waiting for a timer only. Leaves to WAITING, PAUSED, COMPLETED, FAILED or CANCELLED."""
+"""Being worked on, or waiting for a timer only. Leaves to WAITING, PAUSED or an end."""
 RUN_STATE_WAITING: RunState.ValueType  # 3
 """A person or a client owes something, and nothing else can be done. Leaves to RESUMED, PAUSED or an end."""
 RUN_STATE_RESUMED: RunState.ValueType  # 4

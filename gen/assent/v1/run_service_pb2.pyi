@@ -33,7 +33,7 @@ class StartRunRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     @_builtins.property
     def spec(self) -> _run_pb2.RunSpec:
         """What to run, in which session, with what."""
@@ -86,7 +86,7 @@ class ExecuteRunRequest(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     OMIT_DELTAS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     omit_deltas: _builtins.bool
     """Leave out message deltas."""
     @_builtins.property
@@ -252,7 +252,7 @@ class PauseRunRequest(_message.Message):
     run_id: _builtins.str
     """The run."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     reason: _builtins.str
     """Why, for whoever reads the log later; may be empty."""
     def __init__(
@@ -306,7 +306,7 @@ class ResumeRunRequest(_message.Message):
     run_id: _builtins.str
     """The run."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     reason: _builtins.str
     """Why, for whoever reads the log later; may be empty."""
     def __init__(
@@ -360,7 +360,7 @@ class CancelRunRequest(_message.Message):
     run_id: _builtins.str
     """The run."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     reason: _builtins.str
     """Why, for whoever reads the log later; may be empty."""
     def __init__(
@@ -415,7 +415,7 @@ class ForkRunRequest(_message.Message):
     run_id: _builtins.str
     """The run."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     subtask_id: _builtins.str
     """The subtask to begin with: it and what depends on it are done again, the rest is kept."""
     feedback: _builtins.str

@@ -110,9 +110,9 @@ class RunServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExecuteRun(self, request, context):
-        """StartRun, then the events of its session until it settles, in one call. The `request_id` of an earlier call starts
-        nothing: the stream follows from where that run began. A client that goes away ends the stream and never the run.
-        Errors: those of StartRun, before the first event.
+        """StartRun, then the events of its session until it settles, in one call. The `request_id` of an earlier call
+        starts nothing: the stream follows from where that run began. A client that goes away ends the stream and never
+        the run. Errors: those of StartRun, before the first event.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

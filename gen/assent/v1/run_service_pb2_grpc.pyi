@@ -21,9 +21,9 @@ class RunServiceStub:
     WORKSPACE_NOT_ALLOWED, SESSION_BUSY, LIMIT_EXCEEDED.
     """
     ExecuteRun: _aio.UnaryStreamMultiCallable[_run_service_pb2.ExecuteRunRequest, _run_service_pb2.ExecuteRunResponse]
-    """StartRun, then the events of its session until it settles, in one call. The `request_id` of an earlier call starts
-    nothing: the stream follows from where that run began. A client that goes away ends the stream and never the run.
-    Errors: those of StartRun, before the first event.
+    """StartRun, then the events of its session until it settles, in one call. The `request_id` of an earlier call
+    starts nothing: the stream follows from where that run began. A client that goes away ends the stream and never
+    the run. Errors: those of StartRun, before the first event.
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.GetRunRequest, _run_service_pb2.GetRunResponse]
     """Reads a run. Errors: RUN_NOT_FOUND."""
@@ -73,9 +73,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_service_pb2.ExecuteRunRequest,
         context: _aio.ServicerContext[_run_service_pb2.ExecuteRunRequest, _abc.AsyncIterator[_run_service_pb2.ExecuteRunResponse]],
     ) -> _abc.AsyncIterator[_run_service_pb2.ExecuteRunResponse]:
-        """StartRun, then the events of its session until it settles, in one call. The `request_id` of an earlier call starts
-        nothing: the stream follows from where that run began. A client that goes away ends the stream and never the run.
-        Errors: those of StartRun, before the first event.
+        """StartRun, then the events of its session until it settles, in one call. The `request_id` of an earlier call
+        starts nothing: the stream follows from where that run began. A client that goes away ends the stream and never
+        the run. Errors: those of StartRun, before the first event.
         """
 
     @_abc_1.abstractmethod

@@ -41,8 +41,8 @@ class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionS
     SESSION_STATE_ARCHITECT_PLANNING: _SessionState.ValueType  # 4
     """An architect drafts a plan. Leaves to PLAN_REVIEW, or to ERROR_HANDLING when no valid plan came."""
     SESSION_STATE_PLAN_REVIEW: _SessionState.ValueType  # 5
-    """A DRAFT plan waits for a person. Leaves to PLAN_EXECUTION (approved), IDLE (rejected), ARCHITECT_PLANNING (changes
-    asked), or stays (revised).
+    """A DRAFT plan waits for a person. Leaves to PLAN_EXECUTION (approved), IDLE (rejected), ARCHITECT_PLANNING
+    (changes asked), or stays (revised).
     """
     SESSION_STATE_PLAN_EXECUTION: _SessionState.ValueType  # 6
     """An approved plan or a workflow is carried out. Leaves to COMPLETED, ERROR_HANDLING or IDLE."""
@@ -71,8 +71,8 @@ SESSION_STATE_PLAN_REQUIRED: SessionState.ValueType  # 3
 SESSION_STATE_ARCHITECT_PLANNING: SessionState.ValueType  # 4
 """An architect drafts a plan. Leaves to PLAN_REVIEW, or to ERROR_HANDLING when no valid plan came."""
 SESSION_STATE_PLAN_REVIEW: SessionState.ValueType  # 5
-"""A DRAFT plan waits for a person. Leaves to PLAN_EXECUTION (approved), IDLE (rejected), ARCHITECT_PLANNING (changes
-asked), or stays (revised).
+"""A DRAFT plan waits for a person. Leaves to PLAN_EXECUTION (approved), IDLE (rejected), ARCHITECT_PLANNING
+(changes asked), or stays (revised).
 """
 SESSION_STATE_PLAN_EXECUTION: SessionState.ValueType  # 6
 """An approved plan or a workflow is carried out. Leaves to COMPLETED, ERROR_HANDLING or IDLE."""

@@ -87,7 +87,7 @@ class CreateSessionRequest(_message.Message):
     CLIENT_TOOLS_FIELD_NUMBER: _builtins.int
     WORKSPACE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     title: _builtins.str
     """What people will call it; may be empty."""
     agent: _builtins.str
@@ -274,7 +274,7 @@ class SendMessageRequest(_message.Message):
     session_id: _builtins.str
     """The session."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     text: _builtins.str
     """What is said, up to 256 KiB."""
     agent: _builtins.str
@@ -400,7 +400,7 @@ class ClaimToolCallRequest(_message.Message):
     step_id: _builtins.str
     """The step."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     client_id: _builtins.str
     """The client's own name for itself: what tells two open windows apart."""
     @_builtins.property
@@ -468,7 +468,7 @@ class SubmitToolResultRequest(_message.Message):
     session_id: _builtins.str
     """The session."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     step_id: _builtins.str
     """The step."""
     client_id: _builtins.str
@@ -533,7 +533,7 @@ class SwitchAgentRequest(_message.Message):
     session_id: _builtins.str
     """The session."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     agent: _builtins.str
     """The agent; `auto`: each message is routed."""
     def __init__(
@@ -592,7 +592,7 @@ class ConverseRequest(_message.Message):
     session_id: _builtins.str
     """The session."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     omit_deltas: _builtins.bool
     """Leave out message deltas."""
     @_builtins.property
@@ -929,7 +929,7 @@ class CloseSessionRequest(_message.Message):
     session_id: _builtins.str
     """The session."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     reason: _builtins.str
     """Why, for whoever reads the log later; may be empty."""
     def __init__(
@@ -982,7 +982,7 @@ class DeleteSessionRequest(_message.Message):
     session_id: _builtins.str
     """The session."""
     request_id: _builtins.str
-    """Makes a repeat safe: the same caller with the same id and content gets the first answer. Empty: the server makes one."""
+    """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     def __init__(
         self,
         *,

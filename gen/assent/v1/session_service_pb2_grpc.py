@@ -169,18 +169,18 @@ class SessionServiceServicer:
 
     def Converse(self, request, context):
         """Does one thing in a session, then streams the session's events from where that began until it settles (waits for
-        someone, or is done). The `request_id` of an earlier call repeats nothing: the stream follows from where that call
-        began. A client that goes away ends the stream and never the run. Errors: those of SendMessage, SubmitToolResult,
-        SwitchAgent and DecideApproval, before the first event.
+        someone, or is done). The `request_id` of an earlier call repeats nothing: the stream follows from where that
+        call began. A client that goes away ends the stream and never the run. Errors: those of SendMessage,
+        SubmitToolResult, SwitchAgent and DecideApproval, before the first event.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamSession(self, request, context):
-        """Streams a session's events: first every durable one after `after_sequence`, each once, in order, without gaps; then
-        what happens, as it happens, until the client goes away or the session settles. Resume with the last sequence
-        received. Deltas and heartbeats are not durable and are never repeated. Errors: SESSION_NOT_FOUND;
+        """Streams a session's events: first every durable one after `after_sequence`, each once, in order, without gaps;
+        then what happens, as it happens, until the client goes away or the session settles. Resume with the last
+        sequence received. Deltas and heartbeats are not durable and are never repeated. Errors: SESSION_NOT_FOUND;
         WATCHER_TOO_SLOW and SHUTTING_DOWN end the stream, resume it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -43,14 +43,14 @@ class SessionServiceStub:
     """
     Converse: _aio.UnaryStreamMultiCallable[_session_service_pb2.ConverseRequest, _session_service_pb2.ConverseResponse]
     """Does one thing in a session, then streams the session's events from where that began until it settles (waits for
-    someone, or is done). The `request_id` of an earlier call repeats nothing: the stream follows from where that call
-    began. A client that goes away ends the stream and never the run. Errors: those of SendMessage, SubmitToolResult,
-    SwitchAgent and DecideApproval, before the first event.
+    someone, or is done). The `request_id` of an earlier call repeats nothing: the stream follows from where that
+    call began. A client that goes away ends the stream and never the run. Errors: those of SendMessage,
+    SubmitToolResult, SwitchAgent and DecideApproval, before the first event.
     """
     StreamSession: _aio.UnaryStreamMultiCallable[_session_service_pb2.StreamSessionRequest, _session_service_pb2.StreamSessionResponse]
-    """Streams a session's events: first every durable one after `after_sequence`, each once, in order, without gaps; then
-    what happens, as it happens, until the client goes away or the session settles. Resume with the last sequence
-    received. Deltas and heartbeats are not durable and are never repeated. Errors: SESSION_NOT_FOUND;
+    """Streams a session's events: first every durable one after `after_sequence`, each once, in order, without gaps;
+    then what happens, as it happens, until the client goes away or the session settles. Resume with the last
+    sequence received. Deltas and heartbeats are not durable and are never repeated. Errors: SESSION_NOT_FOUND;
     WATCHER_TOO_SLOW and SHUTTING_DOWN end the stream, resume it.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListEventsRequest, _session_service_pb2.ListEventsResponse]
@@ -147,9 +147,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_session_service_pb2.ConverseRequest, _abc.AsyncIterator[_session_service_pb2.ConverseResponse]],
     ) -> _abc.AsyncIterator[_session_service_pb2.ConverseResponse]:
         """Does one thing in a session, then streams the session's events from where that began until it settles (waits for
-        someone, or is done). The `request_id` of an earlier call repeats nothing: the stream follows from where that call
-        began. A client that goes away ends the stream and never the run. Errors: those of SendMessage, SubmitToolResult,
-        SwitchAgent and DecideApproval, before the first event.
+        someone, or is done). The `request_id` of an earlier call repeats nothing: the stream follows from where that
+        call began. A client that goes away ends the stream and never the run. Errors: those of SendMessage,
+        SubmitToolResult, SwitchAgent and DecideApproval, before the first event.
         """
 
     @_abc_1.abstractmethod
@@ -158,9 +158,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.StreamSessionRequest,
         context: _aio.ServicerContext[_session_service_pb2.StreamSessionRequest, _abc.AsyncIterator[_session_service_pb2.StreamSessionResponse]],
     ) -> _abc.AsyncIterator[_session_service_pb2.StreamSessionResponse]:
-        """Streams a session's events: first every durable one after `after_sequence`, each once, in order, without gaps; then
-        what happens, as it happens, until the client goes away or the session settles. Resume with the last sequence
-        received. Deltas and heartbeats are not durable and are never repeated. Errors: SESSION_NOT_FOUND;
+        """Streams a session's events: first every durable one after `after_sequence`, each once, in order, without gaps;
+        then what happens, as it happens, until the client goes away or the session settles. Resume with the last
+        sequence received. Deltas and heartbeats are not durable and are never repeated. Errors: SESSION_NOT_FOUND;
         WATCHER_TOO_SLOW and SHUTTING_DOWN end the stream, resume it.
         """
 

@@ -60,8 +60,8 @@ class _StepStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepState.V
     STEP_STATE_PENDING: _StepState.ValueType  # 1
     """A model call that is due. Leaves to DISPATCHED or CANCELLED."""
     STEP_STATE_PROPOSED: _StepState.ValueType  # 2
-    """A tool call that a model proposed and no policy has judged. Leaves to AWAITING_APPROVAL, APPROVED, READY, REJECTED
-    or CANCELLED.
+    """A tool call that a model proposed and no policy has judged. Leaves to AWAITING_APPROVAL, APPROVED, READY,
+    REJECTED or CANCELLED.
     """
     STEP_STATE_AWAITING_APPROVAL: _StepState.ValueType  # 3
     """A TOOL_CALL approval waits for a person. Leaves to APPROVED, EDITED, REJECTED, SUCCEEDED (RESPOND) or CANCELLED."""
@@ -94,8 +94,8 @@ STEP_STATE_UNSPECIFIED: StepState.ValueType  # 0
 STEP_STATE_PENDING: StepState.ValueType  # 1
 """A model call that is due. Leaves to DISPATCHED or CANCELLED."""
 STEP_STATE_PROPOSED: StepState.ValueType  # 2
-"""A tool call that a model proposed and no policy has judged. Leaves to AWAITING_APPROVAL, APPROVED, READY, REJECTED
-or CANCELLED.
+"""A tool call that a model proposed and no policy has judged. Leaves to AWAITING_APPROVAL, APPROVED, READY,
+REJECTED or CANCELLED.
 """
 STEP_STATE_AWAITING_APPROVAL: StepState.ValueType  # 3
 """A TOOL_CALL approval waits for a person. Leaves to APPROVED, EDITED, REJECTED, SUCCEEDED (RESPOND) or CANCELLED."""

@@ -35,7 +35,9 @@ class Workspace(_message.Message):
     repository: _builtins.str
     """The Git repository each run gets a worktree of. Empty: plain files."""
     base_branch: _builtins.str
-    """The branch the worktrees start from. Empty: the repository's default branch; without a repository it means nothing."""
+    """The branch the worktrees start from. Empty: the repository's default branch; without a repository it means
+    nothing.
+    """
     def __init__(
         self,
         *,

@@ -30,15 +30,16 @@ class ExecutorServiceStub:
     Order: the frames of one step arrive in the order they were sent: `accepted`, then any number of `delta` and
     `progress`, then one outcome (`finished` or `failed`). Frames of different steps are not ordered.
 
-    Life of a step: `start` commits nothing on the executor; the orchestrator has committed the dispatch before it sends
-    it. A start is refused when it names another instance, when it is not newer in (epoch, dispatch number) than
-    everything the instance has seen of the step, or when no slot is free. A start of a step that the instance holds
-    under the same dispatch number is a reattachment. Steps live outside the stream: one that breaks ends no step.
-    Outcomes are kept until `recorded` and count as slots until then.
+    Life of a step: `start` commits nothing on the executor; the orchestrator has committed the dispatch before it
+    sends it. A start is refused when it names another instance, when it is not newer in (epoch, dispatch number)
+    than everything the instance has seen of the step, or when no slot is free. A start of a step that the instance
+    holds under the same dispatch number is a reattachment. Steps live outside the stream: one that breaks ends no
+    step. Outcomes are kept until `recorded` and count as slots until then.
 
     Resume: after a broken stream or a change of owner, the orchestrator calls again, reads `hello`, and sends
     `reattach` with its epoch for each step it has dispatched there. The answer is `running` (the step's frames go to
-    the newest epoch's stream from now on), the outcome again, or `unknown`. Deltas that were sent meanwhile are lost.
+    the newest epoch's stream from now on), the outcome again, or `unknown`. Deltas that were sent meanwhile are
+    lost.
 
     Tombstones: before it answers `unknown`, the instance writes down (step, epoch, dispatch number) and from then on
     refuses every start of the step that is not newer. Only that makes `unknown` a proof that the step never started
@@ -46,8 +47,8 @@ class ExecutorServiceStub:
 
     End: either side may end the stream at any time; an executor that stops says `draining` first.
 
-    Errors: RESOURCE_EXHAUSTED for a message over the limit, INVALID_ARGUMENT for one that breaks its constraints; both
-    end the stream and no step.
+    Errors: RESOURCE_EXHAUSTED for a message over the limit, INVALID_ARGUMENT for one that breaks its constraints;
+    both end the stream and no step.
     """
     RunStep: _aio.UnaryStreamMultiCallable[_executor_service_pb2.RunStepRequest, _executor_service_pb2.RunStepResponse]
     """Performs one step and streams the same frames, one step a call: for people with a command line, and for tests. A
@@ -79,15 +80,16 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         Order: the frames of one step arrive in the order they were sent: `accepted`, then any number of `delta` and
         `progress`, then one outcome (`finished` or `failed`). Frames of different steps are not ordered.
 
-        Life of a step: `start` commits nothing on the executor; the orchestrator has committed the dispatch before it sends
-        it. A start is refused when it names another instance, when it is not newer in (epoch, dispatch number) than
-        everything the instance has seen of the step, or when no slot is free. A start of a step that the instance holds
-        under the same dispatch number is a reattachment. Steps live outside the stream: one that breaks ends no step.
-        Outcomes are kept until `recorded` and count as slots until then.
+        Life of a step: `start` commits nothing on the executor; the orchestrator has committed the dispatch before it
+        sends it. A start is refused when it names another instance, when it is not newer in (epoch, dispatch number)
+        than everything the instance has seen of the step, or when no slot is free. A start of a step that the instance
+        holds under the same dispatch number is a reattachment. Steps live outside the stream: one that breaks ends no
+        step. Outcomes are kept until `recorded` and count as slots until then.
 
         Resume: after a broken stream or a change of owner, the orchestrator calls again, reads `hello`, and sends
         `reattach` with its epoch for each step it has dispatched there. The answer is `running` (the step's frames go to
-        the newest epoch's stream from now on), the outcome again, or `unknown`. Deltas that were sent meanwhile are lost.
+        the newest epoch's stream from now on), the outcome again, or `unknown`. Deltas that were sent meanwhile are
+        lost.
 
         Tombstones: before it answers `unknown`, the instance writes down (step, epoch, dispatch number) and from then on
         refuses every start of the step that is not newer. Only that makes `unknown` a proof that the step never started
@@ -95,8 +97,8 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         End: either side may end the stream at any time; an executor that stops says `draining` first.
 
-        Errors: RESOURCE_EXHAUSTED for a message over the limit, INVALID_ARGUMENT for one that breaks its constraints; both
-        end the stream and no step.
+        Errors: RESOURCE_EXHAUSTED for a message over the limit, INVALID_ARGUMENT for one that breaks its constraints;
+        both end the stream and no step.
         """
 
     @_abc_1.abstractmethod

@@ -80,8 +80,8 @@ class StartStep(_message.Message):
     agent: _builtins.str
     """The agent on whose behalf it runs."""
     deadline_nanos: _builtins.int
-    """When it must have ended, in nanoseconds of the executor's own monotonic clock as `hello` and `capacity` show it. The
-    executor ends it then with DEADLINE_EXCEEDED. 0 (RunStep): the executor's default from now on.
+    """When it must have ended, in nanoseconds of the executor's own monotonic clock as `hello` and `capacity` show it.
+    The executor ends it then with DEADLINE_EXCEEDED. 0 (RunStep): the executor's default from now on.
     """
     @_builtins.property
     def model(self) -> Global___ModelCall:
@@ -339,12 +339,12 @@ class ToolExecution(_message.Message):
     arguments_json: _builtins.str
     """The exact text of the arguments: parsed, never re-serialised."""
     approval_preimage: _builtins.str
-    """What was approved, as the text whose SHA-256 the decision named. The executor checks that it names this step, this
-    tool and the SHA-256 of `arguments_json`, and refuses with WRONG_DIGEST otherwise. Empty: nothing had to be.
+    """What was approved, as the text whose SHA-256 the decision named. The executor checks that it names this step,
+    this tool and the SHA-256 of `arguments_json`, and refuses with WRONG_DIGEST otherwise. Empty: nothing had to be.
     """
     schema_digest: _builtins.str
-    """SHA-256 (hex) of the tool's schema as it was when the call was judged; WRONG_DIGEST when the tool has another one by
-    now. Empty: not checked.
+    """SHA-256 (hex) of the tool's schema as it was when the call was judged; WRONG_DIGEST when the tool has another one
+    by now. Empty: not checked.
     """
     idempotency_key: _builtins.str
     """What the tool hands on to whatever it changes, so that a repeat is recognised: the step's id."""
@@ -429,8 +429,8 @@ class ModelResult(_message.Message):
     reasoning: _builtins.str
     """What it thought aloud, where the provider tells."""
     finish_reason: _builtins.str
-    """Why it stopped: `stop`, `length`, `tool_calls`, `content_filter`. Never empty: a reply without one was cut off, and
-    is a failure.
+    """Why it stopped: `stop`, `length`, `tool_calls`, `content_filter`. Never empty: a reply without one was cut off,
+    and is a failure.
     """
     cost_usd_micros: _builtins.int
     """What it cost, in millionths of a US dollar; zero when nobody knows the price."""
