@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 
-from gateway.errors import answer, answer_rpc_error, bad_request, unsupported_media_type
+from gateway.errors import JSON, answer, answer_rpc_error, bad_request, unsupported_media_type
 from gateway.framing import framing_for
-from gateway.http import JSON, Receive, Scope, Send, header, read_body, respond, respond_error
+from gateway.http import Receive, Scope, Send, header, read_body, respond, respond_error
 from gateway.routes import Route, Router
 from gateway.streaming import Closing, Pace, Stream
-from gateway.transcoding import request_message, response_json, set_field
+from gateway.transcoding import request_message, response_content, set_field
 from rpc.problem import Problem
 
 ROUTE_KEY = "assent.route"
@@ -30,6 +29,7 @@ class Limits:
     """What one request may take."""
 
     body_bytes: int = 4 * 1024 * 1024
+    body_seconds: float = 30
     unary_seconds: float = 30
 
 
@@ -77,13 +77,13 @@ class Api:
             await stream.carry(receive, self._closing)
             return
         response = await call(request, metadata=metadata, timeout=self._limits.unary_seconds)
-        if isinstance(response, HttpBody):
-            await respond(send, 200, response.data, response.content_type.encode())
-        else:
-            await respond(send, 200, response_json(route, response))
+        media_type, content = response_content(route, response)
+        # Bytes that an agent wrote, under its own media type, must not act as a page of this origin.
+        headers = () if media_type == JSON else ((b"content-security-policy", b"sandbox; default-src 'none'"),)
+        await respond(send, 200, content, media_type, headers)
 
     async def _request(self, route: Route, path: Mapping[str, str], scope: Scope, receive: Receive) -> Message:
-        body = await read_body(scope, receive, self._limits.body_bytes)
+        body = await read_body(scope, receive, self._limits.body_bytes, self._limits.body_seconds)
         if body:
             _require_json(header(scope, b"content-type"))
         request = request_message(route, path, scope["query_string"], body)

@@ -18,6 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from rpc.problem import DETAILS_KEY, Problem
 
+JSON = b"application/json"
 Header = tuple[bytes, bytes]
 
 HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
@@ -161,13 +162,22 @@ def unsupported_media_type(found: str) -> Refusal:
 
 
 def too_large(limit: int) -> Refusal:
-    """413: a body over the limit; it has not been read to its end."""
+    """413: a body over the limit."""
     return Refusal(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "LIMIT_EXCEEDED",
         f"the body is larger than the {limit} bytes that a request may have",
         metadata={"limit": "request_bytes", "maximum": str(limit)},
-    ).over_http(413)
+    ).over_http(413, (b"connection", b"close"))
+
+
+def too_slow(seconds: float) -> Refusal:
+    """408: a body that did not arrive in time."""
+    return Refusal(
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        "DEADLINE_EXCEEDED",
+        f"the body did not arrive within {seconds:g} s",
+    ).over_http(408, (b"connection", b"close"))
 
 
 def forbidden(message: str) -> Refusal:

@@ -65,16 +65,23 @@ def framing_for(accept: str) -> Framing:
 
 
 def items_of(response: Message) -> Iterator[Message]:
-    """The elements that a streamed response carries: its `events` if it has any such field, else itself."""
-    field = _batch_field(response.DESCRIPTOR)
-    if field is None:
+    """The elements that a streamed response carries: what it has besides its `events`, then each of these."""
+    batch = _batch_field(response.DESCRIPTOR)
+    if batch is None:
         yield response
-    else:
-        yield from getattr(response, field.name)
+        return
+    if any(field.number != batch.number for field, _ in response.ListFields()):
+        rest = type(response)()
+        rest.CopyFrom(response)
+        rest.ClearField(batch.name)
+        yield rest
+    yield from getattr(response, batch.name)
 
 
 def item_name(item: Message) -> str:
-    """The name of the choice that an element makes in its oneof; `message` where it has none."""
+    """The choice that an element makes in its oneof; of what came with `events`, the first field that is set."""
+    if _batch_field(item.DESCRIPTOR) is not None:
+        return item.ListFields()[0][0].name
     oneof = _oneof_name(item.DESCRIPTOR)
     return (oneof and item.WhichOneof(oneof)) or "message"
 

@@ -3,7 +3,7 @@
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from gateway.errors import Refusal, answer
+from gateway.errors import JSON, Refusal, answer
 from gateway.http import App, Receive, Scope, Send, respond, respond_error
 from rpc import metrics
 
@@ -41,14 +41,14 @@ class Probes:
             await respond_error(send, answer(_not_ready("UPSTREAM_UNAVAILABLE", "the orchestrator does not answer")))
             return
         if answered.status == HealthCheckResponse.SERVING:
-            await respond(send, 200, b'{"status":"SERVING"}')
+            await respond(send, 200, b'{"status":"SERVING"}', JSON)
         else:
             problem = _not_ready("STORAGE_UNAVAILABLE", "the orchestrator cannot write to its database")
             await respond_error(send, answer(problem))
 
 
 async def _healthz(_scope: Scope, _receive: Receive, send: Send) -> None:
-    await respond(send, 200, b'{"status":"SERVING"}')
+    await respond(send, 200, b'{"status":"SERVING"}', JSON)
 
 
 async def _metrics(_scope: Scope, _receive: Receive, send: Send) -> None:

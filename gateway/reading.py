@@ -19,7 +19,10 @@ Wrong = list[tuple[str, str]]
 """Violations found so far: a field's path and what it must be."""
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|NaN|-?Infinity")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+_DEEPEST = 32
 
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: "a 32-bit integer",
@@ -74,6 +77,9 @@ def read_message(message: Message, value: object, path: str, wrong: Wrong) -> No
     """Set a message's fields from a JSON object; adds to `wrong` and goes on."""
     if not isinstance(value, dict):
         wrong.append((path, "must be a JSON object"))
+        return
+    if path.count(".") >= _DEEPEST:
+        wrong.append((path, "is nested too deeply"))
         return
     names = field_names(message.DESCRIPTOR)
     given: set[str] = set()
@@ -167,11 +173,9 @@ def _read_value(message: Message, field: FieldDescriptor, value: object, where: 
 
 
 def _convert(message: Message, field: FieldDescriptor, value: object) -> bool:
-    for item in value if isinstance(value, list) else (value,):
-        if isinstance(item, bool) and field.enum_type is not None:
-            return False
-        if isinstance(item, str) and _is_number(field) and not _NUMBER.fullmatch(item):
-            return False
+    items = value if isinstance(value, list) else (value,)
+    if not all(_looks_right(field, item) for item in items):
+        return False
     try:
         json_format.ParseDict({field.name: value}, message)
     except (json_format.ParseError, ValueError, TypeError):
@@ -179,8 +183,16 @@ def _convert(message: Message, field: FieldDescriptor, value: object) -> bool:
     return True
 
 
-def _is_number(field: FieldDescriptor) -> bool:
-    return field.cpp_type in _INTEGERS or field.cpp_type in _FLOATS
+def _looks_right(field: FieldDescriptor, item: object) -> bool:
+    """Refuse what protobuf's mapping lets pass: true as a number, `1_000`, bytes with anything in between."""
+    is_number = field.cpp_type in _INTEGERS or field.cpp_type in _FLOATS
+    if isinstance(item, bool):
+        return not is_number and field.enum_type is None
+    if isinstance(item, str) and is_number:
+        return _NUMBER.fullmatch(item) is not None
+    if isinstance(item, str) and field.type == FieldDescriptor.TYPE_BYTES:
+        return _BASE64.fullmatch(item) is not None
+    return True
 
 
 def _map_expectation(field: FieldDescriptor) -> str:

@@ -4,16 +4,18 @@ What goes where (path, query, body) is said by the route; how JSON values become
 request makes sense is for the services to say: this only reads what has been written.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.errors import bad_request, printable
+from gateway.errors import JSON, bad_request, printable
 from gateway.reading import (
     SINGLE_VALUES,
     Wrong,
@@ -28,6 +30,7 @@ from gateway.reading import (
 from gateway.routes import Route
 
 _MOST_PARAMETERS = 100
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w-]+=[\w.+-]+)*", re.ASCII)
 
 
 def request_message(route: Route, path: Mapping[str, str], query: bytes, body: bytes) -> Message:
@@ -43,14 +46,21 @@ def request_message(route: Route, path: Mapping[str, str], query: bytes, body: b
     return request
 
 
-def response_json(route: Route, response: Message) -> bytes:
-    """A response as JSON text: the field that the route names as its body, or all of it."""
-    if not route.response_body:
-        return message_json(response)
-    field = response.DESCRIPTOR.fields_by_name[route.response_body]
-    if field.message_type is not None and not field.is_repeated:
-        return message_json(getattr(response, field.name))
-    return msgspec.json.encode(_to_dict(response)[field.json_name])
+def response_content(route: Route, response: Message) -> tuple[bytes, bytes]:
+    """The media type and the bytes of a response: JSON of the field that the route names, or of all of it.
+
+    An HttpBody is its own bytes; a media type that is none is not passed on, since it stands in a header.
+    """
+    body: Any = response
+    if route.response_body:
+        field = field_names(response.DESCRIPTOR)[route.response_body]
+        if field.is_repeated or field.message_type is None:
+            return JSON, msgspec.json.encode(_to_dict(response)[field.json_name])
+        body = getattr(response, field.name)
+    if isinstance(body, HttpBody):
+        named = _MEDIA_TYPE.fullmatch(body.content_type)
+        return (body.content_type if named else "application/octet-stream").encode(), body.data
+    return JSON, message_json(body)
 
 
 def message_json(message: Message) -> bytes:

@@ -1,11 +1,12 @@
 """The contract that the gateway's tests serve, compiled once a test process from notes.proto."""
 
 import functools
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import grpc_tools
 from google.api import annotations_pb2, httpbody_pb2
 from google.protobuf import (
     descriptor_pb2,
@@ -20,7 +21,6 @@ from google.protobuf import (
 )
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
-from grpc_tools import protoc
 
 # Importing them puts what notes.proto imports into the descriptor pool.
 _IMPORTED = (
@@ -40,11 +40,10 @@ HERE = Path(__file__).parent
 def compile_contract(folder: Path, name: str) -> list[ServiceDescriptor]:
     """The services of a .proto file, in the pool that protobuf's own JSON mapping uses."""
     google = Path(annotations_pb2.__file__).parents[2]
-    bundled = Path(grpc_tools.__file__).parent / "_proto"
     with tempfile.TemporaryDirectory() as made:
         out = Path(made) / "set"
-        arguments = ["protoc", f"-I{folder}", f"-I{google}", f"-I{bundled}", f"--descriptor_set_out={out}", name]
-        assert protoc.main(arguments) == 0
+        protoc = [sys.executable, "-m", "grpc_tools.protoc", f"-I{folder}", f"-I{google}"]
+        subprocess.run([*protoc, f"--descriptor_set_out={out}", name], check=True)
         files = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
     pool = descriptor_pool.Default()
     for file in files.file:

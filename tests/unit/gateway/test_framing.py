@@ -1,12 +1,13 @@
 import json
 
 import pytest
+from google.protobuf.message import Message
 
 from gateway.framing import JSON_LINES, SSE, framing_for, item_name, items_of, sequence_of
 from tests.unit.gateway.notes import message
 
 
-def event(**fields: object) -> object:
+def event(**fields: object) -> Message:
     return message("NoteEvent", **fields)
 
 
@@ -39,6 +40,23 @@ def test_a_batch_is_taken_apart_and_anything_else_is_one_element() -> None:
     alone = message("WatchAllResponse", snapshot=message("Note"))
     assert list(items_of(alone)) == [alone]
     assert (item_name(alone), sequence_of(alone)) == ("snapshot", 0)
+
+
+def test_what_came_with_a_batch_goes_first_named_by_what_it_is() -> None:
+    snapshot = message("WatchNoteResponse", notes=[message("Note", id="7")], snapshot_complete=True)
+    snapshot.events.append(event(sequence=1))  # type: ignore[attr-defined]  # made from a descriptor
+    first, second = items_of(snapshot)
+    assert item_name(first) == "notes"
+    assert json.loads(JSON_LINES.item(first)) == {
+        "events": [],
+        "notes": [json.loads(JSON_LINES.item(message("Note", id="7")))],
+        "snapshotComplete": True,
+    }
+    assert sequence_of(second) == 1
+    assert [item_name(item) for item in items_of(message("WatchNoteResponse", snapshot_complete=True))] == [
+        "snapshot_complete"
+    ]
+    assert list(items_of(message("WatchNoteResponse"))) == []
 
 
 def test_an_error_is_an_event_of_its_own() -> None:

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor import ServiceDescriptor
 
 from gateway.errors import Refusal, answer
 from gateway.routes import BadRoute, Route, Router, Template
@@ -136,7 +137,7 @@ def test_a_custom_method_is_served(tmp_path: Path) -> None:
 _made = iter(range(1000))
 
 
-def bad_contract(folder: Path, annotation: str, request: str = "Thing") -> list[object]:
+def bad_contract(folder: Path, annotation: str, request: str = "Thing") -> list[ServiceDescriptor]:
     # Each gets a package of its own: what a descriptor pool has learned it never forgets.
     name = f"bad{next(_made)}"
     (folder / f"{name}.proto").write_text(f"""
