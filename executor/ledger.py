@@ -1,0 +1,246 @@
+"""What this instance holds: the steps that run, the outcomes nobody has recorded yet, and what never started.
+
+Steps live here and not in a stream, so a stream that breaks ends none. The ledger is what makes "unknown" a
+proof: it writes down that a dispatch never started before it says so. How a step is performed is not known here.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from executor.steps import (
+    Accepted,
+    Failed,
+    Listener,
+    Outcome,
+    Ref,
+    Refused,
+    Running,
+    Said,
+    Start,
+    Tell,
+    Unknown,
+)
+
+# Enough to outlive every frame that may still be on its way for a step that has just been recorded.
+_RECENT_LIMIT = 65_536
+_NEVER = (-1, -1)
+_CANCELLED = Failed("CANCELLED", "the step was cancelled before it began", "FATAL")
+_FORGOTTEN = Failed(
+    "EXECUTOR_LOST", "the step's outcome was recorded and is forgotten", "HUMAN_REQUIRED", effect_possible=True
+)
+
+
+class Performs(Protocol):
+    """Does the work of a step; never raises, whatever happens in it."""
+
+    def refusal(self, start: Start) -> Refused | None:
+        """Why this step cannot be done here at all, if it cannot."""
+
+    def instantly(self, start: Start) -> Outcome | None:
+        """The outcome, when there is nothing to wait for."""
+
+    async def perform(self, start: Start, tell: Tell) -> Outcome:
+        """Do the work to its end, its deadline, or until cancelled."""
+
+
+class Held:
+    """One step that counts as a slot: it runs, or its outcome waits to be recorded."""
+
+    __slots__ = ("is_cancelled", "listener", "outcome", "ref", "task")
+
+    def __init__(self, ref: Ref, listener: Listener) -> None:
+        self.ref = ref
+        self.listener: Listener | None = listener
+        self.outcome: Outcome | None = None
+        self.task: asyncio.Task[Outcome] | None = None
+        self.is_cancelled = False
+
+    def tell(self, said: Said) -> None:
+        """Say it to whoever listens now; without a listener it is lost, but for the outcome, which is kept."""
+        if self.listener is not None:
+            self.listener.tell(self.ref, said)
+
+    def cancel(self) -> None:
+        """End the work; once, for a second cancellation would cut its cleaning up short."""
+        if self.task is not None and not self.is_cancelled:
+            self.is_cancelled = True
+            self.task.cancel()
+
+
+class Ledger:
+    """The steps of one executor instance."""
+
+    def __init__(self, instance_id: str, slots: int, performs: Performs) -> None:
+        self.instance_id = instance_id
+        self.slots = slots
+        self.is_draining = False
+        self._performs = performs
+        self._held: dict[str, Held] = {}
+        # Dispatches that were said never to start: starts must be newer than these. As long as the instance lives.
+        self._tombstones: dict[str, tuple[int, int]] = {}
+        self._recorded: dict[str, tuple[int, int]] = {}
+        self.on_room: Callable[[], None] = lambda: None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def free_slots(self) -> int:
+        """How many more steps fit."""
+        return self.slots - len(self._held)
+
+    def held(self) -> Iterator[tuple[Ref, bool]]:
+        """The steps it holds, and whether each still runs."""
+        return ((held.ref, held.outcome is None) for held in self._held.values())
+
+    def start(self, start: Start, listener: Listener) -> None:
+        """Take a step, or say why not; a step it knows is reattached and not started."""
+        ref = start.ref
+        held = self._held.get(ref.step_id)
+        if held is not None and not self._is_over(held, ref):
+            self._reattach(held, ref, listener)
+            return
+        refused = self._why_not(start)
+        if refused is not None:
+            listener.tell(ref, refused)
+            return
+        self._begin(start, Held(ref, listener))
+
+    def reattach(self, ref: Ref, target_instance: str, listener: Listener) -> None:
+        """Say what became of a step; its frames go to this listener from now on."""
+        held = self._held.get(ref.step_id)
+        if held is not None and not self._is_over(held, ref):
+            self._reattach(held, ref, listener)
+        elif target_instance not in ("", self.instance_id):
+            listener.tell(ref, Refused("OTHER_INSTANCE", f"this is instance {self.instance_id}"))
+        else:
+            self._forget(ref.step_id)
+            self._not_held(ref, listener)
+
+    def recorded(self, ref: Ref) -> None:
+        """Forget an outcome that is safe elsewhere; an older owner's word does not count."""
+        held = self._held.get(ref.step_id)
+        if held is None or held.outcome is None or (ref.epoch, ref.dispatch) < held.ref[1:]:
+            return
+        self._forget(ref.step_id)
+
+    def cancel(self, ref: Ref, listener: Listener) -> None:
+        """End a step; what became of it is told as its outcome."""
+        held = self._held.get(ref.step_id)
+        if held is None:
+            self._not_held(ref, listener)
+        elif (ref.epoch, ref.dispatch) < held.ref[1:]:
+            listener.tell(ref, _older(held.ref))
+        else:
+            held.cancel()
+
+    def detach(self, listener: Listener) -> None:
+        """The listener is gone; its steps go on and keep their outcomes."""
+        for held in self._held.values():
+            if held.listener is listener:
+                held.listener = None
+
+    def release(self, ref: Ref, listener: Listener) -> None:
+        """Whoever asked for the step does not wait for it any more: end it, and keep nothing of it."""
+        held = self._held.get(ref.step_id)
+        if held is None or held.listener is not listener:
+            return
+        held.listener = _Records(self)
+        held.cancel()
+        self.recorded(held.ref)
+
+    async def drain(self) -> None:
+        """Take nothing more, and wait until every outcome has been recorded."""
+        self.is_draining = True
+        await self._empty.wait()
+
+    async def end(self) -> None:
+        """Cancel what still runs and wait for it."""
+        for held in self._held.values():
+            held.cancel()
+        tasks = [held.task for held in self._held.values() if held.task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _why_not(self, start: Start) -> Refused | None:
+        ref = start.ref
+        if start.target_instance not in ("", self.instance_id):
+            return Refused("OTHER_INSTANCE", f"this is instance {self.instance_id}")
+        newest = max(self._tombstones.get(ref.step_id, _NEVER), self._recorded.get(ref.step_id, _NEVER))
+        if (ref.epoch, ref.dispatch) <= newest:
+            return _older(Ref(ref.step_id, *newest))
+        if self.is_draining:
+            return Refused("DRAINING", "the executor is stopping")
+        # A step that is over under an older dispatch gives its own slot back.
+        if self.free_slots <= 0 and ref.step_id not in self._held:
+            return Refused("NO_SLOT", f"all {self.slots} slots are taken")
+        return self._performs.refusal(start)
+
+    def _begin(self, start: Start, held: Held) -> None:
+        self._forget(held.ref.step_id)
+        self._held[held.ref.step_id] = held
+        self._empty.clear()
+        held.tell(Accepted())
+        outcome = self._performs.instantly(start)
+        if outcome is not None:
+            self._ended(held, outcome)
+            return
+        held.task = asyncio.create_task(self._performs.perform(start, held.tell))
+        held.task.add_done_callback(lambda task: self._ended(held, _CANCELLED if task.cancelled() else task.result()))
+
+    @staticmethod
+    def _ended(held: Held, outcome: Outcome) -> None:
+        held.outcome = outcome
+        held.task = None
+        held.tell(outcome)
+
+    @staticmethod
+    def _is_over(held: Held, ref: Ref) -> bool:
+        """Whether a newer dispatch is to begin anew: only one that follows a failure.
+
+        A newer dispatch of a step that runs, or that has its result, joins what is there: it must not happen twice.
+        """
+        return ref.dispatch > held.ref.dispatch and ref.epoch >= held.ref.epoch and isinstance(held.outcome, Failed)
+
+    @staticmethod
+    def _reattach(held: Held, ref: Ref, listener: Listener) -> None:
+        if ref.epoch < held.ref.epoch or ref.dispatch < held.ref.dispatch:
+            listener.tell(ref, _older(held.ref))
+            return
+        held.ref = ref
+        held.listener = listener
+        held.tell(held.outcome or Running())
+
+    def _not_held(self, ref: Ref, listener: Listener) -> None:
+        if ref.dispatch <= self._recorded.get(ref.step_id, _NEVER)[1]:
+            listener.tell(ref, _FORGOTTEN)
+            return
+        before = self._tombstones.get(ref.step_id, _NEVER)
+        self._tombstones[ref.step_id] = max(before, (ref.epoch, ref.dispatch))
+        listener.tell(ref, Unknown())
+
+    def _forget(self, step_id: str) -> None:
+        held = self._held.pop(step_id, None)
+        if held is None:
+            return
+        if self.free_slots == 1:
+            self.on_room()
+        self._recorded[step_id] = (held.ref.epoch, held.ref.dispatch)
+        if len(self._recorded) > _RECENT_LIMIT:
+            del self._recorded[next(iter(self._recorded))]
+        if not self._held:
+            self._empty.set()
+
+
+class _Records:
+    """Listens for nobody: an outcome is forgotten as soon as it is there."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def tell(self, ref: Ref, said: Said) -> None:
+        self._ledger.recorded(ref)
+
+
+def _older(newest: Ref) -> Refused:
+    return Refused("OLDER_EPOCH", f"epoch {newest.epoch}, dispatch {newest.dispatch} has been seen")
