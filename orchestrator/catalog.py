@@ -95,6 +95,7 @@ def _policy(path: Path) -> Policy:
 
 def _read(path: Path, model: type[M]) -> tuple[M, str]:
     """The file's content and the SHA-256 of its bytes."""
+    document: Any = None
     try:
         data = path.read_bytes()
         document = YAML(typ="rt").load(data)

@@ -13,13 +13,17 @@ from grpc_health.v1.health_pb2_grpc import HealthServicer
 from rpc.errors import Context
 from rpc.problem import Problem
 
+READY = "ready"
+"""The name under which a process says whether what it depends on is there too."""
+
 
 class Health(HealthServicer):
     """Answers for the process (the empty name) and each of its services; not serving until told so."""
 
     def __init__(self, services: Iterable[str]) -> None:
-        self._names = frozenset(("", *services))
+        self._names = frozenset(("", READY, *services))
         self._serving = False
+        self._ready = True
         self._closed = False
         self._changed = asyncio.Event()
 
@@ -27,6 +31,12 @@ class Health(HealthServicer):
         """Change the answer; too late once it is closed."""
         if not self._closed:
             self._serving = serving
+            self._tell()
+
+    def set_ready(self, ready: bool) -> None:
+        """Change what is said of READY alone; a process that does not serve is never ready."""
+        if not self._closed and ready != self._ready:
+            self._ready = ready
             self._tell()
 
     def close(self) -> None:
@@ -57,9 +67,8 @@ class Health(HealthServicer):
     def _answer(self, service: str) -> HealthCheckResponse:
         if service not in self._names:
             return HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN)
-        return HealthCheckResponse(
-            status=HealthCheckResponse.SERVING if self._serving else HealthCheckResponse.NOT_SERVING
-        )
+        serving = self._serving and (self._ready or service != READY)
+        return HealthCheckResponse(status=HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING)
 
     def _tell(self) -> None:
         self._changed.set()

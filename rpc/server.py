@@ -100,6 +100,10 @@ class Server:
         """Say over the health service whether this process can do its work."""
         self._health.set_serving(serving)
 
+    def set_ready(self, ready: bool) -> None:
+        """Say, under the name `ready` alone, whether what this process depends on is there."""
+        self._health.set_ready(ready)
+
     async def drain(self) -> None:
         """Turn NOT_SERVING and refuse new calls as UNAVAILABLE; what is being served goes on."""
         self._draining = True

@@ -10,8 +10,9 @@ from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.records import Session
-from orchestrator.engine.executors import Executors, Reservation
+from orchestrator.engine.executors import Executors
 from orchestrator.engine.worker import Store, Ticks, Worker
+from orchestrator.operations.context import Reservation
 from rpc import logs
 
 _log = structlog.get_logger("orchestrator.engine")

@@ -18,7 +18,8 @@ from orchestrator.domain.records import Session
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.starting import World
 from orchestrator.domain.states import StepState
-from orchestrator.engine.executors import Executors, Reservation
+from orchestrator.engine.executors import Executors
+from orchestrator.operations.context import Reservation
 from orchestrator.store.answers import Answer
 from orchestrator.store.answers import Outcome as Written
 

@@ -1,22 +1,34 @@
 """Deciding approvals: exactly one decision wins, and every refused one leaves its row in the audit table."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from orchestrator.domain.change import Change
-from orchestrator.domain.deciding import check_decision, decide, is_repeat
+from orchestrator.domain.deciding import decide, is_repeat
 from orchestrator.domain.errors import DomainError, NotFound, StorageUnavailable
 from orchestrator.domain.records import Approval, Decision
+from orchestrator.domain.states import ApprovalState
 from orchestrator.operations.commanding import command
 from orchestrator.operations.context import Caller, Context
 from orchestrator.store import audit, queries
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The approval as it now is, and the sequence that the decision's events follow."""
+
+    approval: Approval
+    began_after: int
+
+
 async def decide_approval(
-    ctx: Context, caller: Caller, approval_id: str, action: str, digest: str, feedback: str
-) -> Approval:
-    """Raises NotFound, ApprovalAlreadyResolved with the winner, ActionNotAllowed, DigestMismatch."""
+    ctx: Context, caller: Caller, approval_id: str, action: str, digest: str, feedback: str, *, session_id: str = ""
+) -> Decided:
+    """With a `session_id`, only that session's approval. Raises NotFound, ApprovalAlreadyResolved with the winner,
+    ActionNotAllowed, DigestMismatch."""
+    decision = Decision(action, caller.subject, 0, digest, feedback)
     try:
-        return await _decide(ctx, caller, approval_id, Decision(action, caller.subject, 0, digest, feedback))
+        return await _decide(ctx, caller, approval_id, decision, session_id)
     except StorageUnavailable:
         raise
     except DomainError as refusal:
@@ -36,32 +48,26 @@ async def decide_approval(
         raise
 
 
-async def _decide(ctx: Context, caller: Caller, approval_id: str, decision: Decision) -> Approval:
+async def _decide(ctx: Context, caller: Caller, approval_id: str, decision: Decision, session_id: str) -> Decided:
     stored = await queries.get_approval(ctx.database, caller.tenant, approval_id)
-    if stored is None:
+    if stored is None or (session_id and stored.session_id != session_id):
         raise NotFound("approval", approval_id)
-    if is_repeat(stored, decision):
-        return stored
-    check_decision(stored, decision)
 
-    def decide_now(change: Change) -> Callable[[], Approval]:
-        approval = change.snapshot.approvals.get(approval_id)
-        if approval is None:
-            raise Overtaken
+    def decide_now(change: Change) -> Callable[[], Decided]:
+        began_after = change.session.last_sequence
+        approval = change.snapshot.approvals.get(approval_id, stored)
         if is_repeat(approval, decision):
-            return lambda: approval
-        decided = decide(change, approval, _at(decision, change.now))
-        return lambda: change.snapshot.approvals.get(approval_id, decided)
+            return lambda: Decided(approval, began_after)
+        if approval is stored and stored.state == ApprovalState.PENDING:
+            raise _Overtaken
+        decided = decide(change, approval, replace(decision, decide_time=change.now))
+        return lambda: Decided(change.snapshot.approvals.get(approval_id, decided), began_after)
 
     try:
-        return await command(ctx, caller, stored.session_id, Approval, decide_now)
-    except Overtaken:
-        return await _decide(ctx, caller, approval_id, decision)
+        return await command(ctx, caller, stored.session_id, Decided, decide_now)
+    except _Overtaken:
+        return await _decide(ctx, caller, approval_id, decision, session_id)
 
 
-class Overtaken(Exception):
-    """The approval's run ended between two reads: what became of it is read again."""
-
-
-def _at(decision: Decision, now: int) -> Decision:
-    return Decision(decision.action, decision.decider, now, decision.digest, decision.feedback)
+class _Overtaken(Exception):
+    """The approval's run ended between two reads: what became of the approval is read again."""

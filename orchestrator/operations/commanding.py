@@ -13,8 +13,9 @@ from orchestrator.domain.reconcile import reconcile
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.starting import World
 from orchestrator.operations.context import Caller, Context, Reservation
-from orchestrator.store import codec, requests, snapshots
+from orchestrator.store import codec, snapshots
 from orchestrator.store.answers import Answer, Outcome
+from orchestrator.store.requests import find as find_request
 
 A = TypeVar("A")
 Decide = Callable[[Change], Callable[[], A]]
@@ -48,7 +49,7 @@ async def replay(ctx: Context, caller: Caller, answer_type: type[A]) -> A | None
     """The first answer to this request id, if it was answered. Raises RequestIdReused for other content."""
     if not caller.repeats:
         return None
-    stored = await requests.find(ctx.database, caller.tenant, caller.subject, caller.request_id)
+    stored = await find_request(ctx.database, caller.tenant, caller.subject, caller.request_id)
     return None if stored is None else first_answer(stored, caller, answer_type)
 
 

@@ -1,6 +1,6 @@
 """What every operation is given: who asks, the store, the catalog, and the engine's hands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,9 @@ class Reservation(Protocol):
     """Slots of executors taken for the steps of one change, until it is known whether it was written."""
 
     def __call__(self, step: Step, workspace: Workspace) -> Place | None: ...
+
+    def settle(self, started: Sequence[str]) -> None:
+        """It was written and these steps started; what else was taken is free again."""
 
     def abandon(self) -> None:
         """It was not written: the slots are free again."""

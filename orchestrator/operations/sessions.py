@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from orchestrator.domain.change import Change
 from orchestrator.domain.commands import cancel, check_agent, create_session, receive_message
-from orchestrator.domain.errors import InvalidInput, StorageUnavailable, Violation
+from orchestrator.domain.errors import InvalidInput, StorageUnavailable, Violation, WrongState
 from orchestrator.domain.records import Message, Run, Session, Workspace
+from orchestrator.domain.states import RUN
 from orchestrator.operations.commanding import command, first_answer, replay, request_row
 from orchestrator.operations.context import Caller, Context
 from orchestrator.store.answers import Outcome
@@ -69,14 +70,16 @@ async def send_message(ctx: Context, caller: Caller, session_id: str, text: str,
     return await command(ctx, caller, session_id, Sent, decide)
 
 
-async def cancel_run(ctx: Context, caller: Caller, session_id: str, run_id: str, reason: str) -> Run:
+async def cancel_run(ctx: Context, caller: Caller, run: Run, reason: str) -> Run:
     """Raises WrongState for a run that has ended."""
 
     def decide(change: Change) -> Callable[[], Run]:
-        run = cancel(change, run_id, caller.subject, reason)
-        return lambda: change.snapshot.runs[run.id]
+        if run.id not in change.snapshot.runs:  # it has ended, and ended runs are not loaded
+            raise WrongState("run", run.id, run.state, "cancelled", RUN.accepting("cancelled"))
+        cancelled = cancel(change, run.id, caller.subject, reason)
+        return lambda: cancelled
 
-    return await command(ctx, caller, session_id, Run, decide)
+    return await command(ctx, caller, run.session_id, Run, decide)
 
 
 def _directory(path: str) -> str:

@@ -49,10 +49,10 @@ def event_to_proto(event: LoggedEvent, *, with_payload: bool = False) -> event_p
     )
 
 
-def item_to_proto(session_id: str, item: FeedItem, now: int) -> event_pb2.SessionEvent:
+def item_to_proto(session_id: str, item: FeedItem, now: int, *, with_payload: bool = False) -> event_pb2.SessionEvent:
     """What a watcher is given; what is not durable has sequence 0."""
     if isinstance(item, LoggedEvent):
-        return event_to_proto(item)
+        return event_to_proto(item, with_payload=with_payload)
     event_time: Any = _timestamp(now)
     event = event_pb2.SessionEvent(session_id=session_id, event_time=event_time)
     if isinstance(item, Delta):
@@ -75,8 +75,7 @@ def enum_word(descriptor: EnumDescriptor, number: int) -> str:
     return "" if number == 0 else descriptor.values_by_number[number].name.removeprefix(_prefix(descriptor))
 
 
-def _fields(descriptor: Descriptor | None, source: object) -> dict[str, Any]:
-    assert descriptor is not None
+def _fields(descriptor: Any, source: object) -> dict[str, Any]:
     read: Callable[[str], Any] = source.get if isinstance(source, Mapping) else partial(_attribute, source)
     fields = {}
     for name, convert in _plan(descriptor):

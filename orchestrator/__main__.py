@@ -1,0 +1,51 @@
+"""`python -m orchestrator [serve|migrate]`: run a replica, or bring the database's schema up to date."""
+
+import asyncio
+import sys
+
+from pydantic import ValidationError
+
+from orchestrator.bootstrap import Orchestrator
+from orchestrator.catalog import BadCatalog
+from orchestrator.domain.errors import StorageUnavailable
+from orchestrator.settings import Settings
+from orchestrator.store.migrations import upgrade
+from rpc import logs, tracing
+from rpc.addresses import BadAddress
+from rpc.shutdown import run_until_signal
+
+USAGE = "usage: python -m orchestrator [serve|migrate]"
+
+
+def main(arguments: list[str]) -> int:
+    command = arguments[0] if arguments else "serve"
+    if command not in ("serve", "migrate") or len(arguments) > 1:
+        sys.stderr.write(f"{USAGE}\n")
+        return 2
+    logs.configure("orchestrator")
+    try:
+        settings = Settings()
+        if command == "migrate":
+            upgrade(settings.database_url)
+        else:
+            tracing.configure("orchestrator")
+            asyncio.run(_serve(settings))
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"]).upper()
+            sys.stderr.write(f"ASSENT_{name}: {problem['msg'].removeprefix('Value error, ')}\n")
+        return 2
+    except (BadAddress, BadCatalog, StorageUnavailable) as error:
+        sys.stderr.write(f"orchestrator: {error}\n")
+        return 1
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    orchestrator = Orchestrator(settings)
+    await orchestrator.start()
+    await run_until_signal(orchestrator.stop, tasks=orchestrator.tasks)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,185 @@
+"""The orchestrator's composition root: the only place that knows how the parts are put together."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gen.assent.v1 import (
+    approval_service_pb2_grpc,
+    catalog_service_pb2_grpc,
+    plan_service_pb2_grpc,
+    run_service_pb2_grpc,
+    session_service_pb2_grpc,
+    usage_service_pb2,
+    usage_service_pb2_grpc,
+)
+from orchestrator.catalog import load_catalog
+from orchestrator.clock import new_id, now_micros
+from orchestrator.domain.catalog import SECOND, Tool
+from orchestrator.domain.events import LoggedEvent
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.engine.engine import Engine
+from orchestrator.engine.executors import Executors
+from orchestrator.engine.link import ExecutorLink
+from orchestrator.operations.context import Context
+from orchestrator.servicers.approvals import Approvals
+from orchestrator.servicers.catalogs import Catalogs
+from orchestrator.servicers.errors import translate
+from orchestrator.servicers.later import the_rest_later
+from orchestrator.servicers.plans import Plans
+from orchestrator.servicers.runs import Runs
+from orchestrator.servicers.sessions import Sessions
+from orchestrator.settings import Settings
+from orchestrator.store import queries, snapshots
+from orchestrator.store.database import Database
+from orchestrator.store.leases import Lease
+from orchestrator.store.writer import Writer
+from orchestrator.streaming.feed import Position
+from orchestrator.streaming.hub import Hub
+from rpc.metrics import MetricsServer
+from rpc.server import Server, Service
+from rpc.tracing import current_trace_id
+
+OVERDUE_LOOK_SECONDS = 1.0
+OVERDUE_GRACE = 10 * SECOND
+READY_LOOK_SECONDS = 1.0
+
+
+@the_rest_later(usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"])
+class Usages:
+    """UsageService: everything of it comes later."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticks:
+    now: Callable[[], int]
+    new_id: Callable[[], str]
+
+
+class _Store:
+    """The store as the engine and the hub see it."""
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self._database = database
+        self.write = writer.write
+        self.write_waiting = writer.write_waiting
+
+    async def load(self, tenant: str, session_id: str) -> Snapshot | None:
+        return await snapshots.load(self._database, tenant, session_id)
+
+
+class _Log:
+    """The event log as the hub sees it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def events_after(self, tenant: str, session_id: str, after: int, limit: int) -> list[LoggedEvent]:
+        return await queries.events_after(self._database, tenant, session_id, after, limit)
+
+    async def positions(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Position]:
+        found = await queries.standings(self._database, keys)
+        return {key: Position(*standing) for key, standing in found.items()}
+
+
+class Orchestrator:
+    """One replica, put together; `start`, then `stop`. Every start has a new owner id."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._catalog = load_catalog(settings.catalog_dir)
+        self._owner = new_id()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._metrics: MetricsServer | None = None
+
+    async def start(self) -> int:
+        """The port it serves on. Raises BadAddress, and StorageUnavailable when there is no database to begin with."""
+        settings = self._settings
+        self._database = await Database.open(settings.database_url)
+        self._hub = Hub(_Log(self._database))
+        self._writer = Writer(self._database.connect_writer, clock=now_micros, on_written=self._hub.publish)
+        await self._writer.start()
+        self._engine = self._make_engine()
+        self._server = self._make_server()
+        await self._lease.register()
+        port = await self._server.start()
+        if settings.metrics_addr:
+            self._metrics = MetricsServer(settings.metrics_addr)
+        works = [self._engine.run(), self._hub.look_around(), self._watch_overdue(), self._watch_readiness()]
+        works += [link.run() for link in self._links]
+        self._tasks = [asyncio.create_task(work) for work in works]
+        return port
+
+    @property
+    def tasks(self) -> tuple[asyncio.Task[None], ...]:
+        """What must go on for as long as the process does."""
+        return tuple(self._tasks)
+
+    async def stop(self) -> None:
+        """Refuse new calls, end the streams, let go of the sessions, close what was opened."""
+        await self._server.drain()
+        self._hub.close()
+        await self._engine.stop()
+        await self._server.stop(self._settings.stop_grace_seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._writer.close()
+        await self._database.close()
+        if self._metrics is not None:
+            self._metrics.close()
+
+    def _make_engine(self) -> Engine:
+        settings = self._settings
+        self._lease = Lease(self._database, self._owner, settings.grpc_addr, seconds=settings.lease_seconds)
+        self._executors = Executors(
+            self._catalog, on_delta=self._hub.publish_delta, on_room=lambda: self._engine.room_again()
+        )
+        self._links = [
+            ExecutorLink(address, self._executors, clock=now_micros, offer=self._offer)
+            for address in settings.executors
+        ]
+        for link in self._links:
+            self._executors.add_line(link)
+        return Engine(
+            self._owner,
+            store=_Store(self._database, self._writer),
+            leases=self._lease,
+            executors=self._executors,
+            catalog=self._catalog,
+            ticks=_Ticks(now_micros, new_id),
+            renew_seconds=settings.lease_renew_seconds,
+            trace_id=current_trace_id,
+        )
+
+    def _make_server(self) -> Server:
+        ctx = Context(self._database, self._writer, self._engine, self._catalog, now_micros, new_id)
+        services = (
+            ("SessionService", Sessions(ctx, self._hub), session_service_pb2_grpc.add_SessionServiceServicer_to_server),
+            ("PlanService", Plans(ctx), plan_service_pb2_grpc.add_PlanServiceServicer_to_server),
+            ("RunService", Runs(ctx), run_service_pb2_grpc.add_RunServiceServicer_to_server),
+            ("ApprovalService", Approvals(ctx), approval_service_pb2_grpc.add_ApprovalServiceServicer_to_server),
+            ("CatalogService", Catalogs(ctx), catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server),
+            ("UsageService", Usages(), usage_service_pb2_grpc.add_UsageServiceServicer_to_server),
+        )
+        return Server(
+            "orchestrator",
+            self._settings.grpc_addr,
+            [Service(f"assent.v1.{name}", servicer, register) for name, servicer, register in services],
+            translate=translate,
+            reflection=self._settings.reflection,
+        )
+
+    def _offer(self, tools: list[Tool]) -> None:
+        self._catalog.tools.update({tool.name: tool for tool in tools})
+
+    async def _watch_overdue(self) -> None:
+        while True:
+            await asyncio.sleep(OVERDUE_LOOK_SECONDS)
+            self._executors.overdue(now_micros(), OVERDUE_GRACE)
+
+    async def _watch_readiness(self) -> None:
+        """Ready means that a write to the database goes through."""
+        while True:
+            self._server.set_ready(await self._database.ready())
+            await asyncio.sleep(READY_LOOK_SECONDS)

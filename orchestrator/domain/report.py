@@ -1,0 +1,126 @@
+"""What a run came to, as people read it: what ran, what it cost, who approved what. Pure text from rows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from orchestrator.domain.arguments import BadJson, parse_object
+from orchestrator.domain.policy import WRITING_TOOLS
+from orchestrator.domain.records import Approval, Message, Plan, Run, Step, Subtask, Usage
+from orchestrator.domain.states import StepState
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A file as a write step left it; `size_bytes` of UTF-8."""
+
+    path: str
+    step_id: str
+    subtask_id: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    run: Run
+    final_message: Message | None
+    plan: Plan | None
+    subtasks: Sequence[Subtask]
+    steps: Sequence[Step]
+    approvals: Sequence[Approval]
+    files_written: Sequence[WrittenFile]
+    markdown: str
+
+
+def make_report(
+    run: Run,
+    final_message: Message | None,
+    plan: Plan | None,
+    subtasks: Sequence[Subtask],
+    steps: Sequence[Step],
+    approvals: Sequence[Approval],
+) -> Report:
+    files = list(files_written(steps))
+    lines = [
+        f"# {plan.title if plan else run.goal.strip().splitlines()[0][:120]}",
+        "",
+        f"Run {run.id}: **{run.state}**{_duration(run)}",
+        "",
+        *_subtask_lines(subtasks),
+        *_step_lines(steps),
+        *_decision_lines(approvals),
+        *_file_lines(files),
+        "## Cost",
+        "",
+        cost(run.usage),
+    ]
+    if final_message is not None:
+        lines += ["", "## Result", "", final_message.text]
+    return Report(run, final_message, plan, subtasks, steps, approvals, files, "\n".join(lines) + "\n")
+
+
+def files_written(steps: Sequence[Step]) -> Iterator[WrittenFile]:
+    """The last successful write of each path, in the order of those writes."""
+    last: dict[str, WrittenFile] = {}
+    for step in steps:
+        if step.tool not in WRITING_TOOLS or step.state != StepState.SUCCEEDED:
+            continue
+        if step.result is None or step.result.is_error:
+            continue
+        try:
+            arguments = parse_object(step.arguments_json)
+        except BadJson:
+            continue
+        path, content = arguments.get("path"), arguments.get("content")
+        if isinstance(path, str) and isinstance(content, str):
+            last.pop(path, None)
+            last[path] = WrittenFile(path, step.id, step.subtask_id, len(content.encode()))
+    yield from last.values()
+
+
+def cost(usage: Usage) -> str:
+    """One line: calls, tokens, money; what has no price is said to have none."""
+    calls = f"{usage.model_calls} model calls, {usage.tool_calls} tool calls"
+    tokens = f"{usage.input_tokens} tokens in, {usage.output_tokens} out"
+    money = f"${usage.cost_usd_micros / 1_000_000:.4f}"
+    unpriced = f" and {usage.unpriced_calls} unpriced calls" if usage.unpriced_calls else ""
+    return f"{calls}; {tokens}; {money}{unpriced}"
+
+
+def _duration(run: Run) -> str:
+    return f" after {(run.end_time - run.start_time) / 1e6:.1f} s" if run.end_time and run.start_time else ""
+
+
+def _subtask_lines(subtasks: Sequence[Subtask]) -> Iterator[str]:
+    if subtasks:
+        yield from ("## Subtasks", "")
+        for s in sorted(subtasks, key=lambda s: s.position):
+            yield f"{s.position}. {s.title} [{s.key}], by {s.agent}: **{s.state}**"
+        yield ""
+
+
+def _step_lines(steps: Sequence[Step]) -> Iterator[str]:
+    yield from ("## What ran", "", "| who | what | state | took |", "|---|---|---|---|")
+    for s in steps:
+        what = f"`{s.tool}`" if s.kind == "TOOL" else f"model {s.model or '(default)'}"
+        yield f"| {s.agent} | {what} | {s.state} | {s.latency / 1000:.0f} ms |"
+    yield ""
+
+
+def _decision_lines(approvals: Sequence[Approval]) -> Iterator[str]:
+    yield from ("## Who decided", "")
+    if not approvals:
+        yield "Nothing needed a person."
+    for a in approvals:
+        if a.decision is None:
+            yield f"- {a.preview.title}: {a.state}"
+        else:
+            said = f" — {a.decision.feedback}" if a.decision.feedback else ""
+            yield f"- {a.preview.title}: **{a.decision.action}** by {a.decision.decider}{said}"
+    yield ""
+
+
+def _file_lines(files: Sequence[WrittenFile]) -> Iterator[str]:
+    if files:
+        yield from ("## Files written", "")
+        yield from (f"- {f.path} ({f.size_bytes} bytes)" for f in files)
+        yield ""

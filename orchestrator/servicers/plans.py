@@ -1,0 +1,52 @@
+"""PlanService: reading plans, and a client's own drafts."""
+
+from gen.assent.v1 import plan_pb2
+from gen.assent.v1 import plan_service_pb2 as pb
+from orchestrator.domain.drafts import PlanDraft
+from orchestrator.domain.errors import NotFound
+from orchestrator.domain.graph import SubtaskDraft
+from orchestrator.operations import plans
+from orchestrator.operations.context import Context
+from orchestrator.servicers.convert import enum_word, plan_to_proto
+from orchestrator.servicers.later import the_rest_later
+from orchestrator.servicers.requests import caller, reader
+from orchestrator.store import queries
+from orchestrator.store.paging import Paging
+from rpc.errors import Context as RpcContext
+
+
+@the_rest_later(pb.DESCRIPTOR.services_by_name["PlanService"])
+class Plans:
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    async def CreatePlan(self, request: pb.CreatePlanRequest, context: RpcContext) -> pb.CreatePlanResponse:
+        drafts = tuple(
+            SubtaskDraft(d.key, d.title or d.key, d.instructions, d.agent, tuple(d.depends_on))
+            for d in request.subtasks
+        )
+        draft = PlanDraft(request.title, request.summary, drafts, request.parallel_limit or 1)
+        who = caller("CreatePlan", request)
+        made = await plans.create(self._ctx, who, request.session_id, draft, request.goal)
+        return pb.CreatePlanResponse(plan=plan_to_proto(made.plan, made.subtasks))
+
+    async def GetPlan(self, request: pb.GetPlanRequest, context: RpcContext) -> pb.GetPlanResponse:
+        tenant = reader().tenant
+        plan = await queries.get_plan(self._ctx.database, tenant, request.plan_id)
+        if plan is None:
+            raise NotFound("plan", request.plan_id)
+        subtasks = await queries.subtasks_of(self._ctx.database, tenant, plan.id)
+        return pb.GetPlanResponse(plan=plan_to_proto(plan, subtasks))
+
+    async def ListPlans(self, request: pb.ListPlansRequest, context: RpcContext) -> pb.ListPlansResponse:
+        tenant = reader().tenant
+        page = await queries.list_plans(
+            self._ctx.database,
+            tenant,
+            request.session_id,
+            run_id=request.run_id,
+            state=enum_word(plan_pb2.PlanState.DESCRIPTOR, request.state),
+            paging=Paging(request.page_size, request.page_token),
+        )
+        found = [plan_to_proto(p, await queries.subtasks_of(self._ctx.database, tenant, p.id)) for p in page.items]
+        return pb.ListPlansResponse(plans=found, next_page_token=page.next_page_token)

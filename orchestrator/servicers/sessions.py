@@ -1,0 +1,160 @@
+"""SessionService: sessions, messages, and following what happens in them."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from gen.assent.v1 import approval_pb2, event_pb2, message_pb2, run_pb2, session_pb2
+from gen.assent.v1 import session_service_pb2 as pb
+from orchestrator.domain.errors import InvalidInput, NotFound, NotYetSupported, Violation
+from orchestrator.operations import approvals, sessions
+from orchestrator.operations.context import Caller, Context
+from orchestrator.operations.sessions import NewSession
+from orchestrator.servicers.convert import enum_word, event_to_proto, item_to_proto, to_proto
+from orchestrator.servicers.later import the_rest_later
+from orchestrator.servicers.requests import caller, reader
+from orchestrator.store import queries
+from orchestrator.store.paging import Paging
+from orchestrator.streaming.feed import FeedItem
+from orchestrator.streaming.hub import Hub
+from rpc import logs
+from rpc.errors import Context as RpcContext
+
+
+@the_rest_later(pb.DESCRIPTOR.services_by_name["SessionService"])
+class Sessions:
+    def __init__(self, ctx: Context, hub: Hub) -> None:
+        self._ctx = ctx
+        self._hub = hub
+
+    async def CreateSession(self, request: pb.CreateSessionRequest, context: RpcContext) -> pb.CreateSessionResponse:
+        _refuse_what_comes_later(request)
+        wish = NewSession(
+            request.title,
+            request.agent or "auto",
+            dict(request.labels),
+            enum_word(session_pb2.WhenBusy.DESCRIPTOR, request.settings.when_busy),
+            request.workspace.directory,
+        )
+        session = await sessions.create(self._ctx, caller("CreateSession", request), wish)
+        return pb.CreateSessionResponse(session=to_proto(session_pb2.Session, session))
+
+    async def GetSession(self, request: pb.GetSessionRequest, context: RpcContext) -> pb.GetSessionResponse:
+        session = await queries.get_session(self._ctx.database, reader().tenant, request.session_id)
+        if session is None:
+            raise NotFound("session", request.session_id)
+        return pb.GetSessionResponse(session=to_proto(session_pb2.Session, session))
+
+    async def ListSessions(self, request: pb.ListSessionsRequest, context: RpcContext) -> pb.ListSessionsResponse:
+        page = await queries.list_sessions(
+            self._ctx.database,
+            reader().tenant,
+            state=enum_word(session_pb2.SessionState.DESCRIPTOR, request.state),
+            labels=request.labels,
+            paging=Paging(request.page_size, request.page_token),
+        )
+        found = [to_proto(session_pb2.Session, s) for s in page.items]
+        return pb.ListSessionsResponse(sessions=found, next_page_token=page.next_page_token)
+
+    async def SendMessage(self, request: pb.SendMessageRequest, context: RpcContext) -> pb.SendMessageResponse:
+        logs.bind(session_id=request.session_id)
+        who = caller("SendMessage", request)
+        sent = await sessions.send_message(self._ctx, who, request.session_id, request.text, request.agent)
+        return pb.SendMessageResponse(
+            message=to_proto(message_pb2.Message, sent.message),
+            run=to_proto(run_pb2.Run, sent.run),
+            last_sequence=sent.last_sequence,
+        )
+
+    async def ListMessages(self, request: pb.ListMessagesRequest, context: RpcContext) -> pb.ListMessagesResponse:
+        await self._require(request.session_id)
+        page = await queries.list_messages(
+            self._ctx.database,
+            reader().tenant,
+            request.session_id,
+            paging=Paging(request.page_size, request.page_token),
+        )
+        found = [to_proto(message_pb2.Message, m) for m in page.items]
+        return pb.ListMessagesResponse(messages=found, next_page_token=page.next_page_token)
+
+    async def ListEvents(self, request: pb.ListEventsRequest, context: RpcContext) -> pb.ListEventsResponse:
+        await self._require(request.session_id)
+        page = await queries.list_events(
+            self._ctx.database,
+            reader().tenant,
+            request.session_id,
+            after=request.after_sequence,
+            paging=Paging(request.page_size, request.page_token),
+        )
+        found = [event_to_proto(e, with_payload=True) for e in page.items]
+        return pb.ListEventsResponse(events=found, next_page_token=page.next_page_token)
+
+    async def StreamSession(
+        self, request: pb.StreamSessionRequest, context: RpcContext
+    ) -> AsyncIterator[pb.StreamSessionResponse]:
+        logs.bind(session_id=request.session_id)
+        watched = self._hub.follow(
+            reader().tenant,
+            request.session_id,
+            after=request.after_sequence,
+            until_settled=request.until == pb.STREAM_UNTIL_SETTLED,
+            deltas=request.include_deltas,
+        )
+        async for items in watched:
+            yield pb.StreamSessionResponse(events=self._shown(request.session_id, items, request.include_payload_json))
+
+    async def Converse(self, request: pb.ConverseRequest, context: RpcContext) -> AsyncIterator[pb.ConverseResponse]:
+        logs.bind(session_id=request.session_id)
+        who = caller("Converse", request)
+        after = await self._say(request, who)
+        watched = self._hub.follow(
+            who.tenant, request.session_id, after=after, until_settled=True, deltas=not request.omit_deltas
+        )
+        async for items in watched:
+            yield pb.ConverseResponse(events=self._shown(request.session_id, items))
+
+    def _shown(
+        self, session_id: str, items: Sequence[FeedItem], with_payload: bool = False
+    ) -> list[event_pb2.SessionEvent]:
+        now = self._ctx.clock()
+        return [item_to_proto(session_id, item, now, with_payload=with_payload) for item in items]
+
+    async def _say(self, request: pb.ConverseRequest, who: Caller) -> int:
+        """Does the one thing that was asked; the sequence that its events follow."""
+        match request.WhichOneof("input"):
+            case "user_message":
+                said = request.user_message
+                sent = await sessions.send_message(self._ctx, who, request.session_id, said.text, said.agent)
+                return sent.message.sequence - 1
+            case "tool_decision" | "plan_decision" as name:
+                decision = getattr(request, name)
+                action = enum_word(approval_pb2.DecisionAction.DESCRIPTOR, decision.action)
+                decided = await approvals.decide_approval(
+                    self._ctx,
+                    who,
+                    decision.approval_id,
+                    action,
+                    decision.digest,
+                    decision.feedback,
+                    session_id=request.session_id,
+                )
+                return decided.began_after
+            case other:
+                raise NotYetSupported(f"Converse with {other}")
+
+    async def _require(self, session_id: str) -> None:
+        if await queries.get_session(self._ctx.database, reader().tenant, session_id) is None:
+            raise NotFound("session", session_id)
+
+
+def _refuse_what_comes_later(request: pb.CreateSessionRequest) -> None:
+    """Nothing a client asks for is ignored: what this version does not do is refused by name."""
+    settings = request.settings
+    later = {
+        "client_tools": bool(request.client_tools),
+        "settings.budget": settings.HasField("budget"),
+        "settings.policy": bool(settings.policy),
+        "settings.allowed_providers": bool(settings.allowed_providers),
+        "settings.when_busy": settings.when_busy == session_pb2.WHEN_BUSY_INTERRUPT,
+        "workspace.repository": bool(request.workspace.repository),
+    }
+    if asked := [name for name, given in later.items() if given]:
+        raise InvalidInput([Violation(name, "is not supported by this version") for name in asked])
