@@ -77,7 +77,10 @@ JOIN session AS s ON s.tenant = given.tenant AND s.id = given.id"""
 
 
 def _session(row: Row[Any]) -> Session:
-    return decode_session({column.name: row[at] for at, column in enumerate(tables.session.c)})
+    return decode_session(dict(zip(_SESSION_COLUMNS, row, strict=False)))  # what follows them is the page's key
+
+
+_SESSION_COLUMNS = [str(name) for name in tables.session.c.keys()]
 
 
 # Events

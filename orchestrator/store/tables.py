@@ -130,12 +130,12 @@ Index(
 
 
 def _of_session(name: str, *columns: Column[Any] | CheckConstraint, options: dict[str, float] = _HOT) -> Table:
-    """A table of what belongs to a session and, in it, to a run."""
-    head = (_key("tenant"), _key("id"), _text("session_id"), _text("run_id"))
+    """A table of what belongs to a session."""
+    head = (_key("tenant"), _key("id"), _text("session_id"))
     return Table(name, metadata, *head, *columns, _text("body"), postgresql_with=options)
 
 
-message = _of_session("message", _number("sequence"), _number("create_time"), options=_GROWING)
+message = _of_session("message", _text("run_id"), _number("sequence"), _number("create_time"), options=_GROWING)
 Index("message_conversation", message.c.tenant, message.c.session_id, message.c.sequence)
 
 run = _of_session(
@@ -152,6 +152,7 @@ Index("run_open", run.c.tenant, run.c.session_id, postgresql_where=text(OPEN_RUN
 
 plan = _of_session(
     "plan",
+    _text("run_id"),
     _text("state"),
     _number("version"),
     _number("create_time"),
@@ -162,6 +163,7 @@ Index("plan_session", plan.c.tenant, plan.c.session_id, plan.c.create_time)
 
 subtask = _of_session(
     "subtask",
+    _text("run_id"),
     _text("plan_id"),
     _text("state"),
     _number("position"),
@@ -172,6 +174,7 @@ Index("subtask_plan", subtask.c.tenant, subtask.c.plan_id, subtask.c.position)
 
 attempt = _of_session(
     "attempt",
+    _text("run_id"),
     _text("subtask_id"),
     _text("state"),
     _number("create_time"),
@@ -181,6 +184,7 @@ Index("attempt_run", attempt.c.tenant, attempt.c.run_id, attempt.c.create_time)
 
 step = _of_session(
     "step",
+    _text("run_id"),
     _text("attempt_id"),
     _text("subtask_id"),
     _text("kind"),
@@ -196,6 +200,7 @@ Index("step_run", step.c.tenant, step.c.run_id, step.c.create_time, step.c.ordin
 
 approval = _of_session(
     "approval",
+    _text("run_id"),
     _text("kind"),
     _text("state"),
     _number("create_time"),

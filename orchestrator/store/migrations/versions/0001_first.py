@@ -50,9 +50,8 @@ CREATE TABLE message (
 CREATE INDEX message_conversation ON message (tenant, session_id, sequence);
 
 CREATE TABLE run (
-    tenant text NOT NULL, id text NOT NULL, session_id text NOT NULL, run_id text NOT NULL,
-    state text NOT NULL, kind text NOT NULL, queue_number bigint NOT NULL, create_time bigint NOT NULL,
-    body text NOT NULL,
+    tenant text NOT NULL, id text NOT NULL, session_id text NOT NULL, state text NOT NULL,
+    kind text NOT NULL, queue_number bigint NOT NULL, create_time bigint NOT NULL, body text NOT NULL,
     CONSTRAINT run_pkey PRIMARY KEY (tenant, id),
     CONSTRAINT run_state_check CHECK (state IN ('CANCELLED', 'COMPLETED', 'CREATED', 'FAILED', 'PAUSED',
         'RESUMED', 'RUNNING', 'WAITING'))
