@@ -4,6 +4,7 @@ import asyncio
 import sys
 
 import structlog
+from pydantic import ValidationError
 
 from gateway.bootstrap import build
 from gateway.settings import Settings
@@ -14,24 +15,30 @@ from rpc.shutdown import run_until_signal
 _log = structlog.get_logger("gateway")
 
 
-async def main() -> None:
-    """Serve until SIGTERM or SIGINT."""
-    settings = Settings()
-    logs.configure("gateway", settings.log_level)
+def main() -> int:
+    """Serve until a signal; with the reason on standard error, 2 for a wrong setting, 1 when it cannot start."""
+    logs.configure("gateway")
+    try:
+        settings = Settings()
+        logs.configure("gateway", settings.log_level)
+        asyncio.run(_serve(settings))
+    except ValidationError as error:
+        for problem in error.errors():
+            sys.stderr.write(f"ASSENT_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}\n")
+        return 2
+    except BadAddress as error:
+        sys.stderr.write(f"gateway: {error}\n")
+        return 1
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
     tracing.configure("gateway")
-    parts = build(settings)
-    serving = asyncio.create_task(parts.server.run_to_the_end())
-    _log.info("serving", address=str(parts.server.address), port=parts.server.port)
-
-    async def served() -> None:
-        await asyncio.wait({serving})
-
-    await run_until_signal(parts.server.stop, served, parts.channel.close, tasks=(serving,))
-    tracing.shutdown()
+    server, channel = build(settings)
+    serving = asyncio.create_task(server.run_to_the_end())
+    _log.info("serving", address=f"{server.address.host}:{server.port}")
+    await run_until_signal(server.stop, channel.close, tracing.shutdown, tasks=(serving,))
 
 
 if __name__ == "__main__":
-    try:
-        asyncio.run(main())
-    except BadAddress as error:
-        sys.exit(f"gateway: {error}")
+    sys.exit(main())

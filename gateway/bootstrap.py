@@ -3,7 +3,6 @@
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -19,14 +18,6 @@ from gateway.streaming import Closing, Pace
 from rpc.channel import connect
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A gateway that is ready to serve."""
-
-    server: HttpServer
-    channel: grpc.aio.Channel
-
-
 def public_services() -> Iterator[ServiceDescriptor]:
     """Every service of the public contract, whatever its name."""
     for module in pkgutil.iter_modules(gen.assent.v1.__path__):
@@ -35,10 +26,10 @@ def public_services() -> Iterator[ServiceDescriptor]:
             yield from file.services_by_name.values()
 
 
-def build(settings: Settings) -> Parts:
-    """Wire a gateway. The orchestrator need not be there yet."""
+def build(settings: Settings) -> tuple[HttpServer, grpc.aio.Channel]:
+    """Wire a gateway, and the channel that is to be closed after it. The orchestrator need not be there yet."""
     channel = connect(settings.grpc_addr)
-    return Parts(serve(Router(public_services()), channel, settings.http_addr), channel)
+    return serve(Router(public_services()), channel, settings.http_addr), channel
 
 
 def serve(

@@ -6,9 +6,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from gateway.errors import JSON, Refusal, answer
 from gateway.http import App, Receive, Scope, Send, respond, respond_error
 from rpc import metrics
-
-READY_SERVICE = "ready"
-"""The name under which the orchestrator's health service says whether a write to its database goes through."""
+from rpc.health import READY
 
 _READY_SECONDS = 2.0
 
@@ -36,7 +34,7 @@ class Probes:
     async def _readyz(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Ready when the orchestrator says that it can write: without that, no command would be accepted."""
         try:
-            answered = await self._check(HealthCheckRequest(service=READY_SERVICE), timeout=self._ready_seconds)
+            answered = await self._check(HealthCheckRequest(service=READY), timeout=self._ready_seconds)
         except grpc.aio.AioRpcError:
             await respond_error(send, answer(_not_ready("UPSTREAM_UNAVAILABLE", "the orchestrator does not answer")))
             return

@@ -3,7 +3,9 @@
 Signals are not handled here: the process decides when to stop, and what else stops with it.
 """
 
+import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Iterator
 
@@ -12,6 +14,8 @@ import uvicorn
 from gateway.http import App
 from gateway.streaming import Closing
 from rpc.addresses import Address, BadAddress, parse_address, require_loopback
+
+logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 _BACKLOG = 512
 _IDLE_SECONDS = 60
@@ -23,8 +27,10 @@ class HttpServer(uvicorn.Server):
 
     def __init__(self, app: App, address: str, closing: Closing) -> None:
         self._closing = closing
+        self._ended = asyncio.Event()
         self.address = parse_address(address)
         self._socket = _listen(self.address)
+        self.port: int = self._socket.getsockname()[1]
         super().__init__(
             uvicorn.Config(
                 app,
@@ -38,19 +44,22 @@ class HttpServer(uvicorn.Server):
             )
         )
 
-    @property
-    def port(self) -> int:
-        """The port it listens on, which the system chose if the address says 0."""
-        return int(self._socket.getsockname()[1])
-
     async def run_to_the_end(self) -> None:
         """Serve until `stop`."""
-        await self.serve(sockets=[self._socket])
+        try:
+            await self.serve(sockets=[self._socket])
+        finally:
+            self._ended.set()
 
-    async def stop(self) -> None:
+    def begin_to_stop(self) -> None:
         """Take no more connections, end open streams with a word on where to resume, finish the rest."""
         self._closing.begin()
         self.should_exit = True
+
+    async def stop(self) -> None:
+        """Stop, and wait until it has."""
+        self.begin_to_stop()
+        await self._ended.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,5 +1,7 @@
 """What the gateway is told by its environment. Only names, defaults and units; nothing is decided here."""
 
+from typing import Literal
+
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -14,5 +16,5 @@ class Settings(BaseSettings):
     grpc_addr: str = "127.0.0.1:50051"
     """Where the orchestrator listens."""
 
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe log line that is written."""

@@ -54,7 +54,7 @@ class Fake:
     def health(self) -> dict[str, Any]:
         async def check(request: HealthCheckRequest, _context: Context) -> HealthCheckResponse:
             self.health_checks.append(request.service)
-            return HealthCheckResponse(status=self.ready)  # type: ignore[arg-type]  # an enum's value
+            return HealthCheckResponse(status=self.ready)
 
         codec = HealthCheckRequest.FromString, HealthCheckResponse.SerializeToString
         return {"Check": grpc.unary_unary_rpc_method_handler(check, *codec)}

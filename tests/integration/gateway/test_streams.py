@@ -242,7 +242,7 @@ async def test_a_gateway_that_stops_says_where_to_resume(own_notes: Stack) -> No
     async with own_notes.http.stream("GET", "/v1/notes/7:watch") as response:
         events = sse_events(response)
         assert [(await anext(events)).id for _ in range(2)] == ["41", "42"]
-        await own_notes.server.stop()
+        own_notes.server.begin_to_stop()
         last = await anext(events)
         assert last.name == "stream_error"
         info, retry = last.data["details"]
@@ -264,7 +264,7 @@ async def test_a_busy_stream_ends_when_the_gateway_stops_too(own_notes: Stack) -
     async with own_notes.http.stream("GET", "/v1/notes/7:watch") as response:
         events = sse_events(response)
         await anext(events)
-        await own_notes.server.stop()
+        own_notes.server.begin_to_stop()
         names = {event.name async for event in events}
     assert names == {"note_written", "stream_error"}
 
@@ -280,7 +280,7 @@ async def test_a_stopping_gateway_finishes_what_it_has_begun(own_notes: Stack) -
     own_notes.fake.unary["GetNote"] = slow
     answer = asyncio.create_task(own_notes.http.get("/v1/notes/7"))
     await begun.wait()
-    await own_notes.server.stop()
+    own_notes.server.begin_to_stop()
     async with asyncio.timeout(5):
         while True:
             try:
