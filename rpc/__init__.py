@@ -12,7 +12,8 @@
 - `rpc.probe`      python -m rpc.probe HOST:PORT: exits 0 when it is SERVING
 
 Inside: `rpc.serving` composes what each call passes through: `rpc.telemetry`, `rpc.errors`, `rpc.principal`,
-`rpc.validation`; `rpc.method` reads what the contract says of an RPC.
+`rpc.validation` (with `rpc.list_limits`); `rpc.method` reads what the contract says of an RPC; `rpc.health`
+is the health service.
 """
 
 import os
