@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from orchestrator.domain.paths import fits
+
 SECOND = 1_000_000
 
 # What an agent's role makes it fit for.
@@ -31,7 +33,7 @@ class Agent:
         return any(fnmatchcase(tool, pattern) for pattern in self.tools)
 
     def may_write(self, path: str) -> bool:
-        return any(fnmatchcase(path, pattern) for pattern in self.write_globs)
+        return fits(path, self.write_globs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,10 @@ def judge(policy: Policy, agent: Agent, tool: Tool | None, name: str, arguments:
     if not agent.may_use(name):
         return Verdict("DENY", "agent-tools", f"agent {agent.name!r} may not use {name}")
     path = arguments.get("path")
-    if name in WRITING_TOOLS and isinstance(path, str) and not agent.may_write(path):
+    if name in WRITING_TOOLS and not (isinstance(path, str) and agent.may_write(path)):
         may = ", ".join(agent.write_globs) or "nothing"
-        return Verdict("DENY", "agent-files", f"agent {agent.name!r} may not write {path}; it may write: {may}")
+        words = f"agent {agent.name!r} may not write {path!r}; it may write, inside the workspace: {may}"
+        return Verdict("DENY", "agent-files", words)
     for effect in ("DENY", "ASK", "ALLOW"):
         for rule in policy.rules:
             if rule.effect == effect and _matches(rule, agent, tool):
