@@ -119,7 +119,7 @@ def read_plan(text: str, catalog: Catalog) -> PlanDraft:
     )
     if problems := check_plan(subtasks, catalog.subtask_agents()):
         raise Unfit(problems)
-    return PlanDraft(value["title"], value["summary"], subtasks, value.get("parallel_limit", 1))
+    return PlanDraft(value["title"], value["summary"], subtasks, int(value.get("parallel_limit", 1)))
 
 
 def route_by_words(goal: str, catalog: Catalog) -> Route:
