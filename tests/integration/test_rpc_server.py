@@ -10,6 +10,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from rpc import probe
 from rpc.addresses import BadAddress
+from rpc.health import READY
 from rpc.method import BadService
 from rpc.principal import Principal
 from rpc.problem import Problem
@@ -172,6 +173,22 @@ async def test_health_is_answered_and_watched_until_the_server_drains() -> None:
         assert (await anext(watch)).status == kinds.SERVING
         await asyncio.wait_for(server.stop(LIMIT), LIMIT / 2)
         assert [answer.status for answer in await collect(watch)] == [kinds.NOT_SERVING]
+
+
+async def test_readiness_has_a_name_of_its_own_and_never_outlives_serving() -> None:
+    server, kinds = server_of(Echo()), health_pb2.HealthCheckResponse
+    async with running(server) as connection:
+        health = health_stub(connection)
+
+        async def state(name: str) -> int:
+            return int((await health.Check(health_pb2.HealthCheckRequest(service=name))).status)
+
+        assert await state(READY) == kinds.SERVING
+        server.set_ready(False)
+        assert (await state(READY), await state("")) == (kinds.NOT_SERVING, kinds.SERVING)
+        server.set_ready(True)
+        server.set_serving(False)
+        assert await state(READY) == kinds.NOT_SERVING
 
 
 async def test_probe_exits_zero_only_when_serving(capsys: pytest.CaptureFixture[str]) -> None:
