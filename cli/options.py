@@ -20,9 +20,18 @@ def _listens(option: str, variable: str, who: str) -> Any:
     return typer.Option(option, envvar=variable, metavar="HOST:PORT", help=f"Where the {who} listens.")
 
 
+def address_or_none(text: str) -> Address | None:
+    """The same where empty means nowhere."""
+    return address(text) if text else None
+
+
 GrpcAddress = Annotated[str, _listens("--grpc-addr", "ASSENT_GRPC_ADDR", "orchestrator")]
 ExecutorAddress = Annotated[str, _listens("--executor-addr", "ASSENT_EXECUTOR_ADDRS", "executor")]
 HttpAddress = Annotated[str, _listens("--http-addr", "ASSENT_HTTP_ADDR", "gateway")]
+Metrics = Annotated[str, _listens("--metrics-addr", "ASSENT_METRICS_ADDR", "orchestrator's /metrics")]
+ExecutorMetrics = Annotated[
+    str, _listens("--executor-metrics-addr", "ASSENT_EXECUTOR_METRICS_ADDR", "executor's /metrics")
+]
 DataDir = Annotated[
     Path,
     typer.Option("--data-dir", envvar="ASSENT_DATA_DIR", metavar="DIRECTORY", help="Where everything is kept."),

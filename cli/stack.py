@@ -23,6 +23,9 @@ from cli.spawn import last_lines
 from cli.trouble import CannotStart
 from rpc.addresses import Address
 
+DECIDED_HERE = frozenset({"ASSENT_DATABASE_URL", "ASSENT_METRICS_ADDR", "ASSENT_EXECUTOR_METRICS_ADDR"})
+"""Not inherited by every service: a secret of one of them, and addresses that each must have of its own."""
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -34,6 +37,8 @@ class StackSettings:
     grpc_address: Address
     executor_address: Address
     http_address: Address
+    metrics_address: Address | None = None  # the orchestrator's; the gateway's are at its own /metrics
+    executor_metrics_address: Address | None = None
     database_url: str = ""
     model: str = ""
     script: Path | None = None
@@ -87,6 +92,8 @@ class Stack:
             grpc_address=with_port(settings.grpc_address),
             executor_address=with_port(settings.executor_address),
             http_address=with_port(settings.http_address),
+            metrics_address=settings.metrics_address and with_port(settings.metrics_address),
+            executor_metrics_address=settings.executor_metrics_address and with_port(settings.executor_metrics_address),
         )
         self.logs = self.settings.data_dir / "logs"
         self.database_url = settings.database_url
@@ -148,13 +155,16 @@ class Stack:
         self._lock.flush()
 
     def _refuse_taken_ports(self) -> None:
+        settings = self.settings
         chosen = [
-            ("orchestrator", "--grpc-addr", self.settings.grpc_address),
-            ("executor", "--executor-addr", self.settings.executor_address),
-            ("gateway", "--http-addr", self.settings.http_address),
+            ("orchestrator", "--grpc-addr", settings.grpc_address),
+            ("executor", "--executor-addr", settings.executor_address),
+            ("gateway", "--http-addr", settings.http_address),
+            ("orchestrator", "--metrics-addr", settings.metrics_address),
+            ("executor", "--executor-metrics-addr", settings.executor_metrics_address),
         ]
         for name, option, address in chosen:
-            if not is_free(address):
+            if address and not is_free(address):
                 raise CannotStart(
                     f"the {name} cannot listen on {address}: port {address.port} is taken; "
                     f"stop what uses it, or choose another with {option}"
@@ -212,6 +222,8 @@ class Stack:
             "ASSENT_GRPC_ADDR": str(settings.grpc_address),
             "ASSENT_EXECUTOR_ADDRS": str(settings.executor_address),
             "ASSENT_HTTP_ADDR": str(settings.http_address),
+            "ASSENT_METRICS_ADDR": str(settings.metrics_address or ""),
+            "ASSENT_EXECUTOR_METRICS_ADDR": str(settings.executor_metrics_address or ""),
             "ASSENT_MODEL": settings.model,
             "ASSENT_SCRIPT": _absolute(settings.script),
             "ASSENT_CATALOG_DIR": _absolute(settings.catalog_dir),
@@ -219,7 +231,7 @@ class Stack:
             "ASSENT_DATABASE_URL": self.database_url if with_database else "",
         }
         path = os.pathsep.join(filter(None, [str(self._root), os.environ.get("PYTHONPATH", "")]))
-        kept = {name: value for name, value in os.environ.items() if name != "ASSENT_DATABASE_URL"}
+        kept = {name: value for name, value in os.environ.items() if name not in DECIDED_HERE}
         return {**kept, **{name: value for name, value in chosen.items() if value}, "PYTHONPATH": path}
 
 

@@ -51,12 +51,19 @@ def announce(stack: Stack, console: Console) -> None:
         ("HTTP", f"http://{settings.http_address}", f"gateway, pid {pids['gateway']}"),
         ("executor", str(settings.executor_address), f"pid {pids['executor']}"),
         ("database", *_database(stack)),
+        *_metrics(stack),
         ("data", str(settings.data_dir), "logs in logs/"),
     ]
     for name, where, what in rows:
         table.add_row(f"  [dim]{name}[/]", f"[bold]{escape(where)}[/]", f"[dim]{escape(what)}[/]")
     console.print("[bold green]Assent is up.[/] Ctrl-C stops it.")
     console.print(table, soft_wrap=True)
+
+
+def _metrics(stack: Stack) -> list[tuple[str, str, str]]:
+    addresses = (stack.settings.metrics_address, stack.settings.executor_metrics_address)
+    shown = [f"http://{address}/metrics" for address in addresses if address]
+    return [("metrics", url, who) for url, who in zip(shown, ("orchestrator", "executor"), strict=False)]
 
 
 def _database(stack: Stack) -> tuple[str, str]:

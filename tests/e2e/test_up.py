@@ -1,0 +1,172 @@
+"""`assent up` and `assent demo` with the real services: started, used, killed, brought back, stopped."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FREE = "127.0.0.1:0"
+GOAL = "открыт пустой проект, создай тестовое приложение на flutter"
+
+
+class Up:
+    """A running `assent up` and what it has printed so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process, data_dir: Path) -> None:
+        self.process = process
+        self.data_dir = data_dir
+        self.output = ""
+
+    async def see(self, text: str) -> None:
+        """Wait for a text in the output after what was seen before."""
+        assert self.process.stdout is not None
+        seen = len(self.output)
+        async with asyncio.timeout(60):
+            while text not in self.output[seen:]:
+                line = await self.process.stdout.readline()
+                assert line, f"it ended without {text!r}:\n{self.output}"
+                self.output += line.decode()
+
+    def address(self, name: str) -> str:
+        found = re.search(rf"^  {name} +(\S+)", self.output, re.MULTILINE)
+        assert found, self.output
+        return found[1]
+
+    def pid(self, name: str) -> int:
+        found = re.findall(rf"{name},? (?:is back \()?pid (\d+)", self.output)
+        assert found, self.output
+        return int(found[-1])
+
+    async def stop(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        await self.see("stopped")
+        return await self.process.wait()
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "cli", *arguments]
+
+
+@asynccontextmanager
+async def started(data_dir: Path) -> AsyncIterator[Up]:
+    addresses = ("--grpc-addr", "--executor-addr", "--http-addr", "--metrics-addr", "--executor-metrics-addr")
+    options = [word for option in addresses for word in (option, FREE)]
+    process = await asyncio.create_subprocess_exec(
+        *command("up", "--data-dir", str(data_dir), *options),
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    up = Up(process, data_dir)
+    try:
+        await up.see("logs in")
+        yield up
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.communicate()
+
+
+@pytest.fixture(scope="module")
+async def up(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up]:
+    async with started(tmp_path_factory.mktemp("up") / "data") as up:
+        yield up
+
+
+async def assent(up: Up, *arguments: str) -> tuple[int | None, str]:
+    """Another `assent`, as a client of that one."""
+    process = await asyncio.create_subprocess_exec(
+        *command(*arguments),
+        cwd=ROOT,
+        env={**os.environ, "ASSENT_GRPC_ADDR": up.address("gRPC"), "ASSENT_DATA_DIR": str(up.data_dir)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode, output.decode()
+
+
+async def ready(up: Up) -> bool:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return (await client.get(up.address("HTTP") + "/readyz")).status_code == 200
+
+
+async def test_everything_listens_where_it_says(up: Up) -> None:
+    assert await ready(up)
+    code, output = await assent(up, "approvals")
+    assert (code, output) == (0, "nothing waits for a decision\n")
+
+
+async def test_a_run_goes_from_goal_to_files(up: Up) -> None:
+    code, output = await assent(up, "run", GOAL, "--yes")
+    assert code == 0, output
+    assert "PLAN_EXECUTION → COMPLETED" in output
+    (workspace,) = (up.data_dir / "workspaces").iterdir()
+    assert (workspace / "pubspec.yaml").is_file()
+
+
+async def test_a_killed_orchestrator_is_started_again(up: Up) -> None:
+    os.kill(up.pid("orchestrator"), signal.SIGKILL)
+    await up.see("orchestrator was killed by SIGKILL")
+    await up.see("orchestrator is back")
+    assert (await assent(up, "approvals"))[0] == 0
+
+
+async def test_a_killed_database_is_started_again_with_its_data(up: Up) -> None:
+    os.kill(up.pid("embedded PostgreSQL"), signal.SIGKILL)
+    await up.see("PostgreSQL is back")
+    assert (await assent(up, "run", GOAL, "--yes"))[0] == 0
+
+
+async def test_ctrl_c_stops_everything_and_the_data_is_there_the_next_time(tmp_path: Path) -> None:
+    async with started(tmp_path / "data") as up:
+        pids = [up.pid(name) for name in ("orchestrator", "gateway", "embedded PostgreSQL")]
+        assert (await assent(up, "run", GOAL, "--yes"))[0] == 0
+        assert await up.stop() == 0
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    async with started(tmp_path / "data") as again:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            listed = (await client.get(again.address("HTTP") + "/v1/sessions")).json()
+        assert [session["state"] for session in listed["sessions"]] == ["SESSION_STATE_COMPLETED"]
+        assert await again.stop() == 0
+
+
+async def test_demo_shows_every_state_and_real_files(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *command("demo", "--data-dir", str(tmp_path / "demo")),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        output = (await process.communicate())[0].decode()
+    assert process.returncode == 0, output
+    states = re.findall(r"→ ([A-Z_]+)$", output, re.MULTILINE)
+    assert states == [
+        "CLASSIFY",
+        "PLAN_REQUIRED",
+        "ARCHITECT_PLANNING",
+        "PLAN_REVIEW",
+        "PLAN_EXECUTION",
+        "COMPLETED",
+    ]
+    story = ("is a DRAFT of", "PLAN APPROVE by", "TOOL_CALL write_file", "TOOL_CALL APPROVE by", "Report of run")
+    places = [output.index(part) for part in story]
+    assert places == sorted(places)
+    (workspace,) = (tmp_path / "demo" / "workspaces").iterdir()
+    for size, path in re.findall(r"^ +(\d+) bytes  (\S+)$", output, re.MULTILINE):
+        assert (workspace / path).stat().st_size == int(size)
+    assert (workspace / "lib" / "main.dart").is_file()
