@@ -28,16 +28,18 @@ class Roster:
     def __init__(self, default: str, script: Script) -> None:
         configured = [name for name, keys in _PROVIDERS.items() if any(os.environ.get(key) for key in keys)]
         self.providers = list(dict.fromkeys([_provider(default), SCRIPTED, *configured]))
+        self._default = default
         self._scripted = ScriptedModel(script)
         self._models: dict[str, Model] = {}
         self._making = asyncio.Lock()
 
     def offers(self, name: str) -> bool:
         """Whether this executor can ask that model; the provider may still not know it."""
-        return _provider(name) in self.providers
+        return _provider(name or self._default) in self.providers
 
     async def get(self, name: str) -> Model:
-        """The model of that name; StepFailed if its provider cannot be set up."""
+        """The model of that name, or the default where it is empty; StepFailed if its provider cannot be set up."""
+        name = name or self._default
         if _provider(name) == SCRIPTED:
             return self._scripted
         if name not in self._models:

@@ -62,7 +62,10 @@ def advance_call(change: Change, call: Step, world: World) -> bool:
 
 
 def _judge(change: Change, step: Step, world: World) -> None:
-    agent = world.catalog.agents[step.agent]
+    agent = world.catalog.agents.get(step.agent)
+    if agent is None:
+        _refuse(change, step, "agent-gone", f"Not allowed: there is no agent {step.agent!r} now.", "AGENT_NOT_FOUND")
+        return
     try:
         arguments = parse_object(step.arguments_json)
     except BadJson as error:

@@ -5,7 +5,7 @@ Each class is named as its field in the oneof of SessionEvent (CamelCase to snak
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from orchestrator.domain.records import Approval, Failure, Message, Plan, Subtask, Usage, Workspace
 
@@ -79,7 +79,7 @@ class RunFinished:
     usage: Usage
     actor: str = ""
     reason: str = ""
-    failure: Failure = field(default_factory=Failure)
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class SubtaskStateChanged:
     to_state: str
     actor: str = ""
     reason: str = ""
-    failure: Failure = field(default_factory=Failure)
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +153,12 @@ class StepFinished:
     state: str  # the state it is left in; PENDING or APPROVED: it will be tried again
     tool: str = ""
     model: str = ""
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage | None = None
     latency: int = 0
     is_error: bool = False
     output_preview: str = ""  # the first 2,000 characters of the tool's or the model's words
     actor: str = ""
-    failure: Failure = field(default_factory=Failure)
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

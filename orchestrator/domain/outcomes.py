@@ -14,6 +14,8 @@ from orchestrator.domain.transitions import finish_step
 
 MAX_FAULTS = 4
 FIRST_BACKOFF = SECOND // 2
+FIRST_REFUSED_WAIT = SECOND // 20
+LONGEST_REFUSED_WAIT = 30 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,9 @@ def _failed(change: Change, step: Step, outcome: Outcome) -> None:
 
 
 def _refused(change: Change, step: Step, outcome: Outcome) -> None:
-    """It never started: the same use of the same approval, soon again."""
-    step = replace(step, failure=outcome.failure, not_before_time=change.now + (outcome.retry_after or SECOND // 20))
+    """It never started: the same use of the same approval, again a little later each time."""
+    wait = outcome.retry_after or min(FIRST_REFUSED_WAIT << min(step.refusals, 16), LONGEST_REFUSED_WAIT)
+    step = replace(step, failure=outcome.failure, refusals=step.refusals + 1, not_before_time=change.now + wait)
     _finish(change, step, outcome, "refused")
 
 

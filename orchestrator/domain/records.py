@@ -259,6 +259,7 @@ class Step:
     executor_address: str = ""
     deadline_time: int = 0
     faults: int = 0  # transient faults so far
+    refusals: int = 0  # how often an executor did not take it
     not_before_time: int = 0
     # outcome
     failure: Failure = field(default_factory=Failure)

@@ -42,12 +42,12 @@ class ModelCall:
 def model_call(snapshot: Snapshot, step: Step, catalog: Catalog) -> ModelCall:
     attempt = snapshot.attempts[step.attempt_id]
     agent = catalog.agents[step.agent]
-    before = [s for s in conversation_steps(snapshot, attempt) if s.kind == "MODEL" and s.id != step.id]
+    before = [s for s in _steps(snapshot, attempt) if s.kind == "MODEL" and s.id != step.id]
     return ModelCall(
         model=step.model,
         agent=agent.name,
         purpose=attempt.purpose,
-        turn=sum(1 for s in before if s.attempt_id == attempt.id and s.state == StepState.SUCCEEDED),
+        turn=sum(1 for s in before if s.state == StepState.SUCCEEDED),
         messages=tuple(_messages(snapshot, attempt, agent, catalog)),
         tools=tuple(tool for tool in catalog.tools.values() if agent.may_use(tool.name)),
         output_schema_json=_SCHEMAS.get(attempt.purpose, ""),
@@ -58,16 +58,15 @@ def model_call(snapshot: Snapshot, step: Step, catalog: Catalog) -> ModelCall:
 _SCHEMAS = {"ROUTING": ROUTE_SCHEMA_JSON, "PLANNING": PLAN_SCHEMA_JSON}
 
 
-def conversation_steps(snapshot: Snapshot, attempt: Attempt) -> list[Step]:
-    """The steps an attempt's conversation is made of: those of the earlier tries at the same work, then its own."""
-    numbers = {
-        a.id: a.number
-        for a in snapshot.attempts.values()
-        if (a.purpose, a.subtask_id, a.run_id) == (attempt.purpose, attempt.subtask_id, attempt.run_id)
-        and a.number <= attempt.number
-    }
-    steps = [s for s in snapshot.steps.values() if s.attempt_id in numbers]
-    return sorted(steps, key=lambda s: (numbers[s.attempt_id], s.ordinal))
+def _tries(snapshot: Snapshot, attempt: Attempt) -> list[Attempt]:
+    """What an attempt's conversation is made of: the earlier tries at the same work, then its own."""
+    work = (attempt.run_id, attempt.purpose, attempt.subtask_id)
+    tries = [a for a in snapshot.attempts.values() if (a.run_id, a.purpose, a.subtask_id) == work]
+    return sorted((a for a in tries if a.number <= attempt.number), key=lambda a: a.number)
+
+
+def _steps(snapshot: Snapshot, attempt: Attempt) -> list[Step]:
+    return sorted((s for s in snapshot.steps.values() if s.attempt_id == attempt.id), key=lambda s: s.ordinal)
 
 
 def _messages(snapshot: Snapshot, attempt: Attempt, agent: Agent, catalog: Catalog) -> list[ChatMessage]:
@@ -78,9 +77,10 @@ def _messages(snapshot: Snapshot, attempt: Attempt, agent: Agent, catalog: Catal
     else:
         messages += _history(snapshot, run)
         messages.append(ChatMessage("USER", run.goal))
-    messages += _turns(conversation_steps(snapshot, attempt))
-    if attempt.feedback:
-        messages.append(ChatMessage("USER", attempt.feedback))
+    for tried in _tries(snapshot, attempt):
+        if tried.feedback:
+            messages.append(ChatMessage("USER", tried.feedback))
+        messages += _turns(_steps(snapshot, tried))
     return messages
 
 
@@ -92,10 +92,12 @@ def _system(agent: Agent, attempt: Attempt, catalog: Catalog) -> str:
 
 
 def _history(snapshot: Snapshot, run: Run) -> list[ChatMessage]:
-    """What was said before this run's own message."""
+    """What was said before this run: also answers given while its own message waited, not what waits behind it."""
     said = sorted(snapshot.messages.values(), key=lambda m: m.sequence)
     own = snapshot.messages.get(run.message_id)
-    earlier = [m for m in said if m.run_id != run.id and (own is None or m.sequence < own.sequence)]
+    earlier = [
+        m for m in said if m.run_id != run.id and (m.role == "AGENT" or own is None or m.sequence < own.sequence)
+    ]
     return [ChatMessage("USER" if m.role == "USER" else "ASSISTANT", m.text) for m in earlier[-HISTORY_MESSAGES:]]
 
 

@@ -60,7 +60,9 @@ def move_run(change: Change, run: Run, trigger: str, *, actor: str = ENGINE, rea
 def end_run(change: Change, run: Run, trigger: str, *, actor: str = ENGINE, reason: str = "") -> Run:
     to = RUN.advance(run.id, run.state, trigger)
     change.emit(
-        RunFinished(run.id, run.state, trigger, to, run.final_message_id, run.usage, actor, reason, run.failure)
+        RunFinished(
+            run.id, run.state, trigger, to, run.final_message_id, run.usage, actor, reason, _or_none(run.failure)
+        )
     )
     return change.put(replace(run, state=to, end_time=change.now))
 
@@ -104,7 +106,7 @@ def move_subtask(
             to,
             actor,
             reason,
-            failure,
+            _or_none(failure),
         )
     )
     return change.put(
@@ -185,12 +187,12 @@ def finish_step(change: Change, step: Step, trigger: str, *, actor: str = ENGINE
             state,
             step.tool,
             step.model,
-            step.usage,
+            step.usage if step.kind == "MODEL" else None,
             step.latency,
             step.result is not None and step.result.is_error,
             words[:PREVIEW_CHARACTERS],
             actor,
-            step.failure,
+            _or_none(step.failure),
         )
     )
     return change.put(replace(step, state=state, end_time=0 if again else change.now))
@@ -219,3 +221,8 @@ def settle_approval(
         )
     )
     return change.put(replace(approval, state=state, decision=decision, resolve_time=change.now))
+
+
+def _or_none(failure: Failure) -> Failure | None:
+    """Events say nothing of what did not happen."""
+    return failure if failure.reason else None

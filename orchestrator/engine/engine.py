@@ -6,7 +6,7 @@ from typing import Protocol
 
 import structlog
 
-from orchestrator.domain.catalog import Catalog
+from orchestrator.domain.catalog import SECOND, Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.records import Session
@@ -175,8 +175,7 @@ class Engine:
             pause = min(FIRST_FAILURE_PAUSE_SECONDS * 2 ** (failures - 1), LONGEST_FAILURE_PAUSE_SECONDS)
             _log.exception("a session's worker failed", session_id=key[1], failures=failures, again_seconds=pause)
             await asyncio.sleep(pause)
-            self._again.add(key)
-            self._look.set()
+            self._look_at(key)
         finally:
             self._forget(key, worker)
 
@@ -188,5 +187,11 @@ class Engine:
         if worker.blocked:
             self._blocked.add(key)
         if worker.wants_another_look:
-            self._again.add(key)
-            self._look.set()
+            self._look_at(key)
+        elif worker.due_time and not self._stopping:
+            seconds = max(0.0, (worker.due_time - self._ticks.now()) / SECOND)
+            asyncio.get_running_loop().call_later(seconds, self._look_at, key)
+
+    def _look_at(self, key: Key) -> None:
+        self._again.add(key)
+        self._look.set()

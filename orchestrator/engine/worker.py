@@ -9,7 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from orchestrator.domain.catalog import Catalog
+from orchestrator.domain.catalog import SECOND, Catalog
 from orchestrator.domain.change import Change, ChangeSet
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.outcomes import Outcome, fold
@@ -26,6 +26,7 @@ from orchestrator.store.answers import Outcome as Written
 _log = structlog.get_logger("orchestrator.engine")
 
 STALE_TRIES = 3
+HOLD = SECOND  # what is due sooner is waited for; letting go and claiming again would cost two commits
 STORAGE_PAUSE_SECONDS = 0.25
 LONGEST_STORAGE_PAUSE_SECONDS = 2.0
 
@@ -85,6 +86,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._trace_id = trace_id
         self.blocked = False  # released because no executor had room
+        self.due_time = 0  # when the session it released wants to be looked at again; 0: not by itself
 
     # What others tell it
 
@@ -213,6 +215,7 @@ class Worker:
         self._launch(decision.change, decision.reservation)
         self._sort_flights(decision.snapshot)
         self.blocked = decision.change.blocked
+        self.due_time = answer.session.due_time
         return decision.releases
 
     def _settle(self, outcomes: list[Outcome]) -> None:
@@ -266,8 +269,12 @@ class _Decision:
         for outcome in self.outcomes:
             fold(self.change, outcome)
         reconcile(self.change, World(worker._catalog, self.reservation))
-        self.releases = not self.change.session.runnable
+        self.releases = not self.change.session.runnable and not self._soon_due()
         self.writes = self._epoch == 0 or self.releases or bool(self.change.events)
+
+    def _soon_due(self) -> bool:
+        due = self.change.session.due_time
+        return due != 0 and due - self.change.now < HOLD
 
     def change_set(self) -> ChangeSet:
         if self._epoch == 0:

@@ -26,7 +26,7 @@ class NewSession:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A message that was stored, the run it started or queued, and the sequence to stream from."""
+    """A message that was stored, the run it started or queued, and the sequence to stream after to see them."""
 
     message: Message
     run: Run
@@ -65,7 +65,7 @@ async def send_message(ctx: Context, caller: Caller, session_id: str, text: str,
 
     def decide(change: Change) -> Callable[[], Sent]:
         message, run = receive_message(change, text, agent, caller.subject, ctx.catalog)
-        return lambda: Sent(message, change.snapshot.runs[run.id], change.next_sequence - 1)
+        return lambda: Sent(message, change.snapshot.runs[run.id], message.sequence - 1)
 
     return await command(ctx, caller, session_id, Sent, decide)
 

@@ -14,7 +14,10 @@ _DATA_CLASSES = ("21", "22", "23")
 # 08: the connection; 53: no more of them; 57: the server is going down or coming up; 0A: a plan before a migration.
 _AWAY_CLASSES = ("08", "53", "57", "0A")
 
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+# InternalClientError too: it comes where a backend's last words and the next statement cross each other.
+_CLIENT_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+
+DRIVER_ERRORS = (asyncpg.PostgresError, *_CLIENT_ERRORS)
 """Everything asyncpg raises when a statement was not carried out (or nobody knows)."""
 
 
@@ -43,7 +46,7 @@ def storage_errors() -> Iterator[None]:
     """Translate what the drivers raise when the database is away or too slow; defects pass as they are."""
     try:
         yield
-    except (OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError) as error:
+    except (*_CLIENT_ERRORS, PoolTimeout) as error:
         raise StorageUnavailable(str(error)) from error
     except asyncpg.PostgresError as error:
         if _is_defect(error.sqlstate):
