@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
 from executor.ledger import Ledger
@@ -14,6 +14,7 @@ from executor.servicer import Executor, Identity
 from executor.settings import Settings
 from executor.tools.toolbox import BUILT_IN
 from gen.assent.executor.v1.executor_service_pb2_grpc import add_ExecutorServiceServicer_to_server
+from rpc.addresses import Address
 from rpc.server import Limits, Server, Service
 from rpc.shutdown import run_until_signal
 
@@ -51,9 +52,17 @@ async def build(settings: Settings) -> Parts:
     return Parts(server, executor, ledger)
 
 
+async def start(parts: Parts) -> int:
+    """Listen; the port, which the system chose if the address says 0."""
+    port = await parts.server.start()
+    address = Address(parts.server.address.host, port) if port else parts.server.address
+    parts.executor.identity = replace(parts.executor.identity, address=str(address))
+    return port
+
+
 async def run(parts: Parts, settings: Settings) -> None:
     """Serve until a signal, then let what runs come to an end."""
-    await parts.server.start()
+    await start(parts)
     ticking: asyncio.Task[object] = asyncio.create_task(parts.executor.tick())
 
     async def drain() -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 from executor.steps import (
     Accepted,
     Failed,
+    Finished,
     Listener,
     Outcome,
     Ref,
@@ -118,11 +119,17 @@ class Ledger:
             self._not_held(ref, listener)
 
     def recorded(self, ref: Ref) -> None:
-        """Forget an outcome that is safe elsewhere; an older owner's word does not count."""
+        """Forget an outcome that is safe elsewhere; an older owner's word does not count.
+
+        Of a step that still runs (its cancellation was recorded, say) it forgets the outcome when there is one.
+        """
         held = self._held.get(ref.step_id)
-        if held is None or held.outcome is None or (ref.epoch, ref.dispatch) < held.ref[1:]:
+        if held is None or (ref.epoch, ref.dispatch) < held.ref[1:]:
             return
-        self._forget(ref.step_id)
+        if held.outcome is None:
+            held.listener = _Forgets(self)
+        else:
+            self._forget(ref.step_id)
 
     def cancel(self, ref: Ref, listener: Listener) -> None:
         """End a step; what became of it is told as its outcome."""
@@ -143,11 +150,9 @@ class Ledger:
     def release(self, ref: Ref, listener: Listener) -> None:
         """Whoever asked for the step does not wait for it any more: end it, and keep nothing of it."""
         held = self._held.get(ref.step_id)
-        if held is None or held.listener is not listener:
-            return
-        held.listener = _Records(self)
-        held.cancel()
-        self.recorded(held.ref)
+        if held is not None and held.listener is listener:
+            held.cancel()
+            self.recorded(held.ref)
 
     async def drain(self) -> None:
         """Take nothing more, and wait until every outcome has been recorded."""
@@ -232,14 +237,16 @@ class Ledger:
             self._empty.set()
 
 
-class _Records:
+class _Forgets:
     """Listens for nobody: an outcome is forgotten as soon as it is there."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
     def tell(self, ref: Ref, said: Said) -> None:
-        self._ledger.recorded(ref)
+        """Forget the outcome; anything else is lost."""
+        if isinstance(said, Finished | Failed):
+            self._ledger.recorded(ref)
 
 
 def _older(newest: Ref) -> Refused:

@@ -40,7 +40,7 @@ class Executor(ExecutorServiceServicer):
     """Serves the steps of one ledger to any number of orchestrators."""
 
     def __init__(self, identity: Identity, ledger: Ledger, performer: Performer) -> None:
-        self._identity = identity
+        self.identity = identity
         self._ledger = ledger
         self._performer = performer
         self._streams: set[Stream] = set()
@@ -82,11 +82,11 @@ class Executor(ExecutorServiceServicer):
         """Say what is offered."""
         roster = self._performer.roster
         return service_pb.DescribeResponse(
-            instance_id=self._identity.instance_id,
+            instance_id=self.identity.instance_id,
             tools=[wire.offered(tool) for _, tool in sorted(self._performer.tools.items())],
             models=[service_pb.OfferedModel(name=f"{name}:*", priced=True) for name in sorted(roster.providers)],
             slots=self._ledger.slots,
-            build=self._identity.build,
+            build=self.identity.build,
             workspace_root_ids=list(self._performer.roots),
         )
 
@@ -121,11 +121,11 @@ class Executor(ExecutorServiceServicer):
             for ref, runs in self._ledger.held()
         ]
         return pb.Hello(
-            instance_id=self._identity.instance_id,
-            address=self._identity.address,
+            instance_id=self.identity.instance_id,
+            address=self.identity.address,
             workspace_root_ids=list(self._performer.roots),
             slots=self._ledger.slots,
-            build=self._identity.build,
+            build=self.identity.build,
             clock_nanos=time.monotonic_ns(),
             held_steps=held,
         )

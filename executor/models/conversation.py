@@ -17,10 +17,12 @@ def messages(conversation: Sequence[Message]) -> list[library.ModelMessage]:
     """What was said, with neighbours from the same side as one message."""
     result: list[library.ModelMessage] = []
     asked: list[library.ModelRequestPart] = []
+    tools: dict[str, str] = {}
     for message in conversation:
         if message.role != "ASSISTANT":
-            asked.append(_request_part(message))
+            asked.append(_request_part(message, message.tool or tools.get(message.call_id, "")))
             continue
+        tools |= {call.call_id: call.tool for call in message.tool_calls}
         if asked:
             result.append(library.ModelRequest(parts=asked))
             asked = []
@@ -43,13 +45,13 @@ def parameters(request: ModelRequest, *, knows_schemas: bool) -> ModelRequestPar
     return ModelRequestParameters(function_tools=tools, output_mode=mode, output_object=output)
 
 
-def _request_part(message: Message) -> library.ModelRequestPart:
+def _request_part(message: Message, tool: str) -> library.ModelRequestPart:
     if message.role == "SYSTEM":
         return library.SystemPromptPart(message.text)
     if message.role == "USER":
         return library.UserPromptPart(message.text)
     return library.ToolReturnPart(
-        message.tool, message.text, message.call_id, outcome="failed" if message.is_error else "success"
+        tool, message.text, message.call_id, outcome="failed" if message.is_error else "success"
     )
 
 

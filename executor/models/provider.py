@@ -59,7 +59,9 @@ class ProviderModel:
         try:
             self._model = _model(name)
         except (UserError, ImportError, ValueError) as error:
-            raise StepFailed("MODEL_NOT_FOUND", f"{name}: {clean(str(error))}", "HUMAN_REQUIRED") from error
+            # What the library says first is what is wrong; it goes on with advice about itself.
+            what = clean(str(error)).splitlines()[0].partition(". ")[0]
+            raise StepFailed("MODEL_NOT_FOUND", f"{name}: {what}", "HUMAN_REQUIRED") from error
 
     async def answer(self, request: ModelRequest) -> AsyncGenerator[Delta | Reply, None]:
         """Ask once, passing on what arrives as it arrives."""

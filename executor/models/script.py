@@ -40,9 +40,10 @@ class When(_Entry):
     subtask: str | None = None
     tool_failed: bool | None = None
     contains: tuple[str, ...] = ()
+    last_contains: tuple[str, ...] = ()
     matches: re.Pattern[str] | None = None
 
-    @field_validator("contains", mode="before")
+    @field_validator("contains", "last_contains", mode="before")
     @classmethod
     def _one_or_more(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
@@ -55,7 +56,8 @@ class When(_Entry):
             and self.turn in (None, request.turn)
             and self.subtask in (None, _subtask(user_texts))
             and self.tool_failed in (None, _tool_failed(request))
-            and all(any(part.casefold() in text.casefold() for text in user_texts) for part in self.contains)
+            and all(any(_is_in(part, text) for text in user_texts) for part in self.contains)
+            and all(_is_in(part, user_texts[-1] if user_texts else "") for part in self.last_contains)
             and (self.matches is None or any(self.matches.search(text) for text in user_texts))
         )
 
@@ -145,6 +147,10 @@ class Script(_Entry):
         """The entry that answers the request, if there is one."""
         user_texts = [message.text for message in request.messages if message.role == "USER"]
         return next((entry for entry in self.replies if entry.answers(request, user_texts)), None)
+
+
+def _is_in(part: str, text: str) -> bool:
+    return part.casefold() in text.casefold()
 
 
 def _subtask(user_texts: Sequence[str]) -> str:
