@@ -144,9 +144,6 @@ class Run(_message.Message):
     PLAN_ID_FIELD_NUMBER: _builtins.int
     QUEUED_BEHIND_RUN_ID_FIELD_NUMBER: _builtins.int
     QUEUE_NUMBER_FIELD_NUMBER: _builtins.int
-    CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
-    CANCEL_REASON_FIELD_NUMBER: _builtins.int
-    CANCEL_ACTOR_FIELD_NUMBER: _builtins.int
     FINAL_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
@@ -181,12 +178,6 @@ class Run(_message.Message):
     """While queued: the run before it. Empty: nothing is ahead of it."""
     queue_number: _builtins.int
     """Its place in the session's order of runs: 1, 2, 3 …"""
-    cancel_requested: _builtins.bool
-    """Somebody asked to cancel it, and what it had started is being ended."""
-    cancel_reason: _builtins.str
-    """Why, in the words of who asked."""
-    cancel_actor: _builtins.str
-    """The principal who asked to cancel it."""
     final_message_id: _builtins.str
     """The agent's message it ended with; empty: none yet, or none at all."""
     @_builtins.property
@@ -226,9 +217,6 @@ class Run(_message.Message):
         plan_id: _builtins.str = ...,
         queued_behind_run_id: _builtins.str = ...,
         queue_number: _builtins.int = ...,
-        cancel_requested: _builtins.bool = ...,
-        cancel_reason: _builtins.str = ...,
-        cancel_actor: _builtins.str = ...,
         final_message_id: _builtins.str = ...,
         failure: _failure_pb2.Failure | None = ...,
         usage: _usage_pb2.Usage | None = ...,
@@ -238,7 +226,7 @@ class Run(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "cancel_actor", b"cancel_actor", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "final_message_id", b"final_message_id", "goal", b"goal", "id", b"id", "kind", b"kind", "message_id", b"message_id", "plan_id", b"plan_id", "queue_number", b"queue_number", "queued_behind_run_id", b"queued_behind_run_id", "requester", b"requester", "route", b"route", "route_agent", b"route_agent", "route_reason", b"route_reason", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "final_message_id", b"final_message_id", "goal", b"goal", "id", b"id", "kind", b"kind", "message_id", b"message_id", "plan_id", b"plan_id", "queue_number", b"queue_number", "queued_behind_run_id", b"queued_behind_run_id", "requester", b"requester", "route", b"route", "route_agent", b"route_agent", "route_reason", b"route_reason", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
