@@ -17,6 +17,7 @@ from orchestrator.domain.errors import InvalidInput, Violation
 from orchestrator.store.database import Database
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
@@ -31,10 +32,10 @@ class Paging:
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
+class Page(Generic[T_co]):
     """`next_page_token` is empty at the end."""
 
-    items: list[T]
+    items: Sequence[T_co]
     next_page_token: str
 
 

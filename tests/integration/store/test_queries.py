@@ -1,0 +1,189 @@
+"""Lists: newest first, page by page, filtered, each tenant its own; and one by its id."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.domain.errors import InvalidInput
+from orchestrator.domain.records import Approval, Attempt, Message, Plan, Row, Session, Subtask
+from orchestrator.store import audit, queries, requests
+from orchestrator.store.database import Database
+from orchestrator.store.paging import Page, Paging
+from orchestrator.store.writer import Writer
+from tests.integration.store.making import (
+    TENANT,
+    a_run,
+    a_step,
+    appending,
+    assert_gapless_and_chained,
+    creation,
+    new_id,
+    new_request,
+    new_session,
+    written,
+)
+
+
+async def every_page(list_page: Callable[[Paging], Awaitable[Page[object]]], size: int) -> list[object]:
+    items, token = list[object](), ""
+    while True:
+        page = await list_page(Paging(size, token))
+        assert len(page.items) <= size
+        items += page.items
+        if not page.next_page_token:
+            return items
+        assert len(page.items) == size
+        token = page.next_page_token
+
+
+async def make_sessions(writer: Writer, number: int) -> list[Session]:
+    """Newest first; two by two of the same moment."""
+    made = []
+    for n in range(number):
+        session = Session(
+            TENANT,
+            new_id(),
+            state="IDLE" if n % 3 else "CLOSED",
+            labels={"team": "blue" if n % 2 else "red", **({"urgent": ""} if n == 4 else {})},
+            create_time=1000 + n // 2,
+        )
+        answer = await writer.write(creation(session), operation="create")
+        assert answer.session is not None
+        made.append(answer.session)
+    return sorted(made, key=lambda session: (session.create_time, session.id), reverse=True)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 8, 100])
+async def test_pages_of_sessions_follow_one_another_newest_first(writer: Writer, database: Database, size: int) -> None:
+    sessions = await make_sessions(writer, 7)
+    found = await every_page(lambda paging: queries.list_sessions(database, TENANT, paging=paging), size)
+    assert found == sessions
+
+
+async def test_sessions_are_filtered_by_state_and_labels(writer: Writer, database: Database) -> None:
+    sessions = await make_sessions(writer, 9)
+
+    async def listed(**filters: object) -> list[object]:
+        return await every_page(
+            lambda paging: queries.list_sessions(database, TENANT, paging=paging, **filters),  # type: ignore[arg-type]
+            2,
+        )
+
+    assert await listed(state="CLOSED") == [s for s in sessions if s.state == "CLOSED"]
+    assert await listed(labels=["team=blue"]) == [s for s in sessions if s.labels["team"] == "blue"]
+    assert await listed(labels=["urgent"]) == [s for s in sessions if "urgent" in s.labels]
+    assert await listed(labels=["urgent", "team=blue"]) == []
+    assert await listed(labels=["nul\0"]) == []
+
+
+@pytest.mark.parametrize("token", ["nonsense", "bm9uc2Vuc2U", "W10", "AAAA", "ü\0"])
+async def test_a_token_that_no_list_gave_is_refused_by_name(database: Database, token: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await queries.list_sessions(database, TENANT, paging=Paging(10, token))
+    assert [violation.field for violation in refused.value.violations] == ["page_token"]
+
+
+async def test_a_token_of_another_filter_list_or_tenant_is_refused(writer: Writer, database: Database) -> None:
+    await make_sessions(writer, 3)
+    page = await queries.list_sessions(database, TENANT, paging=Paging(1))
+    stolen = Paging(1, page.next_page_token)
+    for use in (
+        lambda: queries.list_sessions(database, TENANT, state="CLOSED", paging=stolen),
+        lambda: queries.list_sessions(database, "other", paging=stolen),
+        lambda: queries.list_runs(database, TENANT, paging=stolen),
+    ):
+        with pytest.raises(InvalidInput):
+            await use()
+
+
+async def test_what_belongs_to_a_session_is_listed_and_found_by_id(
+    writer: Writer, database: Database, session: Session
+) -> None:
+    runs = [a_run(session, state=state, create_time=n) for n, state in enumerate(["COMPLETED", "RUNNING"])]
+    run = runs[1]
+    plans = [
+        Plan(TENANT, new_id(), session.id, run.id, n, "title", "", "architect", state=state, create_time=n)
+        for n, state in ((1, "SUPERSEDED"), (2, "DRAFT"))
+    ]
+    subtasks = [
+        Subtask(TENANT, new_id(), session.id, run.id, plans[1].id, f"key{n}", "", "", "coder", n) for n in (1, 2)
+    ]
+    attempts = [Attempt(TENANT, new_id(), session.id, run.id, "SUBTASK", "coder", n, create_time=n) for n in (1, 2)]
+    steps = [replace(a_step(session, run.id, create_time=9), ordinal=n) for n in (1, 2, 3)]
+    steps[2] = replace(steps[2], kind="TOOL", state="PROPOSED", subtask_id=subtasks[0].id)
+    messages = [Message(TENANT, new_id(), session.id, run.id, "USER", "auto", f"{n}", sequence=n) for n in (1, 2, 3)]
+    approvals = [
+        Approval(TENANT, new_id(), session.id, run.id, kind, "digest", state=state, create_time=n)
+        for n, (kind, state) in enumerate([("PLAN", "RESOLVED"), ("PLAN", "PENDING"), ("TOOL_CALL", "PENDING")])
+    ]
+    rows: list[Row] = [*runs, *plans, *subtasks, *attempts, *steps, *messages, *approvals]
+    await written(writer, appending(session, *rows))
+    other = await new_session(writer)
+    await written(writer, appending(other, a_run(other, create_time=50)))
+
+    async def listed(query: Callable[..., Awaitable[Page[object]]], *args: str, **filters: str) -> list[object]:
+        return await every_page(lambda paging: query(database, TENANT, *args, paging=paging, **filters), 1)
+
+    q: dict[str, Callable[..., Awaitable[Page[object]]]] = vars(queries)
+    assert await listed(q["list_runs"], session_id=session.id) == runs[::-1]
+    assert await listed(q["list_runs"], session_id=session.id, state="RUNNING") == [run]
+    assert len(await listed(q["list_runs"])) == 3
+    assert await listed(q["list_plans"], session.id) == plans[::-1]
+    assert await listed(q["list_plans"], session.id, run_id=run.id, state="DRAFT") == [plans[1]]
+    assert await queries.subtasks_of(database, TENANT, plans[1].id) == subtasks
+    assert await listed(q["list_attempts"], run.id) == attempts
+    assert await listed(q["list_steps"], run.id) == steps
+    assert await listed(q["list_steps"], run.id, kind="TOOL") == [steps[2]]
+    assert await listed(q["list_steps"], run.id, subtask_id=subtasks[0].id) == [steps[2]]
+    assert await listed(q["list_messages"], session.id) == messages[::-1]
+    assert await listed(q["list_approvals"]) == approvals[::-1]
+    assert await listed(q["list_approvals"], state="PENDING") == [approvals[2], approvals[1]]
+    assert await listed(q["list_approvals"], state="PENDING", kind="PLAN", run_id=run.id) == [approvals[1]]
+    assert await listed(q["list_approvals"], session_id=other.id) == []
+    for row in rows:
+        get: Callable[..., Awaitable[object]] = vars(queries)[f"get_{type(row).__name__.lower()}"]
+        assert await get(database, TENANT, row.id) == row
+        assert await get(database, "another tenant", row.id) is None
+
+
+async def test_events_are_listed_oldest_first_after_a_sequence(
+    writer: Writer, database: Database, session: Session
+) -> None:
+    held = await written(writer, appending(session, events=9))
+    log = await queries.events_after(database, TENANT, session.id, 0, 100)
+    assert_gapless_and_chained(log)
+    assert (log[-1].sequence, log[-1].hash) == (held.last_sequence, held.last_hash)
+    assert await queries.events_after(database, TENANT, session.id, 4, 2) == log[4:6]
+    assert (
+        await every_page(lambda paging: queries.list_events(database, TENANT, session.id, after=3, paging=paging), 2)
+        == log[3:]
+    )
+
+
+async def test_standings_are_those_of_the_sessions_asked_for(writer: Writer, database: Database) -> None:
+    one, two = await new_session(writer), await new_session(writer)
+    await written(writer, appending(replace(two, settled=False, state="EXECUTION"), events=3))
+    keys = [(TENANT, one.id), (TENANT, two.id), (TENANT, new_id()), ("other", one.id)]
+    assert await queries.standings(database, keys) == {
+        (TENANT, one.id): (1, True, "IDLE"),
+        (TENANT, two.id): (4, False, "EXECUTION"),
+    }
+
+
+async def test_a_stored_request_is_found_by_its_caller_alone(
+    writer: Writer, database: Database, session: Session
+) -> None:
+    request = new_request("ann")
+    await written(writer, appending(session, request=request))
+    assert await requests.find(database, TENANT, "ann", request.request_id) == request
+    assert await requests.find(database, TENANT, "bob", request.request_id) is None
+    assert await requests.find(database, "other", "ann", request.request_id) is None
+
+
+async def test_a_refused_decision_leaves_a_row(database: Database) -> None:
+    said = {"subject": "ann", "method": "DecideApproval", "approval_id": "a", "action": "APPROVE", "digest": "\0"}
+    why = {"reason": "DigestMismatch", "message": "another digest"}
+    await audit.record_refusal(database, tenant=TENANT, id=new_id(), create_time=5, **said, **why)
+    [row] = await database.fetch("SELECT * FROM audit")
+    assert dict(row) == {"tenant": TENANT, "id": row["id"], "create_time": 5, **said, **why, "digest": "\ufffd"}
