@@ -46,7 +46,9 @@ def check_agent(name: str, catalog: Catalog) -> str:
     return name
 
 
-def receive_message(change: Change, text: str, agent: str, author: str, catalog: Catalog) -> tuple[Message, Run]:
+def receive_message(
+    change: Change, text: str, agent: str, author: str, catalog: Catalog, *, traceparent: str = ""
+) -> tuple[Message, Run]:
     """A user's message starts a run, or queues one behind those before it."""
     _check_open(change)
     addressed = check_agent(agent or change.session.agent, catalog)
@@ -66,17 +68,33 @@ def receive_message(change: Change, text: str, agent: str, author: str, catalog:
     )
     change.put(message)
     change.emit(MessageCreated(message))
-    run = _new_run(change, run_id, "MESSAGE", addressed, text, author, message_id=message.id)
+    run = _new_run(
+        change, run_id, "MESSAGE", addressed, text, author, traceparent=traceparent, message_id=message.id
+    )
     return message, _enter(change, _routed(run, addressed, catalog))
 
 
-def submit_plan(change: Change, draft: PlanDraft, goal: str, author: str, catalog: Catalog) -> tuple[Plan, Run]:
+def submit_plan(
+    change: Change, draft: PlanDraft, goal: str, author: str, catalog: Catalog, *, traceparent: str = ""
+) -> tuple[Plan, Run]:
     """A client's own plan: a DRAFT like any other, reviewed when its run's turn comes."""
     _check_open(change)
-    if problems := check_plan(draft.subtasks, catalog.subtask_agents()):
+    problems = check_plan(draft.subtasks, catalog.subtask_agents())
+    if draft.parallel_limit < 1:
+        problems.append(Violation("parallel_limit", "must be at least 1, or nothing of the plan could start"))
+    if problems:
         raise InvalidPlan(problems)
     _check_room(change)
-    run = _new_run(change, change.new_id(), "PLAN", "", goal or draft.title, author, route="COMPLEX")
+    run = _new_run(
+        change,
+        change.new_id(),
+        "PLAN",
+        "",
+        goal or draft.title,
+        author,
+        traceparent=traceparent,
+        route="COMPLEX",
+    )
     change.put(run)
     plan = store_draft(change, run, draft, author, ask=False)
     run = _enter(change, change.snapshot.runs[run.id])
@@ -115,6 +133,7 @@ def _new_run(
     *,
     message_id: str = "",
     route: str = "",
+    traceparent: str = "",
 ) -> Run:
     session = change.session
     last = max((r.queue_number for r in change.snapshot.runs.values()), default=0)
@@ -129,6 +148,7 @@ def _new_run(
         message_id,
         author,
         route=route,
+        traceparent=traceparent,
         queue_number=max(last, session.last_sequence) + 1,
         create_time=change.now,
     )

@@ -116,7 +116,7 @@ def move_subtask(
             attempts=attempts,
             failure=failure,
             result=result or subtask.result,
-            start_time=subtask.start_time or change.now,
+            start_time=subtask.start_time or (change.now if trigger == "started" else 0),
             end_time=change.now if to in SUBTASK.terminal else 0,
         )
     )
