@@ -61,17 +61,8 @@ async def test_it_holds_the_open_runs_and_the_active_run_whole(
         preview=Preview("title"),
         decision=Decision("APPROVE", "ann", 7),
     )
-    rows = [
-        queued,
-        ended,
-        ended_step,
-        active,
-        *reversed(plans),
-        *reversed(subtasks),
-        attempt,
-        *reversed(steps),
-        approval,
-    ]
+    rows: list[Row] = [queued, ended, ended_step, active, attempt, approval]
+    rows += [*reversed(plans), *reversed(subtasks), *reversed(steps)]
     held = await written(writer, appending(replace(session, active_run_id=active.id), *rows))
 
     snapshot = await snapshots.load(database, TENANT, session.id)
