@@ -38,7 +38,6 @@ from orchestrator.streaming.feed import Position
 from orchestrator.streaming.hub import Hub
 from rpc.metrics import MetricsServer
 from rpc.server import Server, Service
-from rpc.tracing import current_trace_id
 
 OVERDUE_LOOK_SECONDS = 1.0
 OVERDUE_GRACE = 10 * SECOND
@@ -149,7 +148,6 @@ class Orchestrator:
             catalog=self._catalog,
             ticks=_Ticks(now_micros, new_id),
             renew_seconds=settings.lease_renew_seconds,
-            trace_id=current_trace_id,
         )
 
     def _make_server(self) -> Server:

@@ -68,9 +68,7 @@ def receive_message(
     )
     change.put(message)
     change.emit(MessageCreated(message))
-    run = _new_run(
-        change, run_id, "MESSAGE", addressed, text, author, traceparent=traceparent, message_id=message.id
-    )
+    run = _new_run(change, run_id, "MESSAGE", addressed, text, author, traceparent=traceparent, message_id=message.id)
     return message, _enter(change, _routed(run, addressed, catalog))
 
 

@@ -63,8 +63,7 @@ def _succeeded(change: Change, step: Step, outcome: Outcome) -> None:
 
 def _failed(change: Change, step: Step, outcome: Outcome) -> None:
     step = replace(step, failure=outcome.failure, latency=outcome.latency, model=outcome.model or step.model)
-    repeatable = step.kind == "MODEL" or step.side_effect != "NON_IDEMPOTENT"
-    if outcome.failure.disposition == "RETRYABLE" and repeatable and step.faults < MAX_FAULTS:
+    if outcome.failure.disposition == "RETRYABLE" and _may_repeat(step) and step.faults < MAX_FAULTS:
         wait = outcome.retry_after or FIRST_BACKOFF << step.faults
         step = replace(step, faults=step.faults + 1, not_before_time=change.now + wait)
         _finish(change, step, outcome, "transient")
@@ -86,12 +85,17 @@ def _unknown(change: Change, step: Step, outcome: Outcome) -> None:
 
 
 def _lost(change: Change, step: Step, outcome: Outcome) -> None:
-    if step.kind == "MODEL" or step.side_effect in ("READ_ONLY", "IDEMPOTENT"):
+    if _may_repeat(step):
         _finish(change, step, outcome, "lost")
         return
     message = f"the executor was lost while {step.tool} ran; nobody knows whether it took effect"
     step = replace(step, failure=Failure("IN_DOUBT", message, "HUMAN_REQUIRED"))
     _finish(change, step, outcome, "doubted")
+
+
+def _may_repeat(step: Step) -> bool:
+    """A class nobody has named counts as one that must not happen twice."""
+    return step.kind == "MODEL" or step.side_effect in ("READ_ONLY", "IDEMPOTENT")
 
 
 _FOLDS = {

@@ -126,6 +126,7 @@ class Run:
     final_message_id: str = ""
     failure: Failure = field(default_factory=Failure)
     usage: Usage = field(default_factory=Usage)
+    traceparent: str = ""  # of the request that began it (W3C): its steps belong to the same trace
     create_time: int = 0
     start_time: int = 0
     end_time: int = 0

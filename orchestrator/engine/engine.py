@@ -1,7 +1,6 @@
 """The engine of one replica: its lease, its claims, and a supervised worker for each session in its hands."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -49,7 +48,6 @@ class Engine:
         catalog: Catalog,
         ticks: Ticks,
         renew_seconds: float,
-        trace_id: Callable[[], str] = lambda: "",
     ) -> None:
         self.owner = owner
         self._store = store
@@ -58,7 +56,6 @@ class Engine:
         self._catalog = catalog
         self._ticks = ticks
         self._renew_seconds = renew_seconds
-        self._trace_id = trace_id
         self._workers: dict[Key, Worker] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._failures: dict[Key, int] = {}
@@ -156,7 +153,6 @@ class Engine:
             executors=self._executors,
             catalog=self._catalog,
             ticks=self._ticks,
-            trace_id=self._trace_id(),
         )
 
     def _supervise(self, key: Key, worker: Worker) -> None:

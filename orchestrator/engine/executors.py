@@ -123,7 +123,7 @@ class Executors:
 
     # What workers ask for
 
-    def start(self, snapshot: Snapshot, step: Step, epoch: int, sink: Sink, trace_id: str) -> None:
+    def start(self, snapshot: Snapshot, step: Step, epoch: int, sink: Sink) -> None:
         """Send the start of a step whose dispatch is written. Its slot is already taken."""
         if step.kind == "MODEL":
             call = frames.model_call(model_call(snapshot, step, self._catalog))
@@ -131,7 +131,7 @@ class Executors:
         else:
             agent = self._catalog.agents.get(step.agent)
             frame = frames.start_frame(step, epoch, frames.tool_execution(step, agent, snapshot.session.workspace))
-        frame.start.traceparent = f"00-{trace_id}-{step.id.replace('-', '')[-16:]}-01" if trace_id else ""
+        frame.start.traceparent = snapshot.runs[step.run_id].traceparent
         self._flights[step.id] = Flight(step, epoch, sink)
         self._send(step.executor_address, frame, step.deadline_time)
 

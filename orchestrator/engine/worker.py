@@ -71,7 +71,6 @@ class Worker:
         executors: Executors,
         catalog: Catalog,
         ticks: Ticks,
-        trace_id: str = "",
     ) -> None:
         self._key = key
         self._owner = owner
@@ -81,10 +80,10 @@ class Worker:
         self._ticks = ticks
         self._snapshot: Snapshot | None = None
         self._epoch = 0  # 0: not claimed yet
+        self._trace_id = ""  # of the request that began the run
         self._outcomes: list[Outcome] = []
         self._flights: dict[str, int] = {}  # step id → dispatch number, as started or reattached by this worker
         self._wake = asyncio.Event()
-        self._trace_id = trace_id
         self.blocked = False  # released because no executor had room
         self.due_time = 0  # when the session it released wants to be looked at again; 0: not by itself
 
@@ -95,6 +94,7 @@ class Worker:
         self._snapshot = change.snapshot
         self._snapshot.session = session
         self._epoch = session.epoch
+        self._trace_id = _trace_id(change.snapshot)
         self._launch(change, reservation)
 
     def nudge(self) -> None:
@@ -167,6 +167,7 @@ class Worker:
             if self._snapshot is None:
                 raise Gone("it was deleted")
             self._sort_flights(self._snapshot)
+            self._trace_id = _trace_id(self._snapshot)
         return self._snapshot
 
     async def _write(self, decision: "_Decision") -> Answer:
@@ -237,7 +238,7 @@ class Worker:
         for step_id in change.starts:
             step = change.snapshot.steps[step_id]
             self._flights[step_id] = step.dispatch_number
-            self._executors.start(change.snapshot, step, self._epoch, self.deliver, self._trace_id)
+            self._executors.start(change.snapshot, step, self._epoch, self.deliver)
         reservation.settle(change.starts)
 
     def _sort_flights(self, snapshot: Snapshot) -> None:
@@ -255,6 +256,11 @@ class Worker:
             if step.id not in self._flights:
                 self._flights[step.id] = step.dispatch_number
                 self._executors.reattach(step, self._epoch, self.deliver)
+
+
+def _trace_id(snapshot: Snapshot) -> str:
+    """The second field of a traceparent."""
+    return snapshot.run.traceparent[3:35] if snapshot.run else ""
 
 
 class _Decision:

@@ -22,6 +22,7 @@ class Caller:
     request_id: str = ""
     fingerprint: str = ""  # SHA-256 of the request's content without its id
     trace_id: str = ""
+    traceparent: str = ""
     repeats: bool = False  # the client chose the request id, so it may have sent it before
 
 

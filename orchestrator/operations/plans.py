@@ -21,7 +21,7 @@ async def create(ctx: Context, caller: Caller, session_id: str, draft: PlanDraft
     """A client's own graph, born DRAFT. Raises InvalidPlan with every fault and its field."""
 
     def decide(change: Change) -> Callable[[], PlanWithSubtasks]:
-        plan, _ = submit_plan(change, draft, goal, caller.subject, ctx.catalog)
+        plan, _ = submit_plan(change, draft, goal, caller.subject, ctx.catalog, traceparent=caller.traceparent)
 
         def answer() -> PlanWithSubtasks:
             subtasks = [s for s in change.snapshot.subtasks.values() if s.plan_id == plan.id]

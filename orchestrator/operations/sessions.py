@@ -64,7 +64,7 @@ async def send_message(ctx: Context, caller: Caller, session_id: str, text: str,
         raise InvalidInput([Violation("text", "must not be empty")])
 
     def decide(change: Change) -> Callable[[], Sent]:
-        message, run = receive_message(change, text, agent, caller.subject, ctx.catalog)
+        message, run = receive_message(change, text, agent, caller.subject, ctx.catalog, traceparent=caller.traceparent)
         return lambda: Sent(message, change.snapshot.runs[run.id], message.sequence - 1)
 
     return await command(ctx, caller, session_id, Sent, decide)

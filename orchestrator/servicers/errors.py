@@ -20,7 +20,7 @@ from orchestrator.domain.errors import (
     WrongState,
 )
 from orchestrator.servicers.requests import current_request_id
-from orchestrator.streaming.feed import SlowWatcher
+from orchestrator.streaming.feed import SlowWatcher, StreamEnding
 from rpc.problem import Problem
 
 RETRY_AFTER_SECONDS = 1.0
@@ -143,6 +143,17 @@ def _slow(e: SlowWatcher) -> Problem:
     )
 
 
+def _ending(e: StreamEnding) -> Problem:
+    return Problem(
+        StatusCode.UNAVAILABLE,
+        "SHUTTING_DOWN",
+        str(e),
+        disposition="RETRYABLE",
+        metadata={"resume_after_sequence": str(e.resume_after)},
+        retry_after=RETRY_AFTER_SECONDS,
+    )
+
+
 _TABLE: dict[type[BaseException], Callable[[Any], Problem]] = {
     NotFound: _not_found,
     WrongState: _wrong_state,
@@ -156,4 +167,5 @@ _TABLE: dict[type[BaseException], Callable[[Any], Problem]] = {
     NotYetSupported: _unsupported,
     StorageUnavailable: _storage,
     SlowWatcher: _slow,
+    StreamEnding: _ending,
 }

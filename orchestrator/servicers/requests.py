@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from orchestrator.clock import new_id
 from orchestrator.operations.context import Caller
 from rpc.principal import current_principal
-from rpc.tracing import current_trace_id
+from rpc.tracing import current_trace_id, current_traceparent
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
@@ -29,7 +29,14 @@ def caller(method: str, request: Message) -> Caller:
     content.ClearField("request_id")
     fingerprint = hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest()
     return Caller(
-        principal.tenant, principal.subject, method, request_id, fingerprint, current_trace_id(), repeats=bool(given)
+        principal.tenant,
+        principal.subject,
+        method,
+        request_id,
+        fingerprint,
+        current_trace_id(),
+        current_traceparent(),
+        repeats=bool(given),
     )
 
 

@@ -60,6 +60,14 @@ class SlowWatcher(Exception):
         self.resume_after = resume_after
 
 
+class StreamEnding(Exception):
+    """The replica is stopping; the watcher may resume after `resume_after`, here or elsewhere."""
+
+    def __init__(self, resume_after: int):
+        super().__init__(f"the stream ends here: resume after sequence {resume_after}")
+        self.resume_after = resume_after
+
+
 class Box:
     """What waits for one watcher, at most MAX_BOX_BYTES of it; overflow is remembered, not stored."""
 

@@ -14,7 +14,7 @@ import structlog
 from orchestrator.domain.errors import NotFound, StorageUnavailable
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Session
-from orchestrator.streaming.feed import Box, Delta, FeedItem, Heartbeat, Position, Settled, SlowWatcher
+from orchestrator.streaming.feed import Box, Delta, FeedItem, Heartbeat, Position, Settled, SlowWatcher, StreamEnding
 
 _log = structlog.get_logger("orchestrator.streaming")
 
@@ -82,7 +82,7 @@ class Hub:
     ) -> AsyncIterator[list[FeedItem]]:
         """Batches of what happened after sequence `after`, durable events in order, each once.
 
-        Raises NotFound, SlowWatcher with the sequence to resume from, and StorageUnavailable.
+        Raises NotFound, SlowWatcher and StreamEnding with the sequence to resume from, and StorageUnavailable.
         """
         key = (tenant, session_id)
         box = Box(wants_deltas=deltas)
@@ -117,7 +117,7 @@ class Hub:
                 yield [Settled(target.state, cursor)]
                 return
             if self.closing:
-                return
+                raise StreamEnding(cursor)
             if not await box.wait(HEARTBEAT_SECONDS):
                 yield [Heartbeat(cursor)]
 

@@ -28,7 +28,7 @@ _PRIVATE = {
     "epoch",
     "owner",
     "runnable",
-    "dispatch_epoch",
+    "traceparent",
 }
 _RECORDS = [each for each in vars(records).values() if isinstance(each, type) and is_dataclass(each)]
 _STATES = [each for name, each in vars(states).items() if name.endswith("State") and each is not WrongState]
