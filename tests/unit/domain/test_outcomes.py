@@ -1,0 +1,250 @@
+"""Folding outcomes: each dispatch once, faults retried where that is safe, doubt never repeated."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.domain.events import StepFinished
+from orchestrator.domain.outcomes import FIRST_BACKOFF, MAX_FAULTS, Outcome, fold
+from orchestrator.domain.records import Failure, ModelReply, Step, ToolResult, Usage
+from tests.unit.domain.build import SECOND, Play, call, failure, task
+
+REPEATABLE = ["read_file", "index_files"]
+
+
+def thinking() -> Play:
+    play = Play()
+    play.approved_plan(task("a"))
+    return play
+
+
+def calling(tool: str) -> Play:
+    play = thinking()
+    play.reply("", call(tool))
+    return play
+
+
+def no_op(play: Play, step: Step, **fields: Any) -> None:
+    change = play.change()
+    outcome = Outcome(**{"step_id": step.id, "dispatch_number": step.dispatch_number, "kind": "SUCCEEDED", **fields})
+    assert not fold(change, outcome)
+    assert change.is_empty
+
+
+def now(play: Play, step: Step) -> Step:
+    return play.snapshot.steps[step.id]
+
+
+# --- what changes nothing
+
+
+@pytest.mark.parametrize("kind", ["SUCCEEDED", "FAILED", "REFUSED", "UNKNOWN", "LOST"])
+def test_an_outcome_of_another_dispatch_changes_nothing(kind: str) -> None:
+    play = calling("read_file")
+    play.outcome("LOST")
+    [step] = play.flying
+    assert step.dispatch_number == 2
+    no_op(play, step, dispatch_number=1, kind=kind)
+    no_op(play, step, dispatch_number=3, kind=kind)
+
+
+def test_a_duplicate_of_what_is_recorded_changes_nothing() -> None:
+    play = calling("read_file")
+    [step] = play.flying
+    play.result("first")
+    no_op(play, step, result=ToolResult("second"))
+    no_op(play, step, kind="LOST")
+    assert now(play, step).result == ToolResult("first")
+
+
+def test_an_outcome_of_an_unknown_or_cancelled_step_changes_nothing() -> None:
+    play = calling("send_mail")
+    [step] = play.flying
+    no_op(play, step, step_id="no such step")
+    play.cancel()
+    no_op(play, step, result=ToolResult("sent"))
+
+
+def test_an_outcome_before_its_dispatch_changes_nothing() -> None:
+    play = thinking()
+    play.reply("", call("write_file", path="a"))
+    [step] = play.calls
+    no_op(play, step, dispatch_number=0)
+    no_op(play, step, dispatch_number=1)
+
+
+# --- success
+
+
+def test_a_success_records_what_was_said_what_it_cost_and_where_it_came_from() -> None:
+    play = thinking()
+    [step] = play.flying
+    play.outcome(
+        "SUCCEEDED",
+        reply=ModelReply("hello"),
+        model="openai:gpt",
+        usage=Usage(input_tokens=7, cost_usd_micros=3),
+        latency=5,
+        provider_request_id="req",
+    )
+    step = now(play, step)
+    assert (step.model, step.latency, step.provider_request_id) == ("openai:gpt", 5, "req")
+    assert step.usage == Usage(model_calls=1, input_tokens=7, cost_usd_micros=3)
+    [run] = play.snapshot.runs.values()
+    assert run.usage == step.usage
+
+
+def test_a_runs_usage_counts_every_call_that_ran_also_those_that_failed() -> None:
+    play = calling("read_file")
+    play.result()
+    play.fail("RETRYABLE", usage=Usage(input_tokens=5))
+    play.wait(SECOND)
+    play.reply("done")
+    [run] = play.snapshot.runs.values()
+    assert (run.usage.model_calls, run.usage.tool_calls, run.usage.input_tokens) == (3, 1, 25)
+
+
+# --- transient faults
+
+
+@pytest.mark.parametrize("tool", ["", *REPEATABLE])
+def test_a_transient_fault_is_tried_again_after_a_growing_wait_and_then_fails(tool: str) -> None:
+    play = calling(tool) if tool else thinking()
+    [step] = play.flying
+    for number in range(MAX_FAULTS):
+        play.fail("RETRYABLE")
+        waiting = now(play, step)
+        wait = FIRST_BACKOFF * 2**number
+        assert (waiting.faults, waiting.not_before_time) == (number + 1, play.now + wait)
+        assert (play.flying, play.run.state) == ([], "RUNNING")
+        assert (play.session.due_time, play.session.runnable, play.session.settled) == (play.now + wait, False, False)
+        play.wait(wait - 2)
+        assert play.flying == []
+        play.wait(0)
+        assert [s.dispatch_number for s in play.flying] == [number + 2]
+    play.fail("RETRYABLE")
+    assert now(play, step).state == "FAILED"
+
+
+def test_a_provider_that_says_when_to_come_back_is_believed() -> None:
+    play = thinking()
+    play.fail("RETRYABLE", retry_after=90 * SECOND)
+    assert play.session.due_time == play.now + 90 * SECOND
+
+
+def test_a_fault_that_needs_a_person_is_not_retried() -> None:
+    play = thinking()
+    play.fail("HUMAN_REQUIRED")
+    assert (play.flying, [a.kind for a in play.pending]) == ([], ["FAILURE"])
+
+
+def test_a_failed_tool_call_is_read_by_the_model_and_ends_nothing() -> None:
+    play = calling("read_file")
+    play.fail("FATAL")
+    [step] = play.calls
+    assert (step.state, step.result) == ("FAILED", ToolResult("The call failed: it broke", is_error=True))
+    assert [s.kind for s in play.flying] == ["MODEL"]
+
+
+def test_a_call_that_must_not_happen_twice_is_not_tried_again_after_a_fault() -> None:
+    play = calling("send_mail")
+    play.fail("RETRYABLE")
+    assert [s.state for s in play.calls] == ["FAILED"]
+
+
+# --- refused and unknown: it never started
+
+
+@pytest.mark.parametrize("kind", ["REFUSED", "UNKNOWN"])
+@pytest.mark.parametrize("tool", ["", "read_file", "send_mail"])
+def test_what_never_started_is_dispatched_again_under_the_next_number(tool: str, kind: str) -> None:
+    play = calling(tool) if tool else thinking()
+    [step] = play.flying
+    play.outcome(kind, failure=failure(reason="NO_SLOT"))
+    play.wait(SECOND)
+    assert [(s.id, s.dispatch_number) for s in play.flying] == [(step.id, 2)]
+    assert now(play, step).faults == 0
+
+
+def test_a_refused_step_is_not_sent_again_at_once() -> None:
+    play = thinking()
+    play.outcome("REFUSED", retry_after=3 * SECOND)
+    assert (play.flying, play.session.due_time) == ([], play.now + 3 * SECOND)
+
+
+def test_a_second_dispatch_is_the_same_use_of_the_same_approval() -> None:
+    play = thinking()
+    play.reply("", call("write_file", path="a"))
+    play.decide("APPROVE")
+    first_use = play.now
+    play.outcome("REFUSED")
+    play.wait(SECOND)
+    [step] = play.flying
+    assert step.dispatch_number == 2
+    assert play.snapshot.approvals[step.approval_id].consume_time == first_use
+
+
+# --- lost
+
+
+@pytest.mark.parametrize("tool", ["", *REPEATABLE])
+def test_a_lost_call_that_may_be_repeated_runs_again_as_the_same_step(tool: str) -> None:
+    play = calling(tool) if tool else thinking()
+    [step] = play.flying
+    play.outcome("LOST")
+    assert [(s.id, s.dispatch_number) for s in play.flying] == [(step.id, 2)]
+
+
+def test_a_lost_call_that_must_not_happen_twice_is_in_doubt_and_a_person_is_asked() -> None:
+    play = calling("send_mail")
+    [step] = play.flying
+    change = play.outcome("LOST")
+    step = now(play, step)
+    assert (step.state, step.failure.reason, step.dispatch_number) == ("FAILED", "IN_DOUBT", 1)
+    assert step.result is not None
+    assert "not known whether" in step.result.content
+    triggers = [e.trigger for e in change.events if isinstance(e, StepFinished)]
+    assert triggers == ["doubted", "given_up"]
+    assert (play.subtask("a").state, play.session.state) == ("FAILED", "ERROR_HANDLING")
+    assert [a.kind for a in play.pending] == ["FAILURE"]
+    assert play.flying == []
+
+
+@pytest.mark.parametrize("kind", ["LOST", "FAILED"])
+@pytest.mark.parametrize("side_effect", ["", "SOMETHING_NEW"])
+def test_a_call_of_an_unknown_class_counts_as_one_that_must_not_happen_twice(side_effect: str, kind: str) -> None:
+    play = thinking()
+    play.catalog.tools["send_mail"] = replace(play.catalog.tools["send_mail"], side_effect=side_effect)
+    play.reply("", call("send_mail"))
+    [step] = play.flying
+    play.outcome(kind, failure=failure("RETRYABLE"))
+    assert (now(play, step).state, now(play, step).dispatch_number) == ("FAILED", 1)
+
+
+def test_doubt_waits_for_the_replys_other_calls_before_it_ends_the_subtask() -> None:
+    play = thinking()
+    play.reply("", call("send_mail", "c1"), call("read_file", "c2"))
+    mail, read = play.flying
+    play.outcome("LOST", mail)
+    assert (play.subtask("a").state, play.pending) == ("RUNNING", [])
+    play.result("text", read)
+    assert (play.subtask("a").state, len(play.pending)) == ("FAILED", 1)
+
+
+def test_after_doubt_a_retry_reads_that_it_is_not_known_and_repeats_nothing_by_itself() -> None:
+    play = calling("send_mail")
+    play.outcome("LOST")
+    play.decide("RETRY")
+    [step] = play.flying
+    assert step.kind == "MODEL"
+    assert "not known whether" in next(m.text for m in play.seen().messages if m.role == "TOOL")
+
+
+def test_the_success_after_a_fault_clears_the_fault() -> None:
+    play = calling("read_file")
+    [step] = play.flying
+    play.fail("RETRYABLE")
+    play.wait(SECOND)
+    play.result()
+    assert now(play, step).failure == Failure()
