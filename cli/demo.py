@@ -52,7 +52,7 @@ async def demo(settings: DemoSettings, console: Console) -> None:
     with _directory(settings.data_dir) as directory:
         async with _running(settings, directory, console) as stack:
             root = stack.settings.data_dir / "workspaces"
-            announce(stack, console)
+            announce(stack, console, hint="")
             console.print(f"\n[bold]{escape(settings.goal)}[/]  [dim]({who})[/]\n", soft_wrap=True)
             manner = Manner(yes=yes, workspace_root=root, detachable=False)
             async with Client(str(reachable(stack.settings.grpc_address))) as client:

@@ -23,8 +23,8 @@ from cli.spawn import last_lines
 from cli.trouble import CannotStart
 from rpc.addresses import Address
 
-DECIDED_HERE = frozenset({"ASSENT_DATABASE_URL", "ASSENT_METRICS_ADDR", "ASSENT_EXECUTOR_METRICS_ADDR"})
-"""Not inherited by every service: a secret of one of them, and addresses that each must have of its own."""
+OWN = {"ASSENT_DATABASE_URL", "ASSENT_METRICS_ADDR"}
+"""What each service is told by itself or not at all: a secret, and an address that only one can have."""
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -186,7 +186,7 @@ class Stack:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=self._environment(with_database=True),
+                env=self._environment("orchestrator"),
             )
             code = await migration.wait()
         if code != 0:
@@ -211,28 +211,27 @@ class Stack:
             await asyncio.gather(*waits, return_exceptions=True)
 
     def _child(self, name: str, healthy: Callable[[], Awaitable[bool]]) -> Child:
-        environment = self._environment(with_database=name == "orchestrator")
-        return Child(Program(name, _module(name), environment, self.logs / f"{name}.log", healthy))
+        return Child(Program(name, _module(name), self._environment(name), self.logs / f"{name}.log", healthy))
 
-    def _environment(self, *, with_database: bool) -> dict[str, str]:
+    def _environment(self, service: str) -> dict[str, str]:
         """Ours, with what was chosen; only the orchestrator learns where the database is."""
         settings = self.settings
+        metrics = {"orchestrator": settings.metrics_address, "executor": settings.executor_metrics_address}
         chosen = {
             "ASSENT_DATA_DIR": str(settings.data_dir),
             "ASSENT_GRPC_ADDR": str(settings.grpc_address),
             "ASSENT_EXECUTOR_ADDRS": str(settings.executor_address),
             "ASSENT_HTTP_ADDR": str(settings.http_address),
-            "ASSENT_METRICS_ADDR": str(settings.metrics_address or ""),
-            "ASSENT_EXECUTOR_METRICS_ADDR": str(settings.executor_metrics_address or ""),
+            "ASSENT_METRICS_ADDR": str(metrics.get(service) or ""),
             "ASSENT_MODEL": settings.model,
             "ASSENT_SCRIPT": _absolute(settings.script),
             "ASSENT_CATALOG_DIR": _absolute(settings.catalog_dir),
             "ASSENT_WORKSPACE_ROOTS": _absolute(settings.workspace_root),
-            "ASSENT_DATABASE_URL": self.database_url if with_database else "",
+            "ASSENT_DATABASE_URL": self.database_url if service == "orchestrator" else "",
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(self._root), os.environ.get("PYTHONPATH", "")])),
         }
-        path = os.pathsep.join(filter(None, [str(self._root), os.environ.get("PYTHONPATH", "")]))
-        kept = {name: value for name, value in os.environ.items() if name not in DECIDED_HERE}
-        return {**kept, **{name: value for name, value in chosen.items() if value}, "PYTHONPATH": path}
+        inherited = {name: value for name, value in os.environ.items() if name not in OWN}
+        return inherited | {name: value for name, value in chosen.items() if value}
 
 
 def _module(name: str, *arguments: str) -> list[str]:

@@ -31,7 +31,8 @@ def tell(event: events.SessionEvent, view: SessionView) -> list[Line]:
 
 
 def _session_created(view: SessionView, event: events.SessionCreated) -> list[Line]:
-    where = f" in {printable(event.workspace.directory)}" if event.workspace.directory else ""
+    directory = event.workspace.directory
+    where = f" in {printable(directory)}" if directory not in ("", view.session_id) else ""
     return [Line(f"session {view.session_id}{where}", "quiet")]
 
 
@@ -68,8 +69,8 @@ def _run_started(view: SessionView, event: events.RunStarted) -> list[Line]:
 
 def _run_state_changed(view: SessionView, event: events.RunStateChanged) -> list[Line]:
     state = state_of(event, "to_state")
-    if state == "WAITING":
-        return [Line("the run waits for a decision; nothing is held meanwhile", "quiet")]
+    if state == "WAITING" and not view.approvals:
+        return [Line("the run waits for a client", "quiet")]
     if state == "PAUSED":
         return [Line(f"the run is paused{_because(event.reason)}", "notice")]
     return []
@@ -132,9 +133,9 @@ def call(step: StepView) -> str:
 def _step_finished(view: SessionView, event: events.StepFinished) -> list[Line]:
     state = state_of(event, "state")
     name = printable(event.tool) if event.kind == STEP_KIND_TOOL else f"{event.agent}'s model"
-    if event.HasField("failure"):
+    if event.failure.reason or event.failure.message:
         next_try = "; it is tried again" if state in ("PENDING", "APPROVED") else ""
-        return [Line(f"  ✗ {name}: {one_line(event.failure.message)}{next_try}", "bad")]
+        return [Line(f"  ✗ {name}: {one_line(event.failure.message or event.failure.reason)}{next_try}", "bad")]
     if event.kind != STEP_KIND_TOOL:
         return []
     if state in ("REJECTED", "CANCELLED", "EDITED"):

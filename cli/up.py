@@ -42,7 +42,7 @@ async def up(settings: StackSettings, console: Console, *, verbose: bool) -> Non
     console.print("stopped")
 
 
-def announce(stack: Stack, console: Console) -> None:
+def announce(stack: Stack, console: Console, *, hint: str = "Ctrl-C stops it.") -> None:
     """Say where each service listens and where the data is."""
     settings, pids = stack.settings, stack.pids()
     table = Table.grid(padding=(0, 2))
@@ -56,7 +56,7 @@ def announce(stack: Stack, console: Console) -> None:
     ]
     for name, where, what in rows:
         table.add_row(f"  [dim]{name}[/]", f"[bold]{escape(where)}[/]", f"[dim]{escape(what)}[/]")
-    console.print("[bold green]Assent is up.[/] Ctrl-C stops it.")
+    console.print(f"[bold green]Assent is up.[/] {hint}")
     console.print(table, soft_wrap=True)
 
 

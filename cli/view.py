@@ -81,7 +81,7 @@ class RunView:
     steps: dict[str, StepView] = field(default_factory=dict)
     final_message_id: str = ""
     usage: Usage = field(default_factory=Usage)
-    failure: Failure | None = None
+    failure: Failure = field(default_factory=Failure)
     reason: str = ""
 
     @property
@@ -167,7 +167,7 @@ def _run_finished(view: SessionView, event: events.RunFinished) -> None:
     run.state, run.reason = state_of(event, "state"), event.reason
     run.final_message_id = event.final_message_id
     run.usage = event.usage
-    run.failure = event.failure if event.HasField("failure") else None
+    run.failure = event.failure
 
 
 def _plan_drafted(view: SessionView, event: events.PlanDrafted) -> None:
@@ -201,7 +201,7 @@ def _subtask_state_changed(view: SessionView, event: events.SubtaskStateChanged)
     subtask = view.subtask(event.run_id, event.subtask_id)
     if subtask is not None:
         subtask.state, subtask.attempt = state_of(event, "to_state"), event.attempt
-        subtask.trouble = event.failure.message or event.reason if event.HasField("failure") else ""
+        subtask.trouble = event.failure.message or event.failure.reason
 
 
 def _attempt_superseded(view: SessionView, event: events.AttemptSuperseded) -> None:

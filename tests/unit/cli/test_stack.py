@@ -22,6 +22,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 async def serve(name, address):
     print("url", os.environ.get("ASSENT_DATABASE_URL", "none"))
+    print("metrics", os.environ.get("ASSENT_METRICS_ADDR", "none"))
     server = grpc.aio.server()
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     server.add_insecure_port(address)
@@ -109,6 +110,18 @@ async def test_only_the_orchestrator_is_told_where_the_database_is(stack: Stack)
     await stack.stop()
     assert "url postgresql://nobody" in (stack.logs / "orchestrator.log").read_text()
     assert "url none" in (stack.logs / "executor.log").read_text()
+
+
+async def test_each_service_has_a_metrics_address_of_its_own_or_none(
+    settings: StackSettings, root: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSENT_METRICS_ADDR", "127.0.0.1:9")
+    chosen = StackSettings(**{**vars(settings), "metrics_address": Address("127.0.0.1", 0)})
+    stack = Stack(chosen, said.append, root=root)
+    await stack.start()
+    await stack.stop()
+    assert f"metrics {stack.settings.metrics_address}\n" in (stack.logs / "orchestrator.log").read_text()
+    assert "metrics none\n" in (stack.logs / "executor.log").read_text()
 
 
 async def test_a_service_that_died_comes_back_at_the_same_address(settings: StackSettings, root: Path) -> None:
