@@ -84,6 +84,7 @@ class Worker:
         self._outcomes: list[Outcome] = []
         self._flights: dict[str, int] = {}  # step id → dispatch number, as started or reattached by this worker
         self._wake = asyncio.Event()
+        self._outdated = True  # somebody else may have written since the snapshot was loaded
         self.blocked = False  # released because no executor had room
         self.due_time = 0  # when the session it released wants to be looked at again; 0: not by itself
 
@@ -94,12 +95,13 @@ class Worker:
         self._snapshot = change.snapshot
         self._snapshot.session = session
         self._epoch = session.epoch
+        self._outdated = False
         self._trace_id = _trace_id(change.snapshot)
         self._launch(change, reservation)
 
     def nudge(self) -> None:
         """The session was changed by somebody else."""
-        self._snapshot = None
+        self._outdated = True
         self._wake.set()
 
     def is_behind(self, last_sequence: int) -> bool:
@@ -138,7 +140,7 @@ class Worker:
 
     async def _wait(self) -> None:
         """For an outcome, a nudge, or the next due time."""
-        due = self._snapshot.session.due_time if self._snapshot else self._ticks.now()
+        due = self._ticks.now() if self._snapshot is None or self._outdated else self._snapshot.session.due_time
         seconds = max(0.0, (due - self._ticks.now()) / 1e6) if due else None
         try:
             async with asyncio.timeout(seconds):
@@ -162,7 +164,8 @@ class Worker:
         return await self._turn_waiting()
 
     async def _current(self) -> Snapshot:
-        if self._snapshot is None:
+        if self._snapshot is None or self._outdated:
+            self._outdated = False  # before the load: a nudge while it goes on asks for another one
             self._snapshot = await self._store.load(*self._key)
             if self._snapshot is None:
                 raise Gone("it was deleted")
