@@ -42,7 +42,7 @@ class Executor(ExecutorServiceServicer):
     def __init__(self, identity: Identity, ledger: Ledger, performer: Performer) -> None:
         self.identity = identity
         self._ledger = ledger
-        self._performer = performer
+        self.performer = performer
         self._streams: set[Stream] = set()
         ledger.on_room = self._tell_capacity
         SLOTS_HELD.set_function(lambda: ledger.slots - ledger.free_slots)
@@ -51,7 +51,7 @@ class Executor(ExecutorServiceServicer):
         self, request_iterator: AsyncIterator[service_pb.PerformStepsRequest], context: Context
     ) -> AsyncIterator[service_pb.PerformStepsResponse]:
         """Serve one orchestrator's stream."""
-        stream = Stream(self._ledger, self._performer, self._hello())
+        stream = Stream(self._ledger, self.performer, self._hello())
         self._streams.add(stream)
         try:
             async with aclosing(stream.run(request_iterator)) as responses:
@@ -80,14 +80,14 @@ class Executor(ExecutorServiceServicer):
 
     async def Describe(self, request: service_pb.DescribeRequest, context: Context) -> service_pb.DescribeResponse:
         """Say what is offered."""
-        roster = self._performer.roster
+        roster = self.performer.roster
         return service_pb.DescribeResponse(
             instance_id=self.identity.instance_id,
-            tools=[wire.offered(tool) for _, tool in sorted(self._performer.tools.items())],
+            tools=[wire.offered(tool) for _, tool in sorted(self.performer.tools.items())],
             models=[service_pb.OfferedModel(name=f"{name}:*", priced=True) for name in sorted(roster.providers)],
             slots=self._ledger.slots,
             build=self.identity.build,
-            workspace_root_ids=list(self._performer.roots),
+            workspace_root_ids=list(self.performer.roots),
         )
 
     async def tick(self) -> None:
@@ -123,7 +123,7 @@ class Executor(ExecutorServiceServicer):
         return pb.Hello(
             instance_id=self.identity.instance_id,
             address=self.identity.address,
-            workspace_root_ids=list(self._performer.roots),
+            workspace_root_ids=list(self.performer.roots),
             slots=self._ledger.slots,
             build=self.identity.build,
             clock_nanos=time.monotonic_ns(),
