@@ -83,9 +83,10 @@ class Committer:
         began = time.perf_counter()
         replies = await connection.fetch(text, *parameters)
         seconds = time.perf_counter() - began
+        for operation in {item.operation for item in batch}:
+            observe_transaction(operation, seconds)
         for reply in replies:
             item = batch[reply["n"] - 1]
-            observe_transaction(item.operation, seconds)
             if must_ask_again(reply):
                 asyncio.get_running_loop().call_later(BUSY_SECONDS, self._queue.put, item)
             else:

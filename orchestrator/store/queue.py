@@ -10,6 +10,7 @@ from orchestrator.store.batch import Prepared
 
 BATCH_COUNT = 256
 BATCH_BYTES = 2 << 20
+WORTH_SHARING = 16  # fewer are one batch, even where another committer has nothing to do
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +30,7 @@ class Queue:
     def __init__(self) -> None:
         self._items: OrderedDict[Item, None] = OrderedDict()
         self._filled = asyncio.Event()
+        self._takers = 0
 
     def put(self, item: Item) -> None:
         self._items[item] = None
@@ -39,13 +41,18 @@ class Queue:
         return self._items.pop(item, self) is None
 
     async def take(self) -> list[Item]:
-        """The next batch, as soon as there is anything."""
-        while not self._items:
-            self._filled.clear()
-            await self._filled.wait()
+        """The next batch, as soon as there is anything; whoever waits for one too gets a fair part."""
+        self._takers += 1
+        try:
+            while not self._items:
+                self._filled.clear()
+                await self._filled.wait()
+            share = max(WORTH_SHARING, -(-len(self._items) // self._takers))
+        finally:
+            self._takers -= 1
         batch: list[Item] = []
         size = 0
-        while self._items and len(batch) < BATCH_COUNT and size < BATCH_BYTES:
+        while self._items and len(batch) < min(share, BATCH_COUNT) and size < BATCH_BYTES:
             item, _ = self._items.popitem(last=False)
             batch.append(item)
             size += item.prepared.size

@@ -1,0 +1,56 @@
+"""Batches are what is there, in order, bounded, and shared among those who wait for one."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+from orchestrator.store.queue import BATCH_BYTES, BATCH_COUNT, WORTH_SHARING, Item, Queue
+
+
+def an_item(size: int = 1) -> Item:
+    """Only its size matters to the queue."""
+    return Item(cast(Any, SimpleNamespace(size=size)), "test", (), asyncio.get_running_loop().create_future())
+
+
+async def test_a_batch_is_everything_there_in_the_order_it_came() -> None:
+    queue, items = Queue(), [an_item() for _ in range(100)]
+    for item in items:
+        queue.put(item)
+    assert await queue.take() == items
+
+
+async def test_a_batch_is_bounded_by_count_and_by_bytes() -> None:
+    queue = Queue()
+    for _ in range(BATCH_COUNT + 10):
+        queue.put(an_item())
+    assert [len(await queue.take()) for _ in range(2)] == [BATCH_COUNT, 10]
+    for _ in range(5):
+        queue.put(an_item(BATCH_BYTES // 2))
+    assert [len(await queue.take()) for _ in range(3)] == [2, 2, 1]
+    queue.put(an_item(10 * BATCH_BYTES))
+    assert len(await queue.take()) == 1
+
+
+async def test_two_who_wait_share_what_comes_if_it_is_worth_it() -> None:
+    queue = Queue()
+    takers = [asyncio.create_task(queue.take()) for _ in range(2)]
+    await asyncio.sleep(0)
+    for _ in range(3 * WORTH_SHARING):
+        queue.put(an_item())
+    assert [len(batch) for batch in await asyncio.gather(*takers)] == [24, 24]
+    one, other = (asyncio.create_task(queue.take()) for _ in range(2))
+    await asyncio.sleep(0)
+    for _ in range(WORTH_SHARING):
+        queue.put(an_item())
+    assert len(await one) == WORTH_SHARING
+    assert not other.done()
+    other.cancel()
+
+
+async def test_a_discarded_item_is_in_no_batch() -> None:
+    queue, items = Queue(), [an_item() for _ in range(3)]
+    for item in items:
+        queue.put(item)
+    assert queue.discard(items[1])
+    assert not queue.discard(items[1])
+    assert await queue.take() == [items[0], items[2]]
