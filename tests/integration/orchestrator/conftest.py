@@ -1,0 +1,46 @@
+"""An orchestrator of the test's own on a database of its own, with an executor that the test directs."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.integration.orchestrator.client import Client
+from tests.integration.orchestrator.replica import Replica, Replicas, Tables, tell_callers_apart
+from tests.integration.orchestrator.scripted_executor import ScriptedExecutor
+
+
+@pytest.fixture
+async def executor() -> AsyncIterator[ScriptedExecutor]:
+    """It holds every step until the test says what becomes of it, or gives it a `play`."""
+    executor = ScriptedExecutor()
+    await executor.start()
+    yield executor
+    await executor.stop()
+
+
+@pytest.fixture
+async def replicas(
+    database_url: str, executor: ScriptedExecutor, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Replicas]:
+    tell_callers_apart(monkeypatch)
+    replicas = Replicas(database_url, executor.address)
+    yield replicas
+    await replicas.stop()
+
+
+@pytest.fixture
+async def replica(replicas: Replicas, executor: ScriptedExecutor) -> Replica:
+    replica = await replicas.start()
+    await executor.joined()
+    return replica
+
+
+@pytest.fixture
+def client(replica: Replica) -> Client:
+    return replica.client
+
+
+@pytest.fixture
+async def tables(database_url: str) -> AsyncIterator[Tables]:
+    async with Tables.of(database_url) as tables:
+        yield tables

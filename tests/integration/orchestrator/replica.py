@@ -1,0 +1,129 @@
+"""Orchestrators in this process, on one database: started, stopped, crashed; and a look at what they left in it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import asyncpg
+import pytest
+
+from orchestrator import bootstrap
+from orchestrator.settings import Settings
+from rpc.server import Server
+from tests.integration.orchestrator.client import LIMIT_SECONDS, Client, connected, principal_of
+
+
+class Replica:
+    """One orchestrator and a client of it."""
+
+    def __init__(self, orchestrator: bootstrap.Orchestrator) -> None:
+        self._orchestrator = orchestrator
+        self._resources = AsyncExitStack()
+        self._is_over = False
+
+    async def start(self) -> None:
+        port = await self._orchestrator.start()
+        self.client: Client = await self._resources.enter_async_context(connected(port))
+
+    async def stop(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            await self._resources.aclose()
+            await self._orchestrator.stop()
+
+    async def crash(self) -> None:
+        """Be gone without giving anything up: the lease lapses by itself."""
+
+        async def nothing() -> None:
+            return
+
+        self._orchestrator._lease.release = nothing  # type: ignore[method-assign]  # a crash releases nothing
+        await self.stop()
+
+    def watches(self, session_id: str) -> bool:
+        """Whether anything is kept for a watcher of the session."""
+        return self._orchestrator._hub.watched("default", session_id)
+
+
+class Replicas:
+    """Starts orchestrators on the test's database and stops them all in the end."""
+
+    def __init__(self, database_url: str, executor_addrs: str) -> None:
+        self._settings = {"database_url": database_url, "executor_addrs": executor_addrs}
+        self._started: list[Replica] = []
+
+    async def start(self, **settings: Any) -> Replica:
+        wanted = {"grpc_addr": "127.0.0.1:0", "stop_grace_seconds": 0.2, **self._settings, **settings}
+        replica = Replica(bootstrap.Orchestrator(Settings(**wanted)))
+        await replica.start()
+        self._started.append(replica)
+        return replica
+
+    async def stop(self) -> None:
+        for replica in self._started:
+            await replica.stop()
+
+
+def tell_callers_apart(patch: pytest.MonkeyPatch) -> None:
+    """Let every call say who makes it, as authentication will."""
+    patch.setattr(bootstrap, "Server", partial(Server, authenticate=principal_of))
+
+
+COUNTED = ("session", "message", "run", "plan", "subtask", "attempt", "step", "approval", "event", "request", "audit")
+
+
+class Tables:
+    """The database as it is, seen from beside the orchestrator."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, url: str) -> AsyncIterator["Tables"]:
+        connection = await asyncpg.connect(url)
+        try:
+            yield cls(connection)
+        finally:
+            await connection.close()
+
+    async def counts(self) -> dict[str, int]:
+        """Rows by table, and the sum of the sessions' last sequences."""
+        counts = {name: await self._connection.fetchval(f'SELECT count(*) FROM "{name}"') for name in COUNTED}
+        counts["sequences"] = await self._connection.fetchval("SELECT coalesce(sum(last_sequence), 0) FROM session")
+        return counts
+
+    async def session(self, session_id: str) -> asyncpg.Record:
+        return await self._connection.fetchrow("SELECT * FROM session WHERE id = $1", session_id)
+
+    async def open_transactions(self) -> int:
+        """Transactions that others hold open without doing anything in them."""
+        found: int = await self._connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+        )
+        return found
+
+    async def pass_time(self, seconds: float) -> None:
+        """Move the only clock that leases go by."""
+        await self._connection.execute(
+            "CREATE OR REPLACE FUNCTION assent_now() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS "
+            f"$$ SELECT ((extract(epoch FROM statement_timestamp()) + {seconds}) * 1000000)::bigint $$"
+        )
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Look again and again, for what nothing reports."""
+    try:
+        async with asyncio.timeout(LIMIT_SECONDS):
+            while not await holds():
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"never: {what}") from None
+
+
+def engine_tasks() -> list[str]:
+    """The tasks of this process that drive a session."""
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+    return [name for name in names if name == "Engine._drive"]
