@@ -11,6 +11,7 @@ from executor.models.script import BadScript, Script, load_script
 from executor.models.scripted import ScriptedModel
 
 CATALOG = Path(__file__).parents[3] / "catalog/scripts"
+BENCH_CATALOG = Path(__file__).parents[3] / "bench/catalog/scripts"
 GOAL = "открыт пустой проект, создай тестовое приложение на flutter"
 
 
@@ -188,7 +189,7 @@ async def test_the_demo_script_has_an_answer_for_anything(purpose: str) -> None:
 
 
 async def test_the_bench_script_makes_two_calls_and_ends() -> None:
-    model = ScriptedModel(load_script(CATALOG / "bench.yaml"))
+    model = ScriptedModel(load_script(BENCH_CATALOG / "bench.yaml"))
     tools = []
     for goal in ("straight", "with approval"):
         for turn in range(3):

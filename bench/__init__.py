@@ -1,0 +1,1 @@
+"""Benchmarks of Assent on the machine at hand: real processes, real PostgreSQL, one JSON line a run."""
