@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from gateway.errors import JSON, answer, answer_rpc_error, bad_request, unsupported_media_type
+from gateway.errors import JSON, answer, answer_rpc_error, bad_request, unauthenticated, unsupported_media_type
 from gateway.framing import framing_for
 from gateway.http import Receive, Scope, Send, header, read_body, respond, respond_error
 from gateway.routes import Route, Router
@@ -105,6 +105,8 @@ def _callable(channel: grpc.aio.Channel, route: Route) -> Callable[..., Any]:
 
 def _metadata(scope: Scope) -> tuple[tuple[str, str], ...]:
     authorization = header(scope, b"authorization")
+    if not authorization.isascii():
+        raise unauthenticated("the Authorization header is not one that a token can be in")
     return (("authorization", authorization),) if authorization else ()
 
 

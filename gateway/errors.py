@@ -185,6 +185,11 @@ def forbidden(message: str) -> Refusal:
     return Refusal(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", message)
 
 
+def unauthenticated(message: str) -> Refusal:
+    """401: the request does not say who it is from in a way that can be read."""
+    return Refusal(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED", message)
+
+
 def shutting_down(message: str, metadata: Mapping[str, str] | None = None) -> Refusal:
     """503: this gateway is stopping, others or its successor will answer."""
     return Refusal(

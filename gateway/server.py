@@ -72,11 +72,15 @@ def _listen(address: Address) -> socket.socket:
     require_loopback(address, "the gateway")
     if address.host.startswith("unix:"):
         raise BadAddress("the gateway listens on HOST:PORT, not on a socket file")
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    # The protocol is named because asyncio turns off Nagle's algorithm only for sockets that say they are TCP,
+    # and with it on every answer waits 40 ms for the client's acknowledgement of its headers.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((address.host, address.port), family=_family(address), backlog=_BACKLOG)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+        listener.listen(_BACKLOG)
     except OSError as error:
+        listener.close()
         raise BadAddress(f"the gateway cannot listen on {address}: {error.strerror}") from error
-
-
-def _family(address: Address) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    return listener

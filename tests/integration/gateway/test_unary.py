@@ -283,3 +283,10 @@ async def test_many_requests_share_one_connection(notes: Stack) -> None:
     notes.fake.unary["GetNote"] = one
     answers = await asyncio.gather(*(notes.http.get(f"/v1/notes/{number}") for number in range(50)))
     assert [json.loads(answer.content)["id"] for answer in answers] == [str(number) for number in range(50)]
+
+
+async def test_credentials_that_no_token_can_have_are_refused_as_such(notes: Stack) -> None:
+    response = await notes.http.get("/v1/notes/7", headers=[(b"authorization", b"Bearer \xff")])
+    assert (response.status_code, reason(response)) == (401, "UNAUTHENTICATED")
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert notes.fake.requests == []

@@ -143,6 +143,8 @@ def test_every_reason_given_here_is_in_the_contract() -> None:
         errors.unsupported_media_type(""),
         errors.too_large(1),
         errors.forbidden("x"),
+        errors.unauthenticated("x"),
+        errors.too_slow(1),
         errors.shutting_down("x"),
     ]
     reasons = {problem.reason for problem in problems}
