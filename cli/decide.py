@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cli.client import Client, new_request_id
-from cli.preview import OldText, preview, question
+from cli.preview import OldText, preview, title
 from cli.screen import Show
 from gen.assent.v1.approval_pb2 import (
     APPROVAL_KIND_ARTIFACT,
@@ -66,10 +66,10 @@ def choices_for(approval: Approval) -> list[Choice]:
 async def ask_person(approval: Approval, ask: Ask, show: Show, old_text: OldText) -> Answer:
     """Show what is asked about and ask until there is an answer; `v` shows all of it."""
     choices = choices_for(approval)
-    show([question(approval), *preview(approval, old_text)])
+    show(preview(approval, old_text))
     offers = ", ".join(f"[{choice.key}] {choice.words}" for choice in choices)
     while True:
-        typed = (await ask(f"{offers}, [v] view all > ")).strip().lower()
+        typed = (await ask(f"{title(approval)}: {offers}, [v] view all > ")).strip().lower()
         if typed == "v":
             show(preview(approval, old_text, limit=0))
         for choice in choices:

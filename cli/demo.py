@@ -118,4 +118,4 @@ async def _until_interrupted() -> None:
 
 def _show(console: Console, lines: list[Line]) -> None:
     for line in lines:
-        console.print(styled(line), soft_wrap=True)
+        console.print(styled(line), soft_wrap=not console.is_terminal)

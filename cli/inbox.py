@@ -6,11 +6,11 @@ from rich.console import Console
 
 from cli.client import Client
 from cli.decide import Answer, decide
-from cli.preview import preview, question
+from cli.preview import preview, question, title
 from cli.screen import styled
 from cli.story import Line
 from cli.trouble import Trouble
-from cli.words import one_line, plural, state_of, value_name
+from cli.words import plural, state_of, value_name
 from gen.assent.v1.approval_pb2 import APPROVAL_STATE_PENDING, Approval
 from gen.assent.v1.approval_service_pb2 import GetApprovalRequest, ListApprovalsRequest
 
@@ -22,8 +22,7 @@ async def list_approvals(client: Client, console: Console, *, session_id: str = 
         console.print("nothing waits for a decision")
         return
     for approval in approvals:
-        title = one_line(approval.preview.title or approval.tool, 70)
-        text = f"{approval.id}  {state_of(approval, 'kind'):9}  {_age(approval):>5}  {title}"
+        text = f"{approval.id}  {state_of(approval, 'kind'):9}  {_age(approval):>5}  {title(approval)}"
         console.print(text, markup=False, soft_wrap=True)
     if console.is_terminal:
         first = approvals[0].id
@@ -56,7 +55,7 @@ async def show_approval(client: Client, approval_id: str, console: Console) -> N
         lines.append(Line(f"  {state_of(decision, 'action')} by {decision.decider}", "quiet"))
     lines.append(Line(f"  session {approval.session_id}  digest {approval.digest}", "quiet"))
     for line in lines:
-        console.print(styled(line), soft_wrap=True)
+        console.print(styled(line), soft_wrap=not console.is_terminal)
 
 
 async def answer_approval(
@@ -67,7 +66,7 @@ async def answer_approval(
     if digest and digest != approval.digest:
         raise Trouble(f"approval {approval_id} is about {approval.digest}, not {digest}: look at it again")
     for line in (question(approval), *preview(approval)):
-        console.print(styled(line), soft_wrap=True)
+        console.print(styled(line), soft_wrap=not console.is_terminal)
     decided = await decide(client, approval, answer)
     said = f"{state_of(decided.decision, 'action')} by {decided.decision.decider}"
     console.print(styled(Line(f"  {said}; follow with: assent watch {approval.session_id}", "ok")), soft_wrap=True)

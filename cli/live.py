@@ -75,7 +75,7 @@ class LiveScreen:
 
     def _print(self, lines: list[Line]) -> None:
         for line in lines:
-            self._console.print(styled(line), soft_wrap=True)
+            self._console.print(styled(line))
 
     def _new_live(self) -> Live:
         """Redrawn from the loop only: a thread of its own would read the view while it changes."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from cli.story import Line
-from cli.words import plural, printable, state_of
+from cli.words import one_line, plural, printable, state_of
 from gen.assent.v1.approval_pb2 import APPROVAL_KIND_PLAN, Approval
 
 OldText = Callable[[str], str | None]
@@ -75,5 +75,9 @@ def _diff(path: str, old: str | None, new: str) -> list[Line]:
 
 def question(approval: Approval) -> Line:
     """The approval on one line."""
-    title = printable(approval.preview.title or approval.tool)
-    return Line(f"{state_of(approval, 'kind')}: {title}", "ask")
+    return Line(f"{state_of(approval, 'kind')}: {title(approval)}", "ask")
+
+
+def title(approval: Approval) -> str:
+    """What it is about, in a few words."""
+    return one_line(approval.preview.title or approval.tool)

@@ -17,7 +17,7 @@ from cli.trouble import CannotStart
 
 Say = Callable[[str], None]
 
-HEALTHY_SECONDS = 30.0
+HEALTHY_SECONDS = 60.0  # a busy machine may take long to import what a service needs
 GRACE_SECONDS = 15.0
 POLL_SECONDS = 0.05
 STEADY_SECONDS = 30.0  # a child that lived so long is not blamed for an earlier death

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from rich.console import RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from cli.story import Line
@@ -47,6 +49,8 @@ class Screen(Protocol):
         """Leave the terminal as it was found."""
 
 
-def styled(line: Line) -> Text:
-    """A line in the colour of its tone."""
-    return Text(line.text, style=TONES.get(line.tone, ""))
+def styled(line: Line) -> RenderableType:
+    """A line in the colour of its tone; where it is too long, what follows stands under its beginning."""
+    text = line.text.lstrip(" ") or " "
+    indent = max(0, len(line.text) - len(text))
+    return Padding(Text(text, style=TONES.get(line.tone, "")), (0, 0, 0, indent), expand=False)

@@ -141,7 +141,7 @@ def _step_finished(view: SessionView, event: events.StepFinished) -> list[Line]:
     if state in ("REJECTED", "CANCELLED", "EDITED"):
         return [Line(f"  ✗ {name} {state}", "bad")]
     mark, tone = ("✗", "bad") if event.is_error else ("✓", "ok")
-    said = one_line(event.output_preview) or "done"
+    said = one_line(event.output_preview, 80) or "done"
     return [Line(f"  {mark} {name}: {said} ({seconds(event.latency)})", tone)]
 
 

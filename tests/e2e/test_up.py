@@ -121,6 +121,33 @@ async def test_a_killed_orchestrator_is_started_again(up: Up) -> None:
     assert (await assent(up, "approvals"))[0] == 0
 
 
+async def test_a_run_goes_on_to_its_end_over_a_killed_orchestrator(up: Up) -> None:
+    run = await asyncio.create_subprocess_exec(
+        *command("run", GOAL, "--yes", "--plain"),
+        cwd=ROOT,
+        env={**os.environ, "ASSENT_GRPC_ADDR": up.address("gRPC")},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert run.stdout is not None
+    told = b""
+    while b"[app]" not in told:
+        line = await run.stdout.readline()
+        assert line, told.decode()
+        told += line
+    os.kill(up.pid("orchestrator"), signal.SIGKILL)
+    async with asyncio.timeout(90):
+        story = (told + (await run.communicate())[0]).decode()
+    assert run.returncode == 0, story
+    assert "PLAN_EXECUTION → COMPLETED" in story
+    numbers = [int(line[:4]) for line in story.splitlines() if line[:4].strip().isdigit()]
+    assert numbers == sorted(numbers)
+    states = re.findall(r"→ ([A-Z_]+)(?:$|  \()", story, re.MULTILINE)
+    assert len(states) == len(set(states)), story
+    await up.see("orchestrator is back")
+
+
 async def test_a_killed_database_is_started_again_with_its_data(up: Up) -> None:
     os.kill(up.pid("embedded PostgreSQL"), signal.SIGKILL)
     await up.see("PostgreSQL is back")

@@ -185,7 +185,7 @@ class Terminal:
 
 async def test_a_person_at_a_terminal_is_asked_and_answers(assent: Command, stand_in: StandIn) -> None:
     async with Terminal("run", "an app", address=assent.address) as terminal:
-        await terminal.see("PLAN: An app")
+        await terminal.see("? PLAN An app")
         await terminal.see("[a] approve")
         terminal.type("a\n")
         await terminal.see("+ void main() {}")
