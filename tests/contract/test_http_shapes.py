@@ -14,7 +14,6 @@ from gen.assent.v1 import (
     approval_service_pb2,
     artifact_pb2,
     catalog_service_pb2,
-    delta_pb2,
     event_pb2,
     message_pb2,
     run_pb2,
@@ -101,7 +100,7 @@ async def test_send_message(assent: Stack) -> None:
 )
 async def test_converse(assent: Stack, body: dict[str, Any], chosen: str) -> None:
     created = event_pb2.SessionEvent(session_id=ID, sequence=4, message_created=event_pb2.MessageCreated())
-    delta = event_pb2.SessionEvent(session_id=ID, message_delta=delta_pb2.MessageDelta())
+    delta = event_pb2.SessionEvent(session_id=ID, message_delta=event_pb2.MessageDelta())
     settled = event_pb2.SessionEvent(session_id=ID, settled=event_pb2.Settled())
     batches = [[created, delta], [settled]]
     answering(assent, "Converse", [session_service_pb2.ConverseResponse(events=events) for events in batches])

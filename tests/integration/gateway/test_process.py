@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -55,10 +54,6 @@ async def gateway_before(fake: Fake) -> AsyncIterator[tuple[asyncio.subprocess.P
     ("environment", "code", "said"),
     [
         ({"ASSENT_HTTP_ADDR": "0.0.0.0:0"}, 1, "refuses to listen on 0.0.0.0:0"),
-        ({"ASSENT_HTTP_ADDR": ":0"}, 1, "refuses to listen"),
-        ({"ASSENT_HTTP_ADDR": "[::]:0"}, 1, "refuses to listen"),
-        ({"ASSENT_HTTP_ADDR": "8080"}, 1, "is not an address"),
-        ({"ASSENT_HTTP_ADDR": "unix:/tmp/x"}, 1, "HOST:PORT"),
         ({"ASSENT_LOG_LEVEL": "loud"}, 2, "ASSENT_LOG_LEVEL"),
     ],
 )
@@ -68,15 +63,6 @@ async def test_a_gateway_that_cannot_start_says_why(environment: dict[str, str],
     assert process.returncode == code
     assert said in errors.decode()
     assert b"Traceback" not in errors
-
-
-async def test_a_taken_port_is_a_reason_too() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        process = await start(ASSENT_HTTP_ADDR=address)
-        _, errors = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode == 1
-    assert f"cannot listen on {address}" in errors.decode()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
