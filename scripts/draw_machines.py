@@ -11,8 +11,8 @@ from orchestrator.domain.states import MACHINES, Machine  # noqa: E402  # found 
 PAGE = ROOT / "docs" / "state-machines.md"
 HEAD = """# State machines
 
-Drawn from `orchestrator/domain/states.py` by `scripts/draw_machines.py`; do not edit. Every transition is an event in the
-session's log. What a state has no arrow for is refused with `WRONG_STATE`, which names the states that would do.
+Drawn from `orchestrator/domain/states.py` by `scripts/draw_machines.py`; do not edit. Every transition is an event in
+the session's log. What a state has no arrow for is refused with `WRONG_STATE`, which names the states that would do.
 """
 
 
