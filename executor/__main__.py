@@ -9,6 +9,7 @@ from executor.bootstrap import build, run
 from executor.errors import StepFailed
 from executor.models.script import BadScript
 from executor.settings import Settings
+from executor.tools.confine import hide
 from rpc import logs, tracing
 from rpc.addresses import BadAddress
 from rpc.metrics import MetricsServer
@@ -16,6 +17,7 @@ from rpc.metrics import MetricsServer
 
 async def serve(settings: Settings) -> None:
     """Build an executor and run it."""
+    hide()
     tracing.configure("executor")
     try:
         with MetricsServer(settings.metrics_addr):

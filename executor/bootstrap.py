@@ -5,6 +5,8 @@ import uuid
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
+import structlog
+
 from executor.ledger import Ledger
 from executor.models.roster import Roster
 from executor.models.script import load_script
@@ -12,11 +14,14 @@ from executor.performer import Performer
 from executor.roots import open_roots
 from executor.servicer import Executor, Identity
 from executor.settings import Settings
+from executor.tools.sandbox import is_available
 from executor.tools.toolbox import BUILT_IN
 from gen.assent.executor.v1.executor_service_pb2_grpc import add_ExecutorServiceServicer_to_server
 from rpc.addresses import Address
 from rpc.server import Limits, Server, Service
 from rpc.shutdown import run_until_signal
+
+_log = structlog.get_logger("executor")
 
 SERVICE = "assent.executor.v1.ExecutorService"
 
@@ -35,6 +40,8 @@ class Parts:
 
 async def build(settings: Settings) -> Parts:
     """Read the script, open the roots, set the default model up; whatever is wrong with them is raised."""
+    if not is_available():
+        _log.warning("commands_not_confined", why="this system has no Landlock")
     roster = Roster(settings.model, load_script(settings.script))
     await roster.get(settings.model)
     performer = Performer(roster, BUILT_IN, open_roots(settings.roots))

@@ -1,6 +1,7 @@
 """Running a command in a workspace, with nothing of this process' environment but what a shell needs.
 
-Whoever starts the command ends it: when the step is over, for whatever reason, its whole process group is.
+It may change files of the workspace and of a temporary directory of its own, and no others (sandbox.py). Whoever
+starts it ends it: when the step is over, for whatever reason, its whole process group is.
 """
 
 import asyncio
@@ -11,10 +12,13 @@ import signal
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pydantic import Field
 
 from executor.text import clean
+from executor.tools.sandbox import confined
 from executor.tools.tool import OUTPUT_LIMIT_BYTES, Arguments, SideEffect, Tool, ToolCall, ToolResult
 
 _HEAD_BYTES = OUTPUT_LIMIT_BYTES // 4 * 3
@@ -22,7 +26,7 @@ _TAIL_BYTES = OUTPUT_LIMIT_BYTES - _HEAD_BYTES
 # How long a process that left the group may go on writing.
 _LAST_WORDS_SECONDS = 0.5
 # Names whose values a command needs and that hold no secret; everything else stays with the executor.
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 
 
 class RunCommand(Arguments):
@@ -81,14 +85,18 @@ class _Process(asyncio.SubprocessProtocol):
 
 async def _run(arguments: RunCommand, call: ToolCall) -> ToolResult:
     call.workspace.ensure()
+    with TemporaryDirectory(prefix="assent-", ignore_cleanup_errors=True) as temporary:
+        return await _run_with(Path(temporary), arguments, call)
+
+
+async def _run_with(temporary: Path, arguments: RunCommand, call: ToolCall) -> ToolResult:
     output = _Output()
+    workspace = call.workspace.path
     transport, process = await asyncio.get_running_loop().subprocess_exec(
         lambda: _Process(output, call.progress),
-        "bash",
-        "-c",
-        arguments.command,
-        cwd=call.workspace.path,
-        env=environment(str(call.workspace.path)),
+        *confined(["bash", "-c", arguments.command], [workspace, temporary]),
+        cwd=workspace,
+        env=environment(workspace, temporary),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -126,10 +134,11 @@ def _result(output: _Output, exit_code: int | None, timeout_seconds: float | Non
     return ToolResult(text, json.dumps(structured), is_error=exit_code != 0)
 
 
-def environment(home: str) -> dict[str, str]:
+def environment(home: Path, temporary: Path) -> dict[str, str]:
     """What a command may know of the world: no key, token or setting of this process."""
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    return {"PATH": os.defpath, "LANG": "C.UTF-8", **passed_on, "HOME": home, "PWD": home}
+    places = {"HOME": str(home), "PWD": str(home), "TMPDIR": str(temporary)}
+    return {"PATH": os.defpath, "LANG": "C.UTF-8", **passed_on, **places}
 
 
 RUN_COMMAND = Tool(

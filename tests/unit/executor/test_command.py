@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from executor.tools.sandbox import is_available
 from executor.tools.tool import OUTPUT_LIMIT_BYTES, ToolCall, ToolResult
 from executor.tools.toolbox import BUILT_IN
 from executor.tools.workspace import Workspace
@@ -110,3 +111,52 @@ async def test_a_process_that_left_the_group_does_not_hold_the_step_up(tmp_path:
         assert time.monotonic() - started < 10
     finally:
         os.kill(int(result.content), 9)
+
+
+confined = pytest.mark.skipif(not is_available(), reason="this kernel has no Landlock")
+
+
+@confined
+async def test_it_reads_and_writes_nothing_outside_of_its_workspace(tmp_path: Path) -> None:
+    (tmp_path / "neighbour").mkdir()
+    (tmp_path / "neighbour/secret").write_text("do-not-tell")
+    for command in (
+        "cat ../neighbour/secret",
+        f"cat {tmp_path}/neighbour/secret",
+        "ln -s ../neighbour/secret link; cat link",
+        "ls ..",
+        f"ls {Path.home()}",
+        "echo x > ../neighbour/secret",
+        "echo x > ../new",
+        "rm -rf ../neighbour",
+        "mv ../neighbour/secret mine",
+        "ln ../neighbour/secret mine",
+        "echo x > /tmp/assent-was-here",
+        "python3 -c 'import os; os.truncate(\"../neighbour/secret\", 0)'",
+    ):
+        result = await run(tmp_path, command)
+        assert result.is_error, command
+        assert "do-not-tell" not in result.content
+    assert (tmp_path / "neighbour/secret").read_text() == "do-not-tell"
+    assert sorted(os.listdir(tmp_path)) == ["neighbour", "session"]
+
+
+@confined
+async def test_it_neither_looks_into_nor_signals_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "do-not-tell")
+    looked = await run(tmp_path, f"cat /proc/{os.getpid()}/environ")
+    assert looked.is_error
+    assert (await run(tmp_path, f"cat /proc/{os.getpid()}/maps")).is_error
+    assert (await run(tmp_path, f"kill -0 {os.getpid()}")).is_error
+    assert not (await run(tmp_path, "sleep 5 & kill $!; cat /proc/self/environ > /dev/null")).is_error
+
+
+async def test_it_works_with_files_programs_and_temporary_files(tmp_path: Path) -> None:
+    command = (
+        "set -e; mkdir -p a/b; echo hello > a/b/c; mv a/b/c a/d; ln -s d a/e; cat a/e; "
+        'f=$(mktemp); echo "$f" | grep -q assent-; cat <<< "here"; cat <(echo piped); git init -q . ; '
+        "python3 -c 'print(1 + 1)' > /dev/null; rm -rf a"
+    )
+    result = await run(tmp_path, command)
+    assert result.content == "hello\nhere\npiped\n"
+    assert (tmp_path / "session/.git").is_dir()
