@@ -285,7 +285,7 @@ async def test_a_stopping_gateway_finishes_what_it_has_begun(own_notes: Stack) -
         while True:
             try:
                 await own_notes.http.get("/healthz")
-            except httpx.ConnectError:
+            except httpx.TransportError:
                 break
     go_on.set()
     assert (await answer).json()["id"] == "7"

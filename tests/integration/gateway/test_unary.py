@@ -1,5 +1,6 @@
 import asyncio
 import json
+import time
 from typing import Any
 
 import grpc
@@ -290,3 +291,14 @@ async def test_credentials_that_no_token_can_have_are_refused_as_such(notes: Sta
     assert (response.status_code, reason(response)) == (401, "UNAUTHENTICATED")
     assert response.headers["www-authenticate"] == "Bearer"
     assert notes.fake.requests == []
+
+
+async def test_answers_do_not_wait_for_acknowledgements(notes: Stack) -> None:
+    """With Nagle's algorithm left on, nearly every answer on a warm connection takes 40 ms."""
+    notes.fake.unary["GetNote"] = one
+    times = []
+    for _ in range(100):
+        started = time.perf_counter()
+        await notes.http.get("/v1/notes/7")
+        times.append(time.perf_counter() - started)
+    assert sorted(times)[25] < 0.03
