@@ -198,6 +198,7 @@ class AnySession(RuleBasedStateMachine):
         for step_id in change.starts:
             step, old = self.play.snapshot.steps[step_id], before.get(step_id)
             assert step.dispatch_number == (old.dispatch_number if old else 0) + 1
+            assert old is None or old.not_before_time <= change.now, "before its time"
             said = {o.kind for o in self.past if o.step_id == step_id}
             if step.kind == "TOOL" and step.side_effect not in rules.SAFE_TO_REPEAT:
                 assert said <= {"REFUSED", "UNKNOWN"}, "it may have happened"

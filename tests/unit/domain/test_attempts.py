@@ -167,6 +167,32 @@ def test_no_room_uses_up_no_approval() -> None:
     assert play.snapshot.approvals[approval.id].consume_time == play.now
 
 
+@pytest.mark.parametrize(
+    "tampered",
+    [{"arguments_json": '{"path":"b"}'}, {"approval_preimage": "another"}, {"approval_id": "no such approval"}],
+    ids=str,
+)
+def test_a_call_that_is_not_what_was_approved_never_runs(tampered: dict[str, Any]) -> None:
+    play = coding(call("write_file", path="a"))
+    [step] = play.calls
+    play.snapshot.steps[step.id] = replace(step, **tampered)
+    play.decide("APPROVE")
+    [step] = play.calls
+    assert (step.state, step.failure.reason, step.dispatch_number) == ("CANCELLED", "DIGEST_MISMATCH", 0)
+    assert [s.kind for s in play.flying] == ["MODEL"]
+
+
+def test_an_approval_is_not_used_a_second_time() -> None:
+    play = coding(call("write_file", "c1", path="a"), call("write_file", "c2", path="a"))
+    used, other = play.pending
+    play.decide("APPROVE", used)
+    play.result()
+    [_, step] = play.calls
+    play.snapshot.steps[step.id] = replace(step, approval_id=used.id, approval_preimage=used.preimage)
+    play.decide("APPROVE", other)
+    assert [(s.state, s.dispatch_number) for s in play.calls] == [("SUCCEEDED", 1), ("CANCELLED", 0)]
+
+
 def test_a_step_has_a_deadline_by_its_kind() -> None:
     play = coding()
     agent = play.catalog.agents["coder"]

@@ -1,5 +1,8 @@
 """What a model reads: a valid conversation, built from recorded rows alone."""
 
+from dataclasses import replace
+
+from orchestrator.domain.records import ModelReply
 from orchestrator.domain.transcript import HISTORY_MESSAGES, ChatMessage
 from tests.unit.domain.build import Play, call, plan_answer, route_answer, task
 
@@ -52,6 +55,8 @@ def test_a_failed_model_call_never_enters_the_conversation() -> None:
     play.say(agent="coder")
     play.reply("first", call("read_file"))
     play.result("text")
+    [failing] = play.flying
+    play.snapshot.steps[failing.id] = replace(failing, reply=ModelReply("half a"))
     play.fail("FATAL")
     play.decide("RETRY")
     assert texts(play, "ASSISTANT") == ["first"]
