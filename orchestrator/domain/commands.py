@@ -11,10 +11,10 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.drafts import PlanDraft
 from orchestrator.domain.ending import cancel_run
 from orchestrator.domain.errors import (
-    InvalidInput,
     InvalidPlan,
     LimitExceeded,
     SessionBusy,
+    UnknownAgent,
     Violation,
     WrongState,
 )
@@ -36,13 +36,13 @@ def create_session(session: Session, now: int, new_id: Callable[[], str]) -> Cha
 
 
 def check_agent(name: str, catalog: Catalog) -> str:
-    """The name of an agent a person may address. Raises InvalidInput."""
+    """The name of an agent a person may address. Raises UnknownAgent."""
     if name == "auto":
         return name
     agent = catalog.agents.get(name)
     if agent is None or agent.role == ROUTER:
         may = ["auto", *(a.name for a in catalog.agents.values() if a.role != ROUTER)]
-        raise InvalidInput([Violation("agent", f"no agent {name!r}; there are: {', '.join(may)}")])
+        raise UnknownAgent([Violation("agent", f"no agent {name!r}; there are: {', '.join(may)}")])
     return name
 
 

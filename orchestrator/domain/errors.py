@@ -4,6 +4,7 @@ The servicers' error table turns each class into a gRPC code and a reason of the
 """
 
 from dataclasses import dataclass, field
+from typing import Self
 
 
 class DomainError(Exception):
@@ -52,6 +53,15 @@ class InvalidInput(DomainError):
 
     def __str__(self) -> str:
         return "; ".join(f"{v.field}: {v.description}" for v in self.violations)
+
+    def within(self, part: str) -> Self:
+        """The same of a request that holds what was checked as its field `part`."""
+        return type(self)([Violation(f"{part}.{v.field}", v.description) for v in self.violations])
+
+
+@dataclass
+class UnknownAgent(InvalidInput):
+    """The catalog has no such agent, or none that may be addressed."""
 
 
 @dataclass

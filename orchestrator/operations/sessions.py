@@ -15,12 +15,16 @@ from orchestrator.store.answers import Outcome
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """What a client says of the session it wants; empty workspace: a new directory of the session's own."""
+    """What a client says of the session it wants.
+
+    Empty root: one that a connected executor offers. Empty directory: a new one of the session's own.
+    """
 
     title: str = ""
     agent: str = "auto"
     labels: Mapping[str, str] | None = None
     when_busy: str = "ENQUEUE"
+    workspace_root: str = ""
     workspace_directory: str = ""
 
 
@@ -37,7 +41,8 @@ async def create(ctx: Context, caller: Caller, wish: NewSession) -> Session:
     if (replayed := await replay(ctx, caller, Session)) is not None:
         return replayed
     session_id = ctx.new_id()
-    workspace = Workspace(ctx.hands.workspace_root(), _directory(wish.workspace_directory) or session_id)
+    root = wish.workspace_root or ctx.hands.workspace_root()
+    workspace = Workspace(root, _directory(wish.workspace_directory) or session_id)
     session = Session(
         caller.tenant,
         session_id,

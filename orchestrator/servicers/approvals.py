@@ -1,6 +1,6 @@
 """ApprovalService: the inbox across sessions, and deciding."""
 
-from gen.assent.v1 import approval_pb2
+from gen.assent.v1 import approval_pb2, session_service_pb2
 from gen.assent.v1 import approval_service_pb2 as pb
 from orchestrator.domain.errors import InvalidInput, NotFound, Violation
 from orchestrator.operations import approvals
@@ -38,7 +38,7 @@ class Approvals:
         return pb.GetApprovalResponse(approval=to_proto(approval_pb2.Approval, approval))
 
     async def DecideApproval(self, request: pb.DecideApprovalRequest, context: RpcContext) -> pb.DecideApprovalResponse:
-        _refuse_what_comes_later(request)
+        refuse_what_comes_later(request)
         decided = await approvals.decide_approval(
             self._ctx,
             caller("DecideApproval", request),
@@ -50,14 +50,10 @@ class Approvals:
         return pb.DecideApprovalResponse(approval=to_proto(approval_pb2.Approval, decided.approval))
 
 
-def _refuse_what_comes_later(request: pb.DecideApprovalRequest) -> None:
+def refuse_what_comes_later(decision: pb.DecideApprovalRequest | session_service_pb2.DecisionInput) -> None:
     """Nothing a decision says is ignored: what this version does not do is refused by name."""
-    later = {
-        "edited_arguments_json": bool(request.edited_arguments_json),
-        "edited_artifact": bool(request.edited_artifact),
-        "response_json": bool(request.response_json),
-        "new_limit": request.HasField("new_limit"),
-        "remember": request.HasField("remember"),
-    }
-    if asked := [name for name, given in later.items() if given]:
+    if asked := [field.name for field, _ in decision.ListFields() if field.name in _LATER]:
         raise InvalidInput([Violation(name, "is not supported by this version") for name in asked])
+
+
+_LATER = frozenset(("edited_arguments_json", "edited_artifact", "response_json", "new_limit", "remember"))

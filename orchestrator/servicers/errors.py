@@ -17,6 +17,7 @@ from orchestrator.domain.errors import (
     RequestIdReused,
     SessionBusy,
     StorageUnavailable,
+    UnknownAgent,
     WrongState,
 )
 from orchestrator.servicers.requests import current_request_id
@@ -49,10 +50,10 @@ def _wrong_state(e: WrongState) -> Problem:
 
 def _invalid(e: InvalidInput) -> Problem:
     fields = [(v.field, v.description) for v in e.violations]
-    reason = "INVALID_PLAN" if isinstance(e, InvalidPlan) else "INVALID_REQUEST"
-    if [v.field for v in e.violations] == ["agent"]:
-        reason = "AGENT_NOT_FOUND"
-    return Problem(StatusCode.INVALID_ARGUMENT, reason, str(e), fields=fields)
+    return Problem(StatusCode.INVALID_ARGUMENT, _INVALID.get(type(e), "INVALID_REQUEST"), str(e), fields=fields)
+
+
+_INVALID: dict[type[InvalidInput], str] = {InvalidPlan: "INVALID_PLAN", UnknownAgent: "AGENT_NOT_FOUND"}
 
 
 def _reused(e: RequestIdReused) -> Problem:

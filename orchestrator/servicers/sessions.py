@@ -1,6 +1,7 @@
 """SessionService: sessions, messages, and following what happens in them."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 
 from gen.assent.v1 import approval_pb2, event_pb2, message_pb2, run_pb2, session_pb2
 from gen.assent.v1 import session_service_pb2 as pb
@@ -8,6 +9,7 @@ from orchestrator.domain.errors import InvalidInput, NotFound, NotYetSupported, 
 from orchestrator.operations import approvals, sessions
 from orchestrator.operations.context import Caller, Context
 from orchestrator.operations.sessions import NewSession
+from orchestrator.servicers.approvals import refuse_what_comes_later
 from orchestrator.servicers.convert import enum_word, event_to_proto, item_to_proto, to_proto
 from orchestrator.servicers.later import the_rest_later
 from orchestrator.servicers.requests import caller, reader
@@ -32,6 +34,7 @@ class Sessions:
             request.agent or "auto",
             dict(request.labels),
             enum_word(session_pb2.WhenBusy.DESCRIPTOR, request.settings.when_busy),
+            request.workspace.root_id,
             request.workspace.directory,
         )
         session = await sessions.create(self._ctx, caller("CreateSession", request), wish)
@@ -104,7 +107,8 @@ class Sessions:
     async def Converse(self, request: pb.ConverseRequest, context: RpcContext) -> AsyncIterator[pb.ConverseResponse]:
         logs.bind(session_id=request.session_id)
         who = caller("Converse", request)
-        after = await self._say(request, who)
+        with _naming(request.WhichOneof("input") or ""):
+            after = await self._say(request, who)
         watched = self._hub.follow(
             who.tenant, request.session_id, after=after, until_settled=True, deltas=not request.omit_deltas
         )
@@ -126,6 +130,7 @@ class Sessions:
                 return sent.message.sequence - 1
             case "tool_decision" | "plan_decision" as name:
                 decision = getattr(request, name)
+                refuse_what_comes_later(decision)
                 action = enum_word(approval_pb2.DecisionAction.DESCRIPTOR, decision.action)
                 decided = await approvals.decide_approval(
                     self._ctx,
@@ -145,6 +150,15 @@ class Sessions:
             raise NotFound("session", session_id)
 
 
+@contextmanager
+def _naming(part: str) -> Iterator[None]:
+    """What is wrong with a part of the request is named as the request has it."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise error.within(part) from None
+
+
 def _refuse_what_comes_later(request: pb.CreateSessionRequest) -> None:
     """Nothing a client asks for is ignored: what this version does not do is refused by name."""
     settings = request.settings
@@ -155,6 +169,7 @@ def _refuse_what_comes_later(request: pb.CreateSessionRequest) -> None:
         "settings.allowed_providers": bool(settings.allowed_providers),
         "settings.when_busy": settings.when_busy == session_pb2.WHEN_BUSY_INTERRUPT,
         "workspace.repository": bool(request.workspace.repository),
+        "workspace.base_branch": bool(request.workspace.base_branch),
     }
     if asked := [name for name, given in later.items() if given]:
         raise InvalidInput([Violation(name, "is not supported by this version") for name in asked])

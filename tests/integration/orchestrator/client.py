@@ -28,7 +28,7 @@ from gen.assent.v1 import (
     step_pb2,
     usage_service_pb2_grpc,
 )
-from rpc.channel import connect
+from rpc.channel import ChannelLimits, connect
 from rpc.principal import DEVELOPER, PERMISSIONS, Metadata, Principal
 from rpc.problem import Problem
 
@@ -289,5 +289,5 @@ class Client:
 
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[Client]:
-    async with connect(f"127.0.0.1:{port}") as channel:
+    async with connect(f"127.0.0.1:{port}", ChannelLimits(max_send_bytes=16 * 1024 * 1024)) as channel:
         yield Client(channel)

@@ -1,7 +1,7 @@
 """Orchestrators in this process, on one database: started, stopped, crashed; and a look at what they left in it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -96,7 +96,9 @@ class Tables:
         return counts
 
     async def session(self, session_id: str) -> asyncpg.Record:
-        return await self._connection.fetchrow("SELECT * FROM session WHERE id = $1", session_id)
+        row = await self._connection.fetchrow("SELECT * FROM session WHERE id = $1", session_id)
+        assert row is not None
+        return row
 
     async def open_transactions(self) -> int:
         """Transactions that others hold open without doing anything in them."""
@@ -113,17 +115,9 @@ class Tables:
         )
 
 
-async def eventually(holds: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Look again and again, for what nothing reports."""
-    try:
-        async with asyncio.timeout(LIMIT_SECONDS):
-            while not await holds():
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        raise AssertionError(f"never: {what}") from None
-
-
-def engine_tasks() -> list[str]:
-    """The tasks of this process that drive a session."""
-    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
-    return [name for name in names if name == "Engine._drive"]
+async def all_let_go() -> None:
+    """Wait for every task of this process that drives a session to end."""
+    driving = [t for t in asyncio.all_tasks() if getattr(t.get_coro(), "__qualname__", "") == "Engine._drive"]
+    if driving:
+        _, pending = await asyncio.wait(driving, timeout=LIMIT_SECONDS)
+        assert not pending, "a session is still held"

@@ -217,6 +217,11 @@ class ScriptedExecutor(ExecutorServiceServicer):
 
     # The service
 
+    async def RunStep(self, request: pb.RunStepRequest, context: Any) -> AsyncIterator[pb.RunStepResponse]:
+        """The engine never asks for it."""
+        raise AssertionError("one step a call is not for engines")
+        yield  # makes this the generator that a streaming RPC is
+
     async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
         tools = [
             pb.OfferedTool(name=name, input_schema_json="{}", schema_digest="0" * 64, side_effect=side_effect)

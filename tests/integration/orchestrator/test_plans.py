@@ -4,7 +4,7 @@ import asyncio
 
 from tests.integration.orchestrator.client import Client, state, subtask, words
 from tests.integration.orchestrator.plays import answers, calls
-from tests.integration.orchestrator.replica import Tables, engine_tasks, eventually
+from tests.integration.orchestrator.replica import Tables, all_let_go
 from tests.integration.orchestrator.scripted_executor import Act, ScriptedExecutor
 
 
@@ -99,10 +99,7 @@ async def test_a_waiting_plan_holds_no_task_no_owner_and_no_transaction(
     sent = await client.send(session.id, "Build it", agent="auto")
     await client.asked(session.id)
 
-    async def is_let_go() -> bool:
-        return not engine_tasks()
-
-    await eventually(is_let_go, "the session's worker ends")
+    await all_let_go()
     assert await tables.open_transactions() == 0
     row = await tables.session(session.id)
     assert (row["owner"], row["runnable"], row["due_time"]) == ("", False, 0)
@@ -117,10 +114,7 @@ async def test_a_waiting_tool_call_holds_no_task_no_owner_and_no_transaction(
     await client.send(session.id)
     await client.asked(session.id)
 
-    async def is_let_go() -> bool:
-        return not engine_tasks()
-
-    await eventually(is_let_go, "the session's worker ends")
+    await all_let_go()
     assert await tables.open_transactions() == 0
     assert (await tables.session(session.id))["owner"] == ""
 
