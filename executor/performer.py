@@ -16,13 +16,13 @@ import structlog
 from executor import genai
 from executor.approval import mismatch
 from executor.errors import StepFailed
-from executor.metrics import MODEL_COST, MODEL_TOKENS, STEP_DURATION, STEPS
+from executor.metrics import STEP_DURATION, STEPS, count_reply
 from executor.models.model import ModelRequest, Reply
 from executor.models.roster import Roster
 from executor.steps import Failed, Finished, Outcome, Progress, Refused, Start, Tell, ToolWork
 from executor.tools.tool import SideEffect, Tool, ToolCall, ToolResult
 from executor.tools.workspace import PathRefused, Workspace
-from rpc import logs, tracing
+from rpc import tracing
 
 DEFAULT_LIMIT_NANOS = 600 * 10**9
 
@@ -80,17 +80,16 @@ class Performer:
 
     async def perform(self, start: Start, tell: Tell) -> Outcome:
         """Do the work to its end, its deadline, or until it is cancelled; the ledger waits for all three."""
-        with logs.bound(session_id=start.session_id, run_id=start.run_id, step_id=start.ref.step_id):
-            began = time.monotonic_ns()
-            outcome = await self._outcome(start, tell, began)
-            latency = time.monotonic_ns() - began
+        began = time.monotonic_ns()
+        outcome = await self._outcome(start, tell, began)
+        latency = time.monotonic_ns() - began
         kind = "model" if isinstance(start.work, ModelRequest) else "tool"
         _DURATION[kind].observe(latency / 1e9)
         if isinstance(outcome, Failed):
             STEPS.labels(kind, outcome.reason.lower()).inc()
             return replace(outcome, latency_nanos=latency)
         _FINISHED[kind].inc()
-        return outcome._replace(latency_nanos=latency)
+        return Finished(outcome.result, latency)
 
     async def _outcome(self, start: Start, tell: Tell, began: int) -> Outcome:
         deadline = start.deadline_nanos or began + DEFAULT_LIMIT_NANOS
@@ -100,27 +99,26 @@ class Performer:
         limit = asyncio.timeout_at(deadline / 1e9)
         try:
             async with limit:
-                return Finished(await self._result(start, tell, deadline), 0)
+                return Finished(await self._result(start, tell), 0)
         except asyncio.CancelledError:
             # The ledger cancelled, and waits for this: its answer to who asked is what became of the step.
             return Failed("CANCELLED", "the step was cancelled", "FATAL", effect_possible=effect_possible)
         except StepFailed as error:
-            _log.info("step_failed", reason=error.reason, disposition=error.disposition)
+            _log.info("step_failed", reason=error.reason, disposition=error.disposition, **_ids(start))
             return Failed(error.reason, error.message, error.disposition, error.retry_after)
         except Exception as error:  # noqa: BLE001 - the per-step runner: one step's defect must not end the others
             if limit.expired():
                 return _deadline_passed(effect_possible)
-            return _unexpected(error, effect_possible)
+            return _unexpected(error, start, effect_possible)
 
     def _changes_something(self, start: Start) -> bool:
         work = start.work
         return isinstance(work, ToolWork) and self.tools[work.tool].side_effect is not SideEffect.READ_ONLY
 
-    async def _result(self, start: Start, tell: Tell, deadline: int) -> Reply | ToolResult:
+    async def _result(self, start: Start, tell: Tell) -> Reply | ToolResult:
         work = start.work
         if isinstance(work, ModelRequest):
-            seconds = (deadline - time.monotonic_ns()) / 1e9
-            return await self._ask(replace(work, timeout_seconds=seconds), start, tell)
+            return await self._ask(work, start, tell)
         with tracing.span(
             f"execute_tool {work.tool}", traceparent=start.traceparent, attributes=genai.of_tool(work.tool)
         ):
@@ -145,7 +143,7 @@ class Performer:
                         tell(part)
             assert reply is not None, "a model ends with its reply"
             span.set_attributes(genai.of_reply(reply))
-        _count(request.model, reply)
+        count_reply(request.model, reply)
         return reply
 
     def _workspace(self, work: ToolWork) -> Workspace | None:
@@ -157,19 +155,17 @@ class Performer:
             raise StepFailed("WORKSPACE_NOT_ALLOWED", str(error), "FATAL") from error
 
 
-def _count(model: str, reply: Reply) -> None:
-    MODEL_TOKENS.labels(model, "input").inc(reply.usage.input_tokens)
-    MODEL_TOKENS.labels(model, "output").inc(reply.usage.output_tokens)
-    MODEL_COST.labels(model).inc(reply.cost_usd_micros / 1e6)
-
-
 def _deadline_passed(effect_possible: bool) -> Failed:
     message = "the step's deadline passed"
     return Failed("DEADLINE_EXCEEDED", message, "RETRYABLE", effect_possible=effect_possible)
 
 
-def _unexpected(error: Exception, effect_possible: bool) -> Failed:
+def _ids(start: Start) -> dict[str, str]:
+    return {"session_id": start.session_id, "run_id": start.run_id, "step_id": start.ref.step_id}
+
+
+def _unexpected(error: Exception, start: Start, effect_possible: bool) -> Failed:
     # The text of an unknown exception stays here: it may name what an orchestrator's caller must not see.
-    _log.error("step_broke", exc_info=error)
+    _log.error("step_broke", exc_info=error, **_ids(start))
     message = f"an internal error ({type(error).__name__}); the executor's log has it"
     return Failed("INTERNAL", message, "FATAL", effect_possible=effect_possible)

@@ -1,5 +1,6 @@
 """Plain values from and to the frames of the contract, one function a direction. Nothing is decided here."""
 
+import time
 from typing import assert_never
 
 from google.protobuf.duration_pb2 import Duration
@@ -48,7 +49,7 @@ _SIDE_EFFECTS = {
 
 def start(ref: Ref, message: step_pb.StartStep) -> Start:
     """The step that a start asks for."""
-    work = _tool_work(message.tool) if message.HasField("tool") else _model_request(message.model, ref)
+    work = _tool_work(message.tool) if message.HasField("tool") else _model_request(message, ref)
     return Start(
         ref,
         message.target_instance_id,
@@ -113,7 +114,8 @@ def _tool_work(message: step_pb.ToolExecution) -> ToolWork:
     )
 
 
-def _model_request(message: step_pb.ModelCall, ref: Ref) -> ModelRequest:
+def _model_request(start: step_pb.StartStep, ref: Ref) -> ModelRequest:
+    message = start.model
     settings = message.settings
     return ModelRequest(
         model=message.model,
@@ -126,7 +128,12 @@ def _model_request(message: step_pb.ModelCall, ref: Ref) -> ModelRequest:
         output_schema_json=message.output_schema_json,
         temperature=settings.temperature if settings.HasField("temperature") else None,
         max_output_tokens=settings.max_output_tokens or None,
+        timeout_seconds=_seconds_until(start.deadline_nanos),
     )
+
+
+def _seconds_until(deadline_nanos: int) -> float | None:
+    return max(0.001, (deadline_nanos - time.monotonic_ns()) / 1e9) if deadline_nanos else None
 
 
 def _message(message: step_pb.ModelMessage) -> Message:

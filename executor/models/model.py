@@ -60,9 +60,7 @@ class ModelRequest:
     tools: Sequence[ToolOffer] = ()
     output_schema_json: str = ""
     temperature: float | None = None
-    top_p: float | None = None
     max_output_tokens: int | None = None
-    reasoning_effort: str = ""
     timeout_seconds: float | None = None
 
 

@@ -104,9 +104,7 @@ def _settings(request: ModelRequest) -> ModelSettings:
     values: dict[str, Any] = {
         "max_retries": 0,
         "temperature": request.temperature,
-        "top_p": request.top_p,
         "max_tokens": request.max_output_tokens,
-        "thinking": request.reasoning_effort or None,
         "timeout": request.timeout_seconds,
         "request_timeout": request.timeout_seconds,
     }
