@@ -55,7 +55,7 @@ def wait_until_gone(server: EmbeddedPostgres) -> None:
 def ends_soon(runs: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + 20
     while runs() and time.monotonic() < deadline:
-        os.sched_yield()
+        time.sleep(0.005)
     return not runs()
 
 
