@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from gateway.errors import JSON, answer, answer_rpc_error, bad_request, unauthenticated, unsupported_media_type
+from gateway.errors import JSON, answer, answer_rpc_error, invalid, unauthenticated, unsupported_media_type
 from gateway.framing import framing_for
 from gateway.http import Receive, Scope, Send, header, read_body, respond, respond_error
 from gateway.routes import Route, Router
@@ -90,7 +90,7 @@ class Api:
         last_id = header(scope, b"last-event-id")
         # What the client has seen by now; the same field in its query is from when it first asked.
         if last_id and route.streams and not set_field(request, _RESUME_FIELD, last_id):
-            raise bad_request("the Last-Event-ID is not one of this stream", [("Last-Event-ID", "must be a sequence")])
+            raise invalid([("Last-Event-ID", "must be the id of an event of this stream")])
         return request
 
 

@@ -123,11 +123,18 @@ def status_json(status: status_pb2.Status) -> dict[str, Any]:
     }
 
 
-def bad_request(message: str, fields: Sequence[tuple[str, str]] = ()) -> Refusal:
-    """INVALID_ARGUMENT for what cannot be read at all, or naming the fields that cannot."""
-    reason = "INVALID_REQUEST" if fields else "MALFORMED_REQUEST"
+def malformed(message: str) -> Refusal:
+    """400: what cannot be read at all."""
+    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST", printable(message))
+
+
+def invalid(fields: Sequence[tuple[str, str]]) -> Refusal:
+    """400: what can be read, with fields that do not fit; worded as the services word theirs."""
     shown = [(printable(field), printable(description)) for field, description in fields]
-    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, reason, printable(message), fields=shown)
+    said = "; ".join(f"{field}: {description}" if field else description for field, description in shown)
+    return Refusal(
+        grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", f"the request is not valid: {said}", fields=shown
+    )
 
 
 def route_not_found(path: str) -> Refusal:

@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.errors import bad_request
+from gateway.errors import malformed
 
 Wrong = list[tuple[str, str]]
 """Violations found so far: a field's path and what it must be."""
@@ -62,15 +62,15 @@ def parse_json(body: bytes) -> Any:
     try:
         return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
-        raise bad_request(f"the body is not UTF-8: byte {error.start} is wrong") from None
+        raise malformed(f"the body is not UTF-8: byte {error.start} is wrong") from None
     except json.JSONDecodeError as error:
-        raise bad_request(f"the body is not JSON: {error.msg} at byte {_offset(error)}") from None
+        raise malformed(f"the body is not JSON: {error.msg} at byte {_offset(error)}") from None
     except RecursionError:
-        raise bad_request("the body's JSON is nested too deeply") from None
+        raise malformed("the body's JSON is nested too deeply") from None
     except _Unacceptable as error:
-        raise bad_request(f"the body is not JSON that can be accepted: {error}") from None
+        raise malformed(f"the body is not JSON that can be accepted: {error}") from None
     except ValueError:  # what Python says of an integer of thousands of digits
-        raise bad_request("the body's JSON has a number with too many digits") from None
+        raise malformed("the body's JSON has a number with too many digits") from None
 
 
 def read_message(message: Message, value: object, path: str, wrong: Wrong) -> None:

@@ -15,7 +15,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from gateway.errors import bad_request, method_not_allowed, route_not_found
+from gateway.errors import malformed, method_not_allowed, route_not_found
 
 _VARIABLE = re.compile(r"\{([a-z_][a-z0-9_.]*)(?:=\*)?\}")
 _LITERAL = re.compile(r"[A-Za-z0-9_.~-]+")
@@ -222,8 +222,8 @@ def _decode(segment: bytes) -> str:
     if b"%" not in segment and segment.isascii():
         return segment.decode()
     if _BROKEN_ESCAPE.search(segment):
-        raise bad_request("the path has a percent sign that does not begin an escape such as %20")
+        raise malformed("the path has a percent sign that does not begin an escape such as %20")
     try:
         return unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:
-        raise bad_request("the path, once its escapes are decoded, is not UTF-8") from None
+        raise malformed("the path, once its escapes are decoded, is not UTF-8") from None

@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.errors import JSON, bad_request, printable
+from gateway.errors import JSON, invalid, malformed, printable
 from gateway.reading import (
     SINGLE_VALUES,
     Wrong,
@@ -41,8 +41,7 @@ def request_message(route: Route, path: Mapping[str, str], query: bytes, body: b
     _read_query(request, route, query, wrong)
     _read_path(request, path, wrong)
     if wrong:
-        named = ", ".join(dict.fromkeys(field for field, _ in wrong if field))
-        raise bad_request(f"the request is not valid: {named}" if named else "the request is not valid", wrong)
+        raise invalid(wrong)
     return request
 
 
@@ -85,7 +84,7 @@ def _to_dict(message: Message) -> dict[str, Any]:
 def _read_body(request: Message, route: Route, body: bytes, wrong: Wrong) -> None:
     if not route.body:
         if body:
-            raise bad_request("this route takes no body: give the fields in the query, as in ?pageSize=10")
+            raise malformed("this route takes no body: give the fields in the query, as in ?pageSize=10")
     elif body and route.body == "*":
         read_message(request, parse_json(body), "", wrong)
     elif body:
@@ -114,9 +113,9 @@ def _parameters(query: bytes) -> list[tuple[str, str]]:
             query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS
         )
     except UnicodeDecodeError:
-        raise bad_request("the query, once its escapes are decoded, is not UTF-8") from None
+        raise malformed("the query, once its escapes are decoded, is not UTF-8") from None
     except ValueError:
-        raise bad_request(f"the query has more than {_MOST_PARAMETERS} parameters") from None
+        raise malformed(f"the query has more than {_MOST_PARAMETERS} parameters") from None
 
 
 def _plant(tree: dict[str, Any], request: Message, name: str, text: str, wrong: Wrong) -> None:

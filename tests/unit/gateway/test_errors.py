@@ -7,7 +7,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc.aio import AioRpcError, Metadata
 
 from gateway import errors
-from gateway.errors import HTTP_STATUS, answer, answer_rpc_error, answer_status, bad_request
+from gateway.errors import HTTP_STATUS, answer, answer_rpc_error, answer_status, invalid
 from rpc.problem import DETAILS_KEY, Problem
 
 # AIP-193 and google/rpc/code.proto.
@@ -127,8 +127,8 @@ def test_an_unreachable_orchestrator_is_worth_a_retry() -> None:
 
 
 def test_text_that_is_not_unicode_can_be_quoted_in_an_answer() -> None:
-    told = answer(bad_request("no \ud800", [("\ud800", "bad \udfff")]))
-    assert "\\ud800" in json.loads(told.body)["message"]
+    told = answer(invalid([("\ud800", "bad \udfff")]))
+    assert "\\ud800: bad \\udfff" in json.loads(told.body)["message"]
 
 
 def test_every_reason_given_here_is_in_the_contract() -> None:
@@ -136,8 +136,8 @@ def test_every_reason_given_here_is_in_the_contract() -> None:
 
     known = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}
     problems = [
-        bad_request("x"),
-        bad_request("x", [("f", "d")]),
+        errors.malformed("x"),
+        invalid([("f", "d")]),
         errors.route_not_found("/"),
         errors.method_not_allowed("GET", ["POST"]),
         errors.unsupported_media_type(""),
