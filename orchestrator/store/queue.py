@@ -1,7 +1,7 @@
 """What waits to be written, and how batches are cut from it."""
 
 import asyncio
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -28,17 +28,13 @@ class Queue:
     """First in, first out; a batch is whatever is there, bounded by count and bytes."""
 
     def __init__(self) -> None:
-        self._items: OrderedDict[Item, None] = OrderedDict()
+        self._items: deque[Item] = deque()
         self._filled = asyncio.Event()
         self._takers = 0
 
     def put(self, item: Item) -> None:
-        self._items[item] = None
+        self._items.append(item)
         self._filled.set()
-
-    def discard(self, item: Item) -> bool:
-        """Take an item out again; False when it is no longer here."""
-        return self._items.pop(item, self) is None
 
     async def take(self) -> list[Item]:
         """The next batch, as soon as there is anything; whoever waits for one too gets a fair part."""
@@ -53,7 +49,7 @@ class Queue:
         batch: list[Item] = []
         size = 0
         while self._items and len(batch) < min(share, BATCH_COUNT) and size < BATCH_BYTES:
-            item, _ = self._items.popitem(last=False)
+            item = self._items.popleft()
             batch.append(item)
             size += item.prepared.size
         return batch

@@ -68,16 +68,11 @@ class Writer:
         loads the session again.
         """
         _check(change_set)
-        item: Item | None = None
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                item = await self._enqueue(change_set, operation, trace_id)
-                return await item.answer
+                return await (await self._enqueue(change_set, operation, trace_id))
         except TimeoutError:
             raise StorageUnavailable("the database did not answer in time") from None
-        finally:
-            if item is not None and self._queue.discard(item):
-                self._settle(item, asyncio.CancelledError())
 
     async def write_waiting(
         self, tenant: str, session_id: str, decide: Decide, *, operation: str, trace_id: str = ""
@@ -101,7 +96,8 @@ class Writer:
         except TimeoutError:
             raise StorageUnavailable("the database did not answer in time") from None
 
-    async def _enqueue(self, change_set: ChangeSet, operation: str, trace_id: str) -> Item:
+    async def _enqueue(self, change_set: ChangeSet, operation: str, trace_id: str) -> asyncio.Future[Answer]:
+        """Whoever leaves cancels this future: the committers then drop the item, or write it for nobody."""
         keys = _keys(change_set)
         await self._turns.take(keys)
         try:
@@ -111,7 +107,7 @@ class Writer:
             raise
         item = Item(prepared, operation, keys, asyncio.get_running_loop().create_future())
         self._queue.put(item)
-        return item
+        return item.answer
 
     def _seal(self, change_set: ChangeSet, trace_id: str) -> Prepared:
         events = seal(change_set.session, change_set.events, now=self._clock(), trace_id=trace_id)

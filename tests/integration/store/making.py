@@ -1,7 +1,10 @@
 """Sessions, rows and change sets for the store's tests, and what they look at afterwards."""
 
+import asyncio
 import time
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import asyncpg
@@ -163,6 +166,31 @@ async def assert_sound(database: Database) -> dict[str, list[LoggedEvent]]:
         assert_gapless_and_chained(log)
         assert (log[-1].sequence, log[-1].hash) == (row["last_sequence"], row["last_hash"])
     return logs
+
+
+async def until_somebody_waits_for_a_lock(database: Database) -> None:
+    async with asyncio.timeout(10):
+        while not await database.fetch("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+            pass
+
+
+@asynccontextmanager
+async def asked_but_not_committed(database: Database, request: Request) -> AsyncIterator[None]:
+    """Another replica writes this request and has not committed it yet; it does at the end of the block."""
+    connection = await database.connect()
+    async with connection.transaction():
+        await connection.execute(
+            "INSERT INTO request VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            request.tenant,
+            request.caller,
+            request.request_id,
+            request.method,
+            request.fingerprint,
+            request.answer_json,
+            request.create_time,
+        )
+        yield
+    await connection.close()
 
 
 async def set_clock(connection: asyncpg.Connection, micros_ahead: int) -> None:

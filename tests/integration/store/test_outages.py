@@ -24,6 +24,7 @@ from tests.integration.store.making import (
     a_run,
     append_until_written,
     appending,
+    asked_but_not_committed,
     assert_sound,
     creation,
     new_id,
@@ -31,6 +32,7 @@ from tests.integration.store.making import (
     new_session,
     now_micros,
     stored_session,
+    until_somebody_waits_for_a_lock,
     written,
 )
 from tests.integration.store.proxy import proxied
@@ -199,6 +201,25 @@ async def test_an_outage_is_answered_in_time_and_the_next_command_after_it_works
         await assert_sound(database)
 
 
+async def test_reads_survive_a_restart_of_the_server(own_postgres: EmbeddedPostgres) -> None:
+    async with store_at(own_postgres.url) as (database, writer, _):
+        session = await new_session(writer)
+
+        async def read_all() -> list[object]:
+            return await asyncio.gather(
+                *(snapshots.load(database, TENANT, session.id) for _ in range(4)),
+                *(queries.get_session(database, TENANT, session.id) for _ in range(4)),
+            )
+
+        expected = await read_all()
+        os.kill(own_postgres.pid, signal.SIGKILL)
+        await _until(lambda: not own_postgres.running)
+        reading = asyncio.create_task(read_all())
+        assert not await database.ready()  # by now they have found nobody either
+        own_postgres.start()
+        assert await reading == expected
+
+
 async def test_a_silent_network_is_answered_in_time(own_postgres: EmbeddedPostgres) -> None:
     async with proxied(own_postgres.url) as proxy, store_at(proxy.url) as (database, writer, _):
         session = await new_session(writer)
@@ -214,6 +235,27 @@ async def test_a_silent_network_is_answered_in_time(own_postgres: EmbeddedPostgr
             )
         assert [type(result) for result in results] == [StorageUnavailable] * 4
         assert not await database.ready()
+
+
+async def test_nothing_is_written_for_a_caller_that_left_before_its_turn_came(
+    own_postgres: EmbeddedPostgres,
+) -> None:
+    async with store_at(own_postgres.url) as (database, _, followed):
+        writer = Writer(database.connect_writer, clock=now_micros, committers=1, on_written=followed)
+        await writer.start()
+        one, two = await new_session(writer), await new_session(writer)
+        async with asked_but_not_committed(database, request := new_request()):
+            blocked = asyncio.create_task(writer.write(appending(one, request=request), operation="test"))
+            await until_somebody_waits_for_a_lock(database)
+            leaving = asyncio.create_task(writer.write(appending(two), operation="test"))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+        assert (await blocked).outcome is Outcome.DUPLICATE
+        assert await stored_session(database, two) == two
+        await written(writer, appending(two))
+        await writer.close()
 
 
 async def test_a_caller_that_goes_away_leaves_the_writer_working(own_postgres: EmbeddedPostgres) -> None:

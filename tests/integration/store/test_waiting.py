@@ -24,6 +24,7 @@ from tests.integration.store.making import (
     new_session,
     now_micros,
     stored_session,
+    until_somebody_waits_for_a_lock,
     written,
 )
 
@@ -128,7 +129,7 @@ async def test_a_caller_that_goes_away_holds_nothing(writer: Writer, database: D
     leaving = asyncio.create_task(
         writer.write_waiting(TENANT, session.id, lambda s: appending(s.session), operation="test")
     )
-    await _until_somebody_waits_for_a_lock(database)
+    await until_somebody_waits_for_a_lock(database)
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
@@ -149,12 +150,3 @@ async def test_a_batch_does_not_wait_for_a_locked_session(writer: Writer, databa
         assert not locked.done()
     assert (await locked).outcome is Outcome.WRITTEN
     await blocker.close()
-
-
-async def _until_somebody_waits_for_a_lock(database: Database) -> None:
-    async with asyncio.timeout(10):
-        while not await database.fetch(_LOCK_WAITS):
-            pass
-
-
-_LOCK_WAITS = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"

@@ -19,6 +19,7 @@ from tests.integration.store.making import (
     a_step,
     append_until_written,
     appending,
+    asked_but_not_committed,
     assert_sound,
     creation,
     new_id,
@@ -26,6 +27,7 @@ from tests.integration.store.making import (
     new_session,
     set_clock,
     stored_session,
+    until_somebody_waits_for_a_lock,
     written,
 )
 
@@ -194,6 +196,23 @@ async def test_the_same_request_to_two_sessions_at_once_takes_effect_in_one(writ
         assert [answer.request for answer in answers if answer.request] == [request]
     await other.close()
     await assert_sound(database)
+
+
+@pytest.mark.parametrize("creates", [False, True], ids=["a command", "a creation"])
+async def test_a_request_that_another_replica_is_about_to_commit_is_found_afterwards(
+    writer: Writer, database: Database, session: Session, creates: bool
+) -> None:
+    request = new_request(answer='"what the other replica answered"')
+    mine = replace(request, answer_json='"what this one would have answered"')
+    new = Session(TENANT, new_id())
+    async with asked_but_not_committed(database, request):
+        change_set = creation(new, mine) if creates else appending(session, request=mine)
+        asking = asyncio.create_task(writer.write(change_set, operation="test"))
+        await until_somebody_waits_for_a_lock(database)
+    answer = await asking
+    assert (answer.outcome, answer.request) == (Outcome.DUPLICATE, request)
+    assert await queries.get_session(database, TENANT, new.id) is None
+    assert await stored_session(database, session) == session
 
 
 async def test_two_creations_with_one_request_make_one_session(writer: Writer, database: Database) -> None:

@@ -45,12 +45,3 @@ async def test_two_who_wait_share_what_comes_if_it_is_worth_it() -> None:
     assert len(await one) == WORTH_SHARING
     assert not other.done()
     other.cancel()
-
-
-async def test_a_discarded_item_is_in_no_batch() -> None:
-    queue, items = Queue(), [an_item() for _ in range(3)]
-    for item in items:
-        queue.put(item)
-    assert queue.discard(items[1])
-    assert not queue.discard(items[1])
-    assert await queue.take() == [items[0], items[2]]
