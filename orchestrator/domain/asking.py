@@ -1,11 +1,10 @@
 """Raising approvals: what a person is asked about a plan, a tool call or a failure, and what they are shown."""
 
-from dataclasses import replace
-
 from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import failure_preimage, plan_preimage, sha256, tool_preimage
 from orchestrator.domain.events import ApprovalRequested
+from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, Attempt, Failure, Plan, Preview, Step, Subtask
 from orchestrator.domain.transitions import move_step
 

@@ -3,12 +3,11 @@
 `advance_attempt` does one thing at a time until nothing is due; it never waits and never calls out.
 """
 
-from dataclasses import replace
-
 from orchestrator.domain.calls import advance_call, new_step, propose
 from orchestrator.domain.change import Change
 from orchestrator.domain.drafts import CORRECTIONS, check_answer
 from orchestrator.domain.errors import Violation
+from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Attempt, Failure, Step, Subtask, is_done
 from orchestrator.domain.starting import World, start
 from orchestrator.domain.states import ApprovalState, AttemptState, StepState

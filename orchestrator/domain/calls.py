@@ -1,11 +1,11 @@
 """The tool calls of one reply: proposed, judged, started, given up, each to its one result."""
 
-from dataclasses import replace
 from itertools import count
 
 from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.asking import ask_about_call
 from orchestrator.domain.change import Change
+from orchestrator.domain.frozen import replace
 from orchestrator.domain.policy import judge
 from orchestrator.domain.records import Attempt, Failure, ModelReply, Step, ToolResult
 from orchestrator.domain.starting import World, start

@@ -4,10 +4,11 @@ A Change applies rows to its snapshot as it goes, so the rules that follow see t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import TypeVar
 
 from orchestrator.domain.events import Event
+from orchestrator.domain.frozen import dataclass, replace
 from orchestrator.domain.records import Approval, Attempt, Message, Plan, Row, Run, Session, Step, Subtask
 from orchestrator.domain.snapshot import Snapshot
 

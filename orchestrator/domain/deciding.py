@@ -1,10 +1,9 @@
 """A person's decision and its effect on plan, step, subtask, run and session. Exactly one wins; nothing runs here."""
 
-from dataclasses import replace
-
 from orchestrator.domain.change import Change
 from orchestrator.domain.ending import cancel_run
 from orchestrator.domain.errors import ActionNotAllowed, ApprovalAlreadyResolved, DigestMismatch
+from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, Decision, Failure, ToolResult
 from orchestrator.domain.states import ApprovalState, RunState
 from orchestrator.domain.transitions import (

@@ -1,9 +1,8 @@
 """How a run ends: with its final message, or cancelled with everything of it closed."""
 
-from dataclasses import replace
-
 from orchestrator.domain.change import Change
 from orchestrator.domain.events import MessageCreated
+from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Failure, Message, Run, ToolResult, is_done
 from orchestrator.domain.states import PLAN, SUBTASK, ApprovalState, AttemptState
 from orchestrator.domain.transitions import (

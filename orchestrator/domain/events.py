@@ -5,8 +5,8 @@ Each class is named as its field in the oneof of SessionEvent (CamelCase to snak
 
 import hashlib
 import re
-from dataclasses import dataclass
 
+from orchestrator.domain.frozen import dataclass
 from orchestrator.domain.records import Approval, Failure, Message, Plan, Subtask, Usage, Workspace
 
 FIRST_HASH = "0" * 64

@@ -3,11 +3,12 @@
 What is already recorded, or belongs to an earlier dispatch, changes nothing.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 
 from orchestrator.domain.calls import tidy_reply
 from orchestrator.domain.catalog import SECOND
 from orchestrator.domain.change import Change
+from orchestrator.domain.frozen import dataclass, replace
 from orchestrator.domain.records import Failure, ModelReply, Step, ToolResult, Usage
 from orchestrator.domain.states import StepState
 from orchestrator.domain.transitions import finish_step

@@ -1,7 +1,5 @@
 """Routing and planning: who does a request, and the draft of a plan with the question about it."""
 
-from dataclasses import replace
-
 from orchestrator.domain.asking import ask_about_failure, ask_about_plan
 from orchestrator.domain.attempts import begin_unless_open
 from orchestrator.domain.catalog import ARCHITECT, ROUTER
@@ -9,6 +7,7 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.digests import plan_preimage, sha256
 from orchestrator.domain.drafts import PlanDraft, Route, read_plan, read_route, route_by_words
 from orchestrator.domain.events import PlanDrafted
+from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Attempt, Plan, Run, Subtask
 from orchestrator.domain.starting import World
 from orchestrator.domain.states import AttemptState, SessionState

@@ -5,8 +5,9 @@ descriptors serves them all. Times are Unix microseconds (0: not yet), ids UUIDv
 Nothing here decides anything.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from orchestrator.domain.frozen import dataclass
 from orchestrator.domain.states import (
     ApprovalState,
     AttemptState,

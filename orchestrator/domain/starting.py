@@ -1,11 +1,11 @@
 """Starting a step: where it can run, until when, and that its approval is a yes to exactly these bytes."""
 
-from dataclasses import dataclass, replace
 from typing import Protocol
 
 from orchestrator.domain.catalog import Agent, Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import allows
+from orchestrator.domain.frozen import dataclass, replace
 from orchestrator.domain.records import Failure, Step, ToolResult, Workspace
 from orchestrator.domain.transitions import dispatch_step, finish_step
 

@@ -3,8 +3,6 @@
 Every function returns the row as it now is, and raises WrongState where the table has no such transition.
 """
 
-from dataclasses import replace
-
 from orchestrator.domain.change import Change
 from orchestrator.domain.events import (
     ApprovalResolved,
@@ -17,6 +15,7 @@ from orchestrator.domain.events import (
     StepStarted,
     SubtaskStateChanged,
 )
+from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, Attempt, Decision, Failure, Plan, Run, Step, Subtask
 from orchestrator.domain.states import (
     APPROVAL,
