@@ -24,7 +24,7 @@ up: .venv/runtime ## run the three services over an embedded PostgreSQL, data in
 	@$(BIN)/assent up $(ARGS)
 
 test: .venv/dev ## run every test
-	@$(BIN)/python -m pytest $(PYTEST_ARGS) $(ARGS)
+	@GRPC_VERBOSITY=NONE $(BIN)/python -m pytest $(PYTEST_ARGS) $(ARGS)
 
 check: .venv/dev ## format, lint, types, layers, contracts, generated code
 	$(BIN)/ruff format --check --quiet .
