@@ -15,7 +15,7 @@ from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.errors import Violation
 from orchestrator.domain.graph import MAX_SUBTASKS, SubtaskDraft, check_plan
 
-MAX_PARALLEL = 16
+MAX_PARALLEL = 64
 
 ROUTE_SCHEMA = {
     "type": "object",

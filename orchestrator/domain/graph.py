@@ -7,7 +7,7 @@ from heapq import heapify, heappop, heappush
 
 from orchestrator.domain.errors import Violation
 
-MAX_SUBTASKS = 100
+MAX_SUBTASKS = 200
 MAX_DEPTH = 32
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_INSTRUCTIONS = 32 * 1024

@@ -13,6 +13,9 @@ LATEST_MESSAGES = 60
 
 _DECODE = {codec.table.name: codec.decode for codec in CODECS.values()}
 
+# A client's plan waits with its queued run; everything else belongs to the active one.
+_OPEN = f"""WHERE row.tenant = $1 AND row.run_id IN (
+    SELECT id FROM run WHERE tenant = $1 AND session_id = $2 AND {OPEN_RUN})"""  # noqa: S608  # constants of ours
 _ACTIVE = "JOIN held ON row.tenant = held.tenant AND row.run_id = held.active_run_id"
 
 # Every row as its kind, two numbers that order it among its kind, and its JSON.
@@ -25,9 +28,9 @@ UNION ALL
 (SELECT 'message', sequence, 0, body FROM message WHERE tenant = $1 AND session_id = $2
     ORDER BY sequence DESC LIMIT {LATEST_MESSAGES})
 UNION ALL
-SELECT 'plan', row.version, 0, row.body FROM plan AS row {_ACTIVE}
+SELECT 'plan', row.version, 0, row.body FROM plan AS row {_OPEN}
 UNION ALL
-SELECT 'subtask', row.position, 0, row.body FROM subtask AS row {_ACTIVE}
+SELECT 'subtask', row.position, 0, row.body FROM subtask AS row {_OPEN}
 UNION ALL
 SELECT 'attempt', row.create_time, 0, row.body FROM attempt AS row {_ACTIVE}
 UNION ALL
@@ -39,7 +42,7 @@ ORDER BY a, b
 
 
 async def load(reader: Reader, tenant: str, session_id: str) -> Snapshot | None:
-    """The session, its open runs, its latest messages and all of its active run; None if there is none."""
+    """The session, its open runs with their plans, its latest messages and all of its active run; None if there is none."""
     rows = await reader.fetch(_LOAD, tenant, session_id)
     found: dict[str, dict[str, Any]] = {kind: {} for kind in _DECODE}
     snapshot: Snapshot | None = None
