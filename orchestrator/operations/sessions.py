@@ -1,7 +1,7 @@
 """Commands on sessions and their messages."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.domain.change import Change
 from orchestrator.domain.commands import cancel, check_agent, create_session, receive_message
@@ -54,13 +54,14 @@ async def create(ctx: Context, caller: Caller, wish: NewSession) -> Session:
         creator=caller.subject,
     )
     change = create_session(session, ctx.clock(), ctx.new_id)
-    change_set = change.as_change_set(creates=True, request=request_row(ctx, caller, change.session))
+    made = replace(change.session, last_sequence=change.next_sequence - 1)
+    change_set = change.as_change_set(creates=True, request=request_row(ctx, caller, made))
     answer = await ctx.writer.write(change_set, operation=caller.method, trace_id=caller.trace_id)
     if answer.outcome == Outcome.DUPLICATE and answer.request is not None:
         return first_answer(answer.request, caller, Session)
     if answer.session is None:
         raise StorageUnavailable(f"the session was not written: {answer.outcome}")
-    return answer.session
+    return made
 
 
 async def send_message(ctx: Context, caller: Caller, session_id: str, text: str, agent: str) -> Sent:
