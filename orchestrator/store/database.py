@@ -98,12 +98,12 @@ class Database:
         return await _patiently(run)
 
     async def ready(self) -> bool:
-        """Whether a write goes through, here and now."""
+        """Whether a write goes through, here and now, in a database that was migrated."""
         try:
             with storage_errors():
                 async with asyncio.timeout(READY_SECONDS):
                     return bool(await self._opened_pool().fetch(_PROBE))
-        except StorageUnavailable:
+        except (StorageUnavailable, asyncpg.PostgresError):
             return False
 
     async def close(self) -> None:

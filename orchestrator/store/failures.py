@@ -9,6 +9,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestrator.domain.errors import StorageUnavailable
 
+UNAVAILABLE = "the database did not answer in time"  # what drivers say goes into the error's cause, not to callers
+
 # 21: one row written twice by one statement; 22: data that cannot be; 23: a constraint.
 _DATA_CLASSES = ("21", "22", "23")
 # 08: the connection; 53: no more of them; 57: the server is going down or coming up; 0A: a plan before a migration.
@@ -47,15 +49,15 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except (*_CLIENT_ERRORS, PoolTimeout) as error:
-        raise StorageUnavailable(str(error)) from error
+        raise StorageUnavailable(UNAVAILABLE) from error
     except asyncpg.PostgresError as error:
         if _is_defect(error.sqlstate):
             raise
-        raise StorageUnavailable(str(error)) from error
+        raise StorageUnavailable(UNAVAILABLE) from error
     except DBAPIError as error:
         if _is_defect(getattr(error.orig, "sqlstate", None)):
             raise
-        raise StorageUnavailable(str(error.orig)) from error
+        raise StorageUnavailable(UNAVAILABLE) from error
 
 
 def _is_defect(sqlstate: str | None) -> bool:

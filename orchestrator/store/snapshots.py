@@ -42,7 +42,7 @@ ORDER BY a, b
 
 
 async def load(reader: Reader, tenant: str, session_id: str) -> Snapshot | None:
-    """The session, its open runs with their plans, its latest messages, all of its active run; None if there is none."""
+    """The session, its latest messages, its open runs with their plans, and all of the active one; or None."""
     rows = await reader.fetch(_LOAD, tenant, session_id)
     found: dict[str, dict[str, Any]] = {kind: {} for kind in _DECODE}
     snapshot: Snapshot | None = None

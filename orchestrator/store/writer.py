@@ -16,6 +16,7 @@ from orchestrator.store.answers import Answer, answer_of
 from orchestrator.store.batch import Prepared, prepare
 from orchestrator.store.committer import Committer, OnWritten, announce
 from orchestrator.store.connection import Connect, OwnConnection
+from orchestrator.store.failures import UNAVAILABLE
 from orchestrator.store.log import seal
 from orchestrator.store.queue import Item, Queue
 from orchestrator.store.turns import Turns
@@ -72,7 +73,7 @@ class Writer:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await (await self._enqueue(change_set, operation, trace_id))
         except TimeoutError:
-            raise StorageUnavailable("the database did not answer in time") from None
+            raise StorageUnavailable(UNAVAILABLE) from None
 
     async def write_waiting(
         self, tenant: str, session_id: str, decide: Decide, *, operation: str, trace_id: str = ""
@@ -94,7 +95,7 @@ class Writer:
                 announce(answer, self._on_written)
                 return answer
         except TimeoutError:
-            raise StorageUnavailable("the database did not answer in time") from None
+            raise StorageUnavailable(UNAVAILABLE) from None
 
     async def _enqueue(self, change_set: ChangeSet, operation: str, trace_id: str) -> asyncio.Future[Answer]:
         """Whoever leaves cancels this future: the committers then drop the item, or write it for nobody."""

@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from orchestrator.store import migrations, tables
+from orchestrator.store.database import Database
 from orchestrator.store.migrations import upgrade, upgrade_async
 
 # Everything a schema consists of, each as the text PostgreSQL itself gives for it.
@@ -64,3 +65,11 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_database_url: 
     left = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     assert [row[0] for row in left] == ["probe"]
     await connection.close()
+
+
+async def test_a_database_that_was_not_migrated_is_not_ready(empty_database_url: str) -> None:
+    database = await Database.open(empty_database_url)
+    assert not await database.ready()
+    await upgrade_async(empty_database_url)
+    assert await database.ready()
+    await database.close()

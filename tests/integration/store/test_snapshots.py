@@ -83,6 +83,21 @@ async def test_it_holds_the_open_runs_and_the_active_run_whole(
     assert snapshot.run == active
 
 
+async def test_a_plan_that_waits_with_its_queued_run_is_in_it_and_that_of_an_ended_run_is_not(
+    writer: Writer, database: Database, session: Session
+) -> None:
+    queued, ended = a_run(session, state="CREATED"), a_run(session, state="COMPLETED")
+    rows: list[Row] = [queued, ended]
+    for run in (queued, ended):
+        plan = Plan(TENANT, f"plan of {run.id}", session.id, run.id, 1, "title", "", "ann")
+        rows += [plan, Subtask(TENANT, f"node of {run.id}", session.id, run.id, plan.id, "a", "", "", "coder", 1)]
+    await written(writer, appending(session, *rows))
+    snapshot = await snapshots.load(database, TENANT, session.id)
+    assert snapshot is not None
+    assert list(snapshot.plans) == [f"plan of {queued.id}"]
+    assert list(snapshot.subtasks) == [f"node of {queued.id}"]
+
+
 async def test_it_holds_the_latest_sixty_messages_oldest_first(
     writer: Writer, database: Database, session: Session
 ) -> None:
