@@ -100,11 +100,13 @@ class Change:
         release: bool = False,
         creates: bool = False,
     ) -> ChangeSet:
+        """What is to be written. Rows travel only with events: without one the sequence stands still, and a decision
+        made on the older snapshot would not notice them. They are made again when something does happen."""
         session = replace(self.session, update_time=self.now)
         return ChangeSet(
             session,
             self._base_sequence,
-            tuple(self._rows.values()),
+            tuple(self._rows.values()) if self.events else (),
             tuple(self.events),
             request,
             owner,
@@ -115,7 +117,13 @@ class Change:
         )
 
     @property
+    def leaves_rows_unwritten(self) -> bool:
+        """Whether its snapshot now holds rows that its change set does not: to be thrown away."""
+        return bool(self._rows) and not self.events
+
+    @property
     def is_empty(self) -> bool:
+        """Whether a decision did nothing; asked before the engine's rules go on, which always settle the session."""
         return not self.events and not self._rows and not self._session_touched
 
 

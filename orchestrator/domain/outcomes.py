@@ -50,6 +50,11 @@ def fold(change: Change, outcome: Outcome) -> bool:
 
 
 def _succeeded(change: Change, step: Step, outcome: Outcome) -> None:
+    if (outcome.reply if step.kind == "MODEL" else outcome.result) is None:
+        reason = "MODEL_OUTPUT_INVALID" if step.kind == "MODEL" else "TOOL_FAILED"
+        failure = Failure(reason, "the executor reported success without a result", "HUMAN_REQUIRED")
+        _failed(change, step, replace(outcome, failure=failure))
+        return
     step = replace(
         step,
         reply=tidy_reply(outcome.reply) if outcome.reply else None,
@@ -65,9 +70,7 @@ def _succeeded(change: Change, step: Step, outcome: Outcome) -> None:
 def _failed(change: Change, step: Step, outcome: Outcome) -> None:
     step = replace(step, failure=outcome.failure, latency=outcome.latency, model=outcome.model or step.model)
     if outcome.failure.disposition == "RETRYABLE" and _may_repeat(step) and step.faults < MAX_FAULTS:
-        wait = outcome.retry_after or FIRST_BACKOFF << step.faults
-        step = replace(step, faults=step.faults + 1, not_before_time=change.now + wait)
-        _finish(change, step, outcome, "transient")
+        _finish(change, _later(step, change.now, outcome.retry_after), outcome, "transient")
         return
     if step.kind == "TOOL":
         step = replace(step, result=ToolResult(f"The call failed: {outcome.failure.message}", is_error=True))
@@ -86,12 +89,23 @@ def _unknown(change: Change, step: Step, outcome: Outcome) -> None:
 
 
 def _lost(change: Change, step: Step, outcome: Outcome) -> None:
+    """What may be repeated is, at once and then later, but not for ever: it may be what kills its executors."""
     if _may_repeat(step):
-        _finish(change, step, outcome, "lost")
+        if step.faults < MAX_FAULTS:
+            again = _later(step, change.now, 0) if step.faults else replace(step, faults=1)
+            _finish(change, again, outcome, "lost")
+            return
+        failure = Failure("EXECUTOR_LOST", "its executor was lost again and again", "HUMAN_REQUIRED")
+        _failed(change, step, replace(outcome, failure=failure))
         return
     message = f"the executor was lost while {step.tool} ran; nobody knows whether it took effect"
     step = replace(step, failure=Failure("IN_DOUBT", message, "HUMAN_REQUIRED"))
     _finish(change, step, outcome, "doubted")
+
+
+def _later(step: Step, now: int, retry_after: int) -> Step:
+    wait = retry_after or FIRST_BACKOFF << step.faults
+    return replace(step, faults=step.faults + 1, not_before_time=now + wait)
 
 
 def _may_repeat(step: Step) -> bool:

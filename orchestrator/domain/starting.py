@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from orchestrator.domain.catalog import Agent, Catalog
+from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import allows
 from orchestrator.domain.frozen import dataclass, replace
@@ -35,10 +35,14 @@ def start(change: Change, step: Step, world: World) -> bool:
     """Dispatch it if it is due and there is room. True when the step changed."""
     if step.not_before_time > change.now:
         return False
+    agent = world.catalog.agents.get(step.agent)
+    if agent is None:
+        _drop(change, step, "AGENT_NOT_FOUND", f"The catalog has no agent {step.agent!r} any more.")
+        return True
     first_use = bool(step.approval_id) and step.dispatch_number == 0
     approval = change.snapshot.approvals.get(step.approval_id)
     if first_use and (approval is None or not allows(approval, step)):
-        _withhold(change, step)
+        _drop(change, step, "DIGEST_MISMATCH", "The approval does not match this call.")
         return True
     place = world.place(step, change.session.workspace)
     if place is None:
@@ -51,18 +55,13 @@ def start(change: Change, step: Step, world: World) -> bool:
         step,
         executor_instance=place.instance,
         executor_address=place.address,
-        deadline_time=change.now + _timeout(world.catalog.agents.get(step.agent), step),
+        deadline_time=change.now + (agent.model_timeout if step.kind == "MODEL" else agent.tool_timeout),
     )
     return True
 
 
-def _withhold(change: Change, step: Step) -> None:
-    """A step whose approval is not a yes to exactly these bytes, or is used up, never runs."""
-    words = "The approval does not match this call."
-    failure = Failure("DIGEST_MISMATCH", words, "HUMAN_REQUIRED")
-    finish_step(change, replace(step, result=ToolResult(words, is_error=True), failure=failure), "cancelled")
-
-
-def _timeout(agent: Agent | None, step: Step) -> int:
-    agent = agent or Agent("", "", "", "")
-    return agent.model_timeout if step.kind == "MODEL" else agent.tool_timeout
+def _drop(change: Change, step: Step, reason: str, words: str) -> None:
+    """A step that may never run: its approval is not a yes to exactly these bytes, or it has lost its agent."""
+    result = ToolResult(words, is_error=True) if step.kind == "TOOL" else None
+    failure = Failure(reason, words, "HUMAN_REQUIRED")
+    finish_step(change, replace(step, result=result, failure=failure), "cancelled")

@@ -86,7 +86,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._outdated = True  # somebody else may have written since the snapshot was loaded
         self.blocked = False  # released because no executor had room
-        self.due_time = 0  # when the session it released wants to be looked at again; 0: not by itself
+        self.due_time = 0  # when the session wants to be looked at even if nothing happens; 0: not by itself
 
     # What others tell it
 
@@ -96,6 +96,7 @@ class Worker:
         self._snapshot.session = session
         self._epoch = session.epoch
         self._outdated = False
+        self.due_time = session.due_time
         self._trace_id = _trace_id(change.snapshot)
         self._launch(change, reservation)
 
@@ -140,8 +141,7 @@ class Worker:
 
     async def _wait(self) -> None:
         """For an outcome, a nudge, or the next due time."""
-        due = self._ticks.now() if self._snapshot is None or self._outdated else self._snapshot.session.due_time
-        seconds = max(0.0, (due - self._ticks.now()) / 1e6) if due else None
+        seconds = max(0.0, (self.due_time - self._ticks.now()) / SECOND) if self.due_time else None
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
@@ -156,6 +156,7 @@ class Worker:
             if not decision.writes:
                 decision.abandon()
                 self._settle(decision.outcomes)
+                self._keep(decision)
                 return False
             answer = await self._write(decision)
             if answer.outcome != Written.STALE:
@@ -204,10 +205,9 @@ class Worker:
             for decision in decisions[:-1] if written else decisions:
                 decision.abandon()
         if answer.outcome == Written.UNCHANGED:
-            self._snapshot = decisions[-1].snapshot
             self._settle(decisions[-1].outcomes)
+            self._keep(decisions[-1])
             return False
-        self._snapshot = decisions[-1].snapshot if written else None
         return self._after(decisions[-1] if decisions else None, answer)
 
     def _after(self, decision: "_Decision | None", answer: Answer) -> bool:
@@ -218,9 +218,14 @@ class Worker:
         self._settle(decision.outcomes)
         self._launch(decision.change, decision.reservation)
         self._sort_flights(decision.snapshot)
-        self.blocked = decision.change.blocked
-        self.due_time = answer.session.due_time
+        self._keep(decision)
         return decision.releases
+
+    def _keep(self, decision: "_Decision") -> None:
+        """Go on from the snapshot it was made on, as far as that is what the rows say."""
+        self._snapshot = None if decision.change.leaves_rows_unwritten else decision.snapshot
+        self.blocked = decision.change.blocked
+        self.due_time = decision.change.session.due_time
 
     def _settle(self, outcomes: list[Outcome]) -> None:
         """These are in the ledger, or came too late for it: the executors may forget them."""

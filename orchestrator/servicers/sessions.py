@@ -94,26 +94,20 @@ class Sessions:
         self, request: pb.StreamSessionRequest, context: RpcContext
     ) -> AsyncIterator[pb.StreamSessionResponse]:
         logs.bind(session_id=request.session_id)
-        watched = self._hub.follow(
-            reader().tenant,
-            request.session_id,
-            after=request.after_sequence,
-            until_settled=request.until == pb.STREAM_UNTIL_SETTLED,
-            deltas=request.include_deltas,
-        )
-        async for items in watched:
-            yield pb.StreamSessionResponse(events=self._shown(request.session_id, items, request.include_payload_json))
+        until_settled = request.until == pb.STREAM_UNTIL_SETTLED
+        with self._hub.join(reader().tenant, request.session_id, deltas=request.include_deltas) as watch:
+            async for items in watch.batches(after=request.after_sequence, until_settled=until_settled):
+                events = self._shown(request.session_id, items, request.include_payload_json)
+                yield pb.StreamSessionResponse(events=events)
 
     async def Converse(self, request: pb.ConverseRequest, context: RpcContext) -> AsyncIterator[pb.ConverseResponse]:
         logs.bind(session_id=request.session_id)
         who = caller("Converse", request)
-        with _naming(request.WhichOneof("input") or ""):
-            after = await self._say(request, who)
-        watched = self._hub.follow(
-            who.tenant, request.session_id, after=after, until_settled=True, deltas=not request.omit_deltas
-        )
-        async for items in watched:
-            yield pb.ConverseResponse(events=self._shown(request.session_id, items))
+        with self._hub.join(who.tenant, request.session_id, deltas=not request.omit_deltas) as watch:
+            with _naming(request.WhichOneof("input") or ""):
+                after = await self._say(request, who)
+            async for items in watch.batches(after=after, until_settled=True):
+                yield pb.ConverseResponse(events=self._shown(request.session_id, items))
 
     def _shown(
         self, session_id: str, items: Sequence[FeedItem], with_payload: bool = False

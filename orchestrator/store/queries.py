@@ -6,6 +6,7 @@ Not here: the snapshot a decision is made on (snapshots.py), and whatever writes
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 from sqlalchemy import ColumnElement, Row, select, text
 
 from orchestrator.domain.events import LoggedEvent
@@ -25,9 +26,10 @@ FIRST_PAGE = Paging()
 
 
 async def get_session(database: Database, tenant: str, session_id: str) -> Session | None:
-    t = tables.session
-    rows = await database.rows(select(t).where(t.c.tenant == tenant, t.c.id == session_id))
-    return _session(rows[0]) if rows else None
+    rows = await database.fetch("SELECT * FROM session WHERE tenant = $1 AND id = $2", tenant, session_id)
+    if not rows:
+        return None
+    return decode_session({**rows[0], "labels": msgspec.json.decode(rows[0]["labels"])})
 
 
 async def list_sessions(
@@ -224,9 +226,9 @@ async def list_approvals(
 
 
 async def _get(database: Database, stored: RowCodec[R], tenant: str, id: str) -> R | None:
-    t = stored.table
-    rows = await database.rows(select(t.c.body).where(t.c.tenant == tenant, t.c.id == id))
-    return stored.decode(rows[0].body) if rows else None
+    query = f"SELECT body FROM {stored.table.name} WHERE tenant = $1 AND id = $2"  # noqa: S608  # a table of ours
+    rows = await database.fetch(query, tenant, id)
+    return stored.decode(rows[0]["body"]) if rows else None
 
 
 async def _list(

@@ -99,7 +99,7 @@ def test_a_whole_number_written_as_a_fraction_is_still_a_whole_number() -> None:
         (changed(title=""), "title"),
         (changed(title=5), "title"),
         (changed(parallel_limit=0), "parallel_limit"),
-        (changed(parallel_limit=17), "parallel_limit"),
+        (changed(parallel_limit=65), "parallel_limit"),
         (changed(parallel_limit=True), "parallel_limit"),
         (changed(parallel_limit=1.5), "parallel_limit"),
         (changed(subtasks=[]), "subtasks"),
