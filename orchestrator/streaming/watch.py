@@ -1,0 +1,89 @@
+"""One watcher of one session: it misses nothing and sees nothing twice.
+
+It joined the live tail first; it reads the log up to where the tail begins, and again wherever the tail has a gap.
+No transaction is open while it waits.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from orchestrator.domain.errors import NotFound
+from orchestrator.domain.events import LoggedEvent
+from orchestrator.streaming.feed import Box, Delta, FeedItem, Heartbeat, Position, Settled, SlowWatcher, StreamEnding
+
+Key = tuple[str, str]  # tenant, session id
+PAGE = 500
+HEARTBEAT_SECONDS = 15.0
+
+
+class Log(Protocol):
+    """Reading the store, as the hub needs it."""
+
+    async def events_after(self, tenant: str, session_id: str, after: int, limit: int) -> list[LoggedEvent]:
+        """Oldest first."""
+
+    async def positions(self, keys: Sequence[Key]) -> dict[Key, Position]: ...
+
+
+class Watch:
+    """What `Hub.join` gives. Joined before a command, it has the command's events without reading the log."""
+
+    def __init__(self, key: Key, box: Box, log: Log, closing: asyncio.Event) -> None:
+        self._key = key
+        self._box = box
+        self._log = log
+        self._closing = closing
+
+    async def batches(self, *, after: int, until_settled: bool) -> AsyncIterator[list[FeedItem]]:
+        """What happened after sequence `after`, durable events in order, each once.
+
+        Raises NotFound, SlowWatcher and StreamEnding with the sequence to resume from, and StorageUnavailable.
+        """
+        cursor, box = after, self._box
+        if box.position is None:
+            box.move_to(await self._position())
+        while True:
+            if box.overflowed:
+                raise SlowWatcher(cursor)
+            fresh, cursor = _following(box.take(), cursor)
+            target = box.position
+            if target is not None and until_settled and target.settled and cursor >= target.last_sequence:
+                yield [*fresh, Settled(target.state, cursor)]
+                return
+            if fresh:
+                yield fresh
+            elif target is not None and cursor < target.last_sequence:
+                async for page in self._read(cursor, target.last_sequence):
+                    cursor = page[-1].sequence
+                    yield list(page)
+            elif self._closing.is_set():
+                raise StreamEnding(cursor)
+            elif not await box.wait(HEARTBEAT_SECONDS):
+                yield [Heartbeat(cursor)]
+
+    async def _position(self) -> Position:
+        position = (await self._log.positions([self._key])).get(self._key)
+        if position is None:
+            raise NotFound("session", self._key[1])
+        return position
+
+    async def _read(self, after: int, to: int) -> AsyncIterator[list[LoggedEvent]]:
+        while after < to:
+            page = await self._log.events_after(*self._key, after, PAGE)
+            if not page:
+                raise NotFound("session", self._key[1])
+            yield page
+            after = page[-1].sequence
+
+
+def _following(items: list[LoggedEvent | Delta], cursor: int) -> tuple[list[FeedItem], int]:
+    """What follows the cursor without a gap; after a gap durable events are left to be read from the log."""
+    fresh: list[FeedItem] = []
+    for item in items:
+        if isinstance(item, Delta):
+            fresh.append(item)
+        elif item.sequence == cursor + 1:
+            fresh.append(item)
+            cursor = item.sequence
+    return fresh, cursor
