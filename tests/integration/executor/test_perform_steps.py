@@ -137,11 +137,13 @@ async def test_a_start_larger_than_a_batch_arrives_in_chunks(executor: RunningEx
     assert executor.path("large.txt").read_text() == content
 
 
-async def test_chunks_out_of_order_break_the_stream_and_no_step(executor: RunningExecutor) -> None:
+async def test_chunks_out_of_order_break_the_stream_and_start_nothing(executor: RunningExecutor) -> None:
     talk = await executor.talk()
-    chunk = pb.FrameChunk(index=1, data=b"x", last=True)
-    talk.send(pb.OrchestratorFrame(step_id=new_id(), epoch=1, dispatch_number=1, chunk=chunk))
+    whole = started(tool_step("noop", "{}"))
+    chunk = pb.FrameChunk(index=1, data=whole.SerializeToString(), last=True)
+    talk.send(pb.OrchestratorFrame(step_id=whole.step_id, epoch=1, dispatch_number=1, chunk=chunk))
     assert await talk.end() == grpc.StatusCode.INVALID_ARGUMENT
+    assert executor.parts.ledger.free_slots == 8
 
 
 async def test_a_frame_without_a_step_breaks_the_stream(executor: RunningExecutor) -> None:

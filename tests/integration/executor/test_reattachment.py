@@ -15,7 +15,7 @@ from tests.integration.executor.talk import (
 from tests.unit.executor.test_command import until_dead
 
 # Leaves a line each time it is started, and goes on until the file `go` is there.
-GATED = "echo started | tee -a log; until [ -e go ]; do sleep 0.01; done; echo done"
+GATED = "echo started >> log; echo started; until [ -e go ]; do sleep 0.01; done; echo done"
 
 
 async def kind_of_next(talk: Talk, step_id: str) -> str:
@@ -155,9 +155,9 @@ async def test_a_newer_dispatch_joins_a_step_that_still_runs(executor: RunningEx
 
 async def test_a_newer_dispatch_after_a_failure_begins_anew(executor: RunningExecutor) -> None:
     talk = await executor.talk()
-    step_id = new_id()
-    talk.send(started(executor.command(GATED, seconds=0.2), step_id))
-    assert (await talk.outcome_of(step_id)).failed.reason == "DEADLINE_EXCEEDED"
+    step_id = await gated_step(executor, talk)
+    talk.send(cancel(step_id))
+    assert (await talk.outcome_of(step_id)).failed.reason == "CANCELLED"
     talk.send(started(executor.command("echo started >> log"), step_id, dispatch=2))
     assert await kind_of_next(talk, step_id) == "accepted"
     assert (await talk.outcome_of(step_id)).HasField("finished")

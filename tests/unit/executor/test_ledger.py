@@ -1,0 +1,96 @@
+"""The ledger's finer points, with work that does what a test tells it to."""
+
+import asyncio
+
+from executor.ledger import Ledger
+from executor.steps import Accepted, Failed, Finished, Outcome, Ref, Refused, Said, Start, Tell, ToolWork
+from executor.tools.tool import ToolResult
+
+DONE = Finished(ToolResult("done"), 0)
+
+
+class Work:
+    """Fails, or goes on until it may end, cleaning up when it is cancelled."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.begun = 0
+        self.is_cleaning = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.was_cut_short = False
+
+    def refusal(self, start: Start) -> Refused | None:
+        return None
+
+    def instantly(self, start: Start) -> Outcome | None:
+        self.begun += 1
+        return self.outcomes.pop() if self.outcomes else None
+
+    async def perform(self, start: Start, tell: Tell) -> Outcome:
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.is_cleaning.set()
+            try:
+                await self.may_end.wait()
+            except asyncio.CancelledError:
+                self.was_cut_short = True
+            return Failed("CANCELLED", "", "FATAL")
+        return DONE
+
+
+class Ear:
+    def __init__(self) -> None:
+        self.heard: list[Said] = []
+        self.outcome = asyncio.Event()
+
+    def tell(self, ref: Ref, said: Said) -> None:
+        self.heard.append(said)
+        if isinstance(said, Finished | Failed):
+            self.outcome.set()
+
+
+def start(epoch: int = 1, dispatch: int = 1, step_id: str = "step") -> Start:
+    return Start(Ref(step_id, epoch, dispatch), "", "", "", "", 0, ToolWork("noop", "{}"))
+
+
+async def test_a_second_cancellation_does_not_cut_cleaning_up_short() -> None:
+    work, ear = Work(), Ear()
+    ledger = Ledger("me", 1, work)
+    ledger.start(start(), ear)
+    await asyncio.sleep(0)
+    ledger.cancel(Ref("step", 1, 1), ear)
+    await asyncio.wait_for(work.is_cleaning.wait(), 5)
+    ledger.cancel(Ref("step", 1, 1), ear)
+    ending = asyncio.create_task(ledger.end())
+    await asyncio.sleep(0)
+    work.may_end.set()
+    await asyncio.wait_for(ending, 5)
+    await asyncio.wait_for(ear.outcome.wait(), 5)
+    assert not work.was_cut_short
+
+
+async def test_a_failure_is_followed_by_a_newer_dispatch_of_the_same_or_a_newer_owner_only() -> None:
+    work, ear = Work(), Ear()
+    work.outcomes = [DONE, Failed("MODEL_ERROR", "", "RETRYABLE")]
+    ledger = Ledger("me", 1, work)
+    ledger.start(start(epoch=2), ear)
+    ledger.start(start(epoch=1, dispatch=2), ear)
+    assert isinstance(ear.heard[-1], Refused)
+    assert work.begun == 1
+    ledger.start(start(epoch=2, dispatch=2), ear)
+    assert ear.heard[-2:] == [Accepted(), DONE]
+    assert ledger.free_slots == 0
+
+
+async def test_the_first_free_slot_is_announced() -> None:
+    work, ear = Work(), Ear()
+    work.outcomes = [DONE, DONE]
+    ledger = Ledger("me", 2, work)
+    announced: list[int] = []
+    ledger.on_room = lambda: announced.append(ledger.free_slots)
+    for step_id in ("a", "b"):
+        ledger.start(start(step_id=step_id), ear)
+    for step_id in ("a", "b"):
+        ledger.recorded(Ref(step_id, 1, 1))
+    assert announced == [1]
