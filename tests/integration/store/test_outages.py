@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
+import asyncpg
 import pytest
 
 from cli.postgres import EmbeddedPostgres
@@ -17,6 +18,7 @@ from orchestrator.domain.snapshot import Snapshot
 from orchestrator.store import queries, snapshots
 from orchestrator.store.answers import Outcome
 from orchestrator.store.database import Database
+from orchestrator.store.tables import metadata
 from orchestrator.store.writer import Writer
 from tests.integration.store.making import (
     TENANT,
@@ -36,8 +38,27 @@ from tests.integration.store.making import (
     written,
 )
 from tests.integration.store.proxy import proxied
+from tests.postgres import embedded_server, migrate
 
 ANSWER_LIMIT = 5.0
+
+
+@pytest.fixture(scope="module")
+async def server() -> AsyncIterator[EmbeddedPostgres]:
+    """One for this file: every test leaves it usable, or has found a defect."""
+    with embedded_server() as server:
+        await migrate(server.url)
+        yield server
+
+
+@pytest.fixture
+async def own_postgres(server: EmbeddedPostgres) -> EmbeddedPostgres:
+    """A running server whose database is empty, to be killed and started again at will."""
+    server.start()
+    connection = await asyncpg.connect(server.url)
+    await connection.execute("TRUNCATE " + ", ".join(name for name in metadata.tables if name != "probe"))
+    await connection.close()
+    return server
 
 
 @asynccontextmanager
