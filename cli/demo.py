@@ -59,7 +59,9 @@ async def demo(settings: DemoSettings, console: Console) -> None:
                 ended = await run(client, settings.goal, console, manner)
                 report = await get_report(client, ended.id)
                 session = await get_session(client, ended.session_id)
+            console.print()
             _show(console, files_on_disk(root / session.workspace.directory, report))
+            console.print()
             _show(console, in_short(report))
             if settings.stay:
                 console.print("\nEverything goes on running; Ctrl-C stops it.", style="bold")
@@ -68,7 +70,7 @@ async def demo(settings: DemoSettings, console: Console) -> None:
 
 def files_on_disk(workspace: Path, report: RunReport) -> list[Line]:
     """The files that were written, as the disk has them now; Trouble when one is not there or not whole."""
-    lines = [Line(f"\nFiles in {workspace}", "title")]
+    lines = [Line(f"Files in {workspace}", "title")]
     for written in report.files_written:
         file = workspace / written.path
         size = file.stat().st_size if file.is_file() else -1

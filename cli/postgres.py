@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -55,7 +56,7 @@ class EmbeddedPostgres:
 
     def url_of(self, database: str) -> str:
         """The URL of another database of this server."""
-        socket = quote(str(self._socket_directory()), safe="/")
+        socket = quote(str(self._socket_path()), safe="/")
         return f"postgresql://{USER}:{self._password()}@/{quote(database)}?host={socket}"
 
     @property
@@ -95,6 +96,7 @@ class EmbeddedPostgres:
             while self._alive(self._pid) and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS)
         self._pid, self._child = 0, None
+        self._remove_socket_directory()
 
     def wait(self) -> None:
         """Block until the server started or adopted here has ended."""
@@ -194,9 +196,7 @@ class EmbeddedPostgres:
         lines = self._pid_file_lines()
         if lines:
             self._pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
-        socket = self._socket_directory() / f".s.PGSQL.{PORT}"
-        for path in (socket, socket.with_name(socket.name + ".lock")):
-            path.unlink(missing_ok=True)
+        self._remove_sockets(self._socket_directory())
 
     def _pid_file_lines(self) -> list[str]:
         try:
@@ -217,18 +217,36 @@ class EmbeddedPostgres:
     def _password(self) -> str:
         return (self.data_dir / "password").read_text().strip()
 
-    def _socket_directory(self) -> Path:
-        """Inside the data directory, or a private one elsewhere where that path is too long for a socket."""
+    def _socket_path(self) -> Path:
+        """Inside the data directory, or elsewhere where that path is too long for a socket."""
         inside = self.data_dir / "run"
-        path = inside
-        if len(os.fsencode(inside)) + len(f"/.s.PGSQL.{PORT}") > SOCKET_PATH_LIMIT:
-            name = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
-            path = Path(tempfile.gettempdir()) / f"assent-{name}"
+        if len(os.fsencode(inside)) + len(f"/.s.PGSQL.{PORT}") <= SOCKET_PATH_LIMIT:
+            return inside
+        name = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"assent-{name}"
+
+    def _socket_directory(self) -> Path:
+        """The same, made if need be, and private."""
+        path = self._socket_path()
         path.mkdir(mode=0o700, exist_ok=True)
         owners = (0, NOBODY) if os.geteuid() == 0 else (os.geteuid(),)
         if path.is_symlink() or path.stat().st_mode & 0o077 or path.stat().st_uid not in owners:
             raise PostgresError(f"{path} is not private to this user; remove it")
         return path
+
+    def _remove_socket_directory(self) -> None:
+        """A directory outside of the data directory would be left behind when that is deleted."""
+        path = self._socket_path()
+        if path.is_dir() and not path.is_symlink():
+            self._remove_sockets(path)
+            with suppress(OSError):  # somebody else's, or used again already
+                path.rmdir()
+
+    @staticmethod
+    def _remove_sockets(directory: Path) -> None:
+        socket = directory / f".s.PGSQL.{PORT}"
+        for path in (socket, socket.with_name(socket.name + ".lock")):
+            path.unlink(missing_ok=True)
 
 
 def _command_line(pid: int) -> str:

@@ -43,7 +43,7 @@ def preview(approval: Approval, old_text: OldText = no_old_text, limit: int = SH
     shown = approval.preview
     lines = [Line(f"  agent {printable(shown.agent)}", "quiet")] if shown.agent else []
     if shown.reason:
-        lines.append(Line(f"  its reason, unverified: {printable(shown.reason)}", "quiet"))
+        lines.append(Line(f"  policy: {printable(shown.reason)}", "quiet"))
     body = _body(approval, old_text)
     if limit and len(body) > limit:
         hidden = len(body) - limit

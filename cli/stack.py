@@ -110,7 +110,6 @@ class Stack:
             self._refuse_taken_ports()
             if not self.database_url:
                 self._start_postgres()
-            await self._migrate()
             await self._start_services()
         except BaseException:
             await self.stop()
@@ -193,22 +192,18 @@ class Stack:
             raise CannotStart(f"the database could not be migrated; {log} says:\n{last_lines(log)}")
 
     async def _start_services(self) -> None:
-        """All at once, for they wait for each other by themselves; in the order of stopping, reversed."""
-        children = [
-            self._child("executor", partial(grpc_serves, self.settings.executor_address)),
-            self._child("orchestrator", partial(grpc_serves, self.settings.grpc_address)),
-            self._child("gateway", partial(http_ready, self.settings.http_address)),
-        ]
-        for child in children:
-            child.start()
-            self._kept.append(child)
-        waits = [asyncio.create_task(child.wait_until_healthy()) for child in children]
-        try:
-            await asyncio.gather(*waits)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+        """What needs no database gets ready while that is migrated; kept in the order of stopping, reversed."""
+        executor = self._child("executor", partial(grpc_serves, self.settings.executor_address))
+        orchestrator = self._child("orchestrator", partial(grpc_serves, self.settings.grpc_address))
+        gateway = self._child("gateway", partial(http_ready, self.settings.http_address))
+        self._kept += [executor, orchestrator, gateway]
+        executor.start()
+        gateway.start()
+        await self._migrate()
+        orchestrator.start()
+        await _all_healthy(executor, orchestrator)
+        # Asked only now: a gateway that looks for its orchestrator in vain pauses before it looks again.
+        await gateway.wait_until_healthy()
 
     def _child(self, name: str, healthy: Callable[[], Awaitable[bool]]) -> Child:
         return Child(Program(name, _module(name), self._environment(name), self.logs / f"{name}.log", healthy))
@@ -232,6 +227,17 @@ class Stack:
         }
         inherited = {name: value for name, value in os.environ.items() if name not in OWN}
         return inherited | {name: value for name, value in chosen.items() if value}
+
+
+async def _all_healthy(*children: Child) -> None:
+    """Return when all are; the first that cannot be ends the wait for the others."""
+    waits = [asyncio.create_task(child.wait_until_healthy()) for child in children]
+    try:
+        await asyncio.gather(*waits)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
 
 
 def _module(name: str, *arguments: str) -> list[str]:

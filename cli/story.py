@@ -13,6 +13,8 @@ from gen.assent.v1 import event_pb2 as events
 from gen.assent.v1.message_pb2 import MESSAGE_ROLE_USER
 from gen.assent.v1.step_pb2 import STEP_KIND_TOOL
 
+ENGINE = "engine"
+
 
 @dataclass(frozen=True)
 class Line:
@@ -197,7 +199,8 @@ def _budget_reached(view: SessionView, event: events.BudgetReached) -> list[Line
 
 
 def _by(actor: str) -> str:
-    return f" by {printable(actor)}" if actor else ""
+    """Who did it, where that is somebody: what the engine does goes without saying."""
+    return f" by {printable(actor)}" if actor not in ("", ENGINE) else ""
 
 
 def _because(reason: str) -> str:

@@ -56,7 +56,7 @@ def announce(stack: Stack, console: Console, *, hint: str = "Ctrl-C stops it.") 
     ]
     for name, where, what in rows:
         table.add_row(f"  [dim]{name}[/]", f"[bold]{escape(where)}[/]", f"[dim]{escape(what)}[/]")
-    console.print(f"[bold green]Assent is up.[/] {hint}")
+    console.print(f"[bold green]Assent is up.[/] {hint}".rstrip())
     console.print(table, soft_wrap=True)
 
 

@@ -5,11 +5,9 @@ import sys
 
 from pydantic import ValidationError
 
-from orchestrator.bootstrap import Orchestrator
 from orchestrator.catalog import BadCatalog
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.settings import Settings
-from orchestrator.store.migrations import upgrade
 from rpc import logs, tracing
 from rpc.addresses import BadAddress
 from rpc.shutdown import run_until_signal
@@ -26,7 +24,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = Settings()
         if command == "migrate":
-            upgrade(settings.database_url)
+            _migrate(settings)
         else:
             tracing.configure("orchestrator")
             asyncio.run(_serve(settings))
@@ -41,7 +39,18 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+# Each imports what it alone needs: one is waited for while the other is not even there.
+
+
+def _migrate(settings: Settings) -> None:
+    from orchestrator.store.migrations import upgrade
+
+    upgrade(settings.database_url)
+
+
 async def _serve(settings: Settings) -> None:
+    from orchestrator.bootstrap import Orchestrator
+
     orchestrator = Orchestrator(settings)
     await orchestrator.start()
     await run_until_signal(orchestrator.stop, tasks=orchestrator.tasks)

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
@@ -145,8 +146,12 @@ def test_a_long_data_directory_gets_its_socket_elsewhere(tmp_path: Path) -> None
     server.start()
     try:
         assert ask(server.url, "SELECT 1") == 1
+        elsewhere = Path(parse_qs(urlsplit(server.url).query)["host"][0])
+        assert elsewhere.is_dir()
+        assert not elsewhere.is_relative_to(tmp_path)
     finally:
         server.stop()
+    assert not elsewhere.exists(), "a socket directory was left behind"
 
 
 def test_half_an_initialisation_is_never_mistaken_for_a_cluster(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_what_is_long_is_cut_and_says_by_how_much(tmp_path: Path) -> None:
 
 def test_a_plan_is_shown_as_it_is_written(tmp_path: Path) -> None:
     approval = Approval(kind=APPROVAL_KIND_PLAN, preview=Preview(text="# A plan\n1. do", reason="asked for"))
-    assert texts(approval, tmp_path) == ["  its reason, unverified: asked for", "  # A plan", "  1. do"]
+    assert texts(approval, tmp_path) == ["  policy: asked for", "  # A plan", "  1. do"]
 
 
 def test_arguments_stand_in_for_a_preview_without_text(tmp_path: Path) -> None:

@@ -50,6 +50,13 @@ def test_every_payload_can_be_told_empty() -> None:
         told([each])
 
 
+def test_who_did_it_is_told_where_it_is_somebody() -> None:
+    change = {"run_id": RUN, "version": 1, "from_state": 1, "to_state": 2}
+    by_a_person = told([event(plan_state_changed={**change, "actor": "ann"})])
+    by_the_engine = told([event(plan_state_changed={**change, "actor": "engine"})])
+    assert [*by_a_person, *by_the_engine] == ["plan v1 DRAFT → APPROVED by ann", "plan v1 DRAFT → APPROVED"]
+
+
 def test_a_failed_call_says_whether_it_is_tried_again() -> None:
     failed = {"step_id": TOOL_STEP, "run_id": RUN, "kind": 2, "tool": "write_file", "failure": {"message": "disk full"}}
     lines = told([step_started(TOOL_STEP, tool="write_file"), event(step_finished={**failed, "state": 1})])
