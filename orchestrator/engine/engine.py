@@ -87,6 +87,9 @@ class Engine:
         else:
             self._look.set()
 
+    def wait_for_room(self, tenant: str, session_id: str) -> None:
+        self._blocked.add((tenant, session_id))
+
     # Life
 
     async def run(self) -> None:

@@ -127,13 +127,16 @@ class _Attempt(Generic[A]):
         return answer
 
     def done(self, answer: Answer) -> A:
-        """What follows a written change: the session is adopted, or its owner told."""
+        """What follows a written change: the session is adopted, or its owner told, or it waits for an executor."""
         session = answer.session
         if session is not None and self._claims and self._reservation is not None:
             self._ctx.hands.adopt(self._change, session, self._reservation)
         elif session is not None:
             self.abandon()
-            self._ctx.hands.nudge(session.tenant, session.id)
+            if self._change.blocked:
+                self._ctx.hands.wait_for_room(session.tenant, session.id)
+            else:
+                self._ctx.hands.nudge(session.tenant, session.id)
         return self.answer
 
     def abandon(self) -> None:

@@ -56,6 +56,9 @@ class Hands(Protocol):
     def nudge(self, tenant: str, session_id: str) -> None:
         """Something of the session changed: look at it soon."""
 
+    def wait_for_room(self, tenant: str, session_id: str) -> None:
+        """The session has steps to start and no executor had room: look at it as soon as one has."""
+
     def workspace_root(self) -> str:
         """The root that new workspaces are made under; empty: whichever the executor has first."""
 

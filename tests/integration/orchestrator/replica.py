@@ -115,9 +115,19 @@ class Tables:
         )
 
 
+def driving() -> list[asyncio.Task[Any]]:
+    """The tasks of this process that drive a session."""
+    return [t for t in asyncio.all_tasks() if getattr(t.get_coro(), "__qualname__", "") == "Engine._drive"]
+
+
 async def all_let_go() -> None:
-    """Wait for every task of this process that drives a session to end."""
-    driving = [t for t in asyncio.all_tasks() if getattr(t.get_coro(), "__qualname__", "") == "Engine._drive"]
-    if driving:
-        _, pending = await asyncio.wait(driving, timeout=LIMIT_SECONDS)
+    """Wait for every task that drives a session to end."""
+    if tasks := driving():
+        _, pending = await asyncio.wait(tasks, timeout=LIMIT_SECONDS)
         assert not pending, "a session is still held"
+
+
+async def one_let_go(tasks: list[asyncio.Task[Any]]) -> None:
+    """Wait for one of these tasks to end."""
+    ended, _ = await asyncio.wait(tasks, timeout=LIMIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    assert ended, "all sessions are still held"
