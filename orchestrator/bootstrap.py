@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from gen.assent.v1 import (
     approval_service_pb2_grpc,
@@ -135,7 +136,13 @@ class Orchestrator:
             self._catalog, on_delta=self._hub.publish_delta, on_room=lambda: self._engine.room_again()
         )
         self._links = [
-            ExecutorLink(address, self._executors, clock=now_micros, offer=self._offer)
+            ExecutorLink(
+                address,
+                self._executors,
+                clock=now_micros,
+                offer=self._offer,
+                dispatched=partial(queries.dispatched, self._database),
+            )
             for address in settings.executors
         ]
         for link in self._links:

@@ -37,6 +37,7 @@ class Outcome:
     latency: int = 0
     provider_request_id: str = ""
     failure: Failure = field(default_factory=Failure)
+    effect_possible: bool = False  # FAILED, but it may have done something all the same
     retry_after: int = 0
 
 
@@ -72,6 +73,9 @@ def _failed(change: Change, step: Step, outcome: Outcome) -> None:
     if outcome.failure.disposition == "RETRYABLE" and _may_repeat(step) and step.faults < MAX_FAULTS:
         _finish(change, _later(step, change.now, outcome.retry_after), outcome, "transient")
         return
+    if outcome.effect_possible and not _may_repeat(step):
+        _doubt(change, step, outcome, outcome.failure.message)
+        return
     if step.kind == "TOOL":
         step = replace(step, result=ToolResult(f"The call failed: {outcome.failure.message}", is_error=True))
     _finish(change, step, outcome, "failed")
@@ -98,7 +102,12 @@ def _lost(change: Change, step: Step, outcome: Outcome) -> None:
         failure = Failure("EXECUTOR_LOST", "its executor was lost again and again", "HUMAN_REQUIRED")
         _failed(change, step, replace(outcome, failure=failure))
         return
-    message = f"the executor was lost while {step.tool} ran; nobody knows whether it took effect"
+    _doubt(change, step, outcome, "the executor was lost while it ran")
+
+
+def _doubt(change: Change, step: Step, outcome: Outcome, why: str) -> None:
+    """It must not happen twice, and nobody knows whether it happened once."""
+    message = f"{step.tool} may have taken effect, and nobody knows: {why}"
     step = replace(step, failure=Failure("IN_DOUBT", message, "HUMAN_REQUIRED"))
     _finish(change, step, outcome, "doubted")
 

@@ -123,7 +123,9 @@ class Engine:
             try:
                 for key, last_sequence in (await self._leases.renew()).items():
                     worker = self._workers.get(key)
-                    if worker is not None and worker.is_behind(last_sequence):
+                    if worker is None:
+                        self._look_at(key)  # claimed by a write whose answer was lost
+                    elif worker.is_behind(last_sequence):
                         worker.nudge()
             except StorageUnavailable as error:
                 _log.warning("the lease was not renewed", error=str(error))

@@ -148,6 +148,7 @@ def _failed(frame: frames_pb2.ExecutorFrame) -> Outcome:
         frame.dispatch_number,
         "FAILED",
         failure=Failure(failed.reason, failed.message, disposition),
+        effect_possible=failed.effect_possible,
         retry_after=_micros(failed.retry_after),
         usage=_usage(failed.usage, failed.cost_usd_micros, failed.priced) if spent else Usage(),
         latency=_micros(failed.latency),

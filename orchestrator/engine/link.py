@@ -6,7 +6,7 @@ Nothing waits here for an answer: frames go to `Executors`, which knows the step
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import grpc
@@ -14,14 +14,18 @@ import structlog
 
 from gen.assent.executor.v1 import executor_service_pb2, executor_service_pb2_grpc, frames_pb2
 from orchestrator.domain.catalog import Tool
+from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.engine.executors import Executors
-from orchestrator.engine.frames import Assembly, batches, tools_of
+from orchestrator.engine.frames import Assembly, batches, recorded_frame, tools_of
 from rpc.channel import connect
 
 _log = structlog.get_logger("orchestrator.executors")
 
 Stub = executor_service_pb2_grpc.ExecutorServiceStub
 Call = grpc.aio.StreamStreamCall[executor_service_pb2.PerformStepsRequest, executor_service_pb2.PerformStepsResponse]
+Dispatched = Callable[[Sequence[str]], Awaitable[set[str]]]
+"""Which of these steps still await an outcome. Raises StorageUnavailable."""
+
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 DESCRIBE_SECONDS = 5.0
@@ -31,12 +35,19 @@ class ExecutorLink:
     """One address. `run` connects again and again; `send` drops what cannot go now."""
 
     def __init__(
-        self, address: str, executors: Executors, *, clock: Callable[[], int], offer: Callable[[list[Tool]], None]
+        self,
+        address: str,
+        executors: Executors,
+        *,
+        clock: Callable[[], int],
+        offer: Callable[[list[Tool]], None],
+        dispatched: Dispatched,
     ) -> None:
         self.address = address
         self._executors = executors
         self._clock = clock
         self._offer = offer
+        self._dispatched = dispatched
         self._outbox: deque[frames_pb2.OrchestratorFrame] = deque()
         self._wake = asyncio.Event()
         self._clock_ahead: int | None = None  # the executor's monotonic clock minus ours, in nanoseconds
@@ -101,7 +112,21 @@ class ExecutorLink:
         self._offer(tools)
         self.connected = True
         self._executors.joined(hello, frozenset(tool.name for tool in tools), self.address)
+        await self._acknowledge(hello.held_steps)
         _log.info("executor joined", address=self.address, executor_instance=hello.instance_id, slots=hello.slots)
+
+    async def _acknowledge(self, held: Sequence[frames_pb2.HeldStep]) -> None:
+        """Outcomes that were committed but never acknowledged, by an owner that died, may be forgotten."""
+        ended = [step for step in held if step.state == frames_pb2.HELD_STATE_ENDED]
+        if not ended:
+            return
+        try:
+            awaited = await self._dispatched([step.step_id for step in ended])
+        except StorageUnavailable:
+            return  # they stay held, until the next hello
+        for step in ended:
+            if step.step_id not in awaited:
+                self.send(recorded_frame(step.step_id, step.epoch, step.dispatch_number), 0)
 
     async def _write(self, call: Call) -> None:
         while True:

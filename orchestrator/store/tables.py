@@ -197,6 +197,8 @@ step = _of_session(
     ),
 )
 Index("step_run", step.c.tenant, step.c.run_id, step.c.create_time, step.c.ordinal)
+# An executor that says hello names the steps it holds, and knows no tenant.
+Index("step_dispatched", step.c.id, postgresql_where=text("state = 'DISPATCHED'"))
 
 approval = _of_session(
     "approval",

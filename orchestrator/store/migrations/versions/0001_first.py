@@ -108,6 +108,7 @@ CREATE TABLE step (
 ) WITH ({HOT});
 
 CREATE INDEX step_run ON step (tenant, run_id, create_time, ordinal);
+CREATE INDEX step_dispatched ON step (id) WHERE state = 'DISPATCHED';
 
 CREATE TABLE approval (
     tenant text NOT NULL, id text NOT NULL, session_id text NOT NULL, run_id text NOT NULL,
