@@ -7,7 +7,7 @@ from orchestrator.domain.errors import NotFound
 from orchestrator.domain.graph import SubtaskDraft
 from orchestrator.operations import plans
 from orchestrator.operations.context import Context
-from orchestrator.servicers.convert import enum_word, plan_to_proto
+from orchestrator.servicers.convert import enum_word, plan_to_proto, to_proto
 from orchestrator.servicers.later import the_rest_later
 from orchestrator.servicers.requests import caller, reader
 from orchestrator.store import queries
@@ -39,14 +39,13 @@ class Plans:
         return pb.GetPlanResponse(plan=plan_to_proto(plan, subtasks))
 
     async def ListPlans(self, request: pb.ListPlansRequest, context: RpcContext) -> pb.ListPlansResponse:
-        tenant = reader().tenant
         page = await queries.list_plans(
             self._ctx.database,
-            tenant,
+            reader().tenant,
             request.session_id,
             run_id=request.run_id,
             state=enum_word(plan_pb2.PlanState.DESCRIPTOR, request.state),
             paging=Paging(request.page_size, request.page_token),
         )
-        found = [plan_to_proto(p, await queries.subtasks_of(self._ctx.database, tenant, p.id)) for p in page.items]
+        found = [to_proto(plan_pb2.Plan, plan) for plan in page.items]
         return pb.ListPlansResponse(plans=found, next_page_token=page.next_page_token)
