@@ -39,9 +39,12 @@ class Plans:
         return pb.GetPlanResponse(plan=plan_to_proto(plan, subtasks))
 
     async def ListPlans(self, request: pb.ListPlansRequest, context: RpcContext) -> pb.ListPlansResponse:
+        tenant = reader().tenant
+        if await queries.get_session(self._ctx.database, tenant, request.session_id) is None:
+            raise NotFound("session", request.session_id)
         page = await queries.list_plans(
             self._ctx.database,
-            reader().tenant,
+            tenant,
             request.session_id,
             run_id=request.run_id,
             state=enum_word(plan_pb2.PlanState.DESCRIPTOR, request.state),
