@@ -115,7 +115,8 @@ class Client:
             late = f"no answer from {self.address} in {CALL_SECONDS:.0f} s"
             return Trouble(late, ExitCode.UNREACHABLE)
         text = f"{problem.message} ({problem.reason or problem.code.name})"
-        fields = [f"\n  {field}: {what}" if field else f"\n  {what}" for field, what in problem.fields]
+        named = [f"{field}: {what}" if field else what for field, what in problem.fields]
+        fields = [f"\n  {each}" for each in named if each not in problem.message]
         return Trouble(text + "".join(fields), reason=problem.reason)
 
 

@@ -17,12 +17,12 @@ from cli.client import Client
 from cli.health import reachable
 from cli.report import get_report, in_short
 from cli.run import Manner, get_session, run
-from cli.screen import styled
+from cli.screen import print_lines
 from cli.stack import ROOT, Stack, StackSettings
 from cli.story import Line
 from cli.terminal import has_person
 from cli.trouble import Trouble
-from cli.up import announce, on_signals
+from cli.up import STARTING, announce, on_signals
 from cli.words import plural
 from gen.assent.v1.run_report_pb2 import RunReport
 from rpc.addresses import Address
@@ -48,7 +48,7 @@ async def demo(settings: DemoSettings, console: Console) -> None:
     """Start, run the goal, verify the files, report, stop; with `stay`, stop only on Ctrl-C."""
     yes = settings.yes or not has_person()
     who = "approving by itself through the public API" if yes else "you approve"
-    console.print("Starting PostgreSQL, orchestrator, executor and gateway …", style="dim")
+    console.print(STARTING, style="dim")
     with _directory(settings.data_dir) as directory:
         async with _running(settings, directory, console) as stack:
             root = stack.settings.data_dir / "workspaces"
@@ -60,9 +60,9 @@ async def demo(settings: DemoSettings, console: Console) -> None:
                 report = await get_report(client, ended.id)
                 session = await get_session(client, ended.session_id)
             console.print()
-            _show(console, files_on_disk(root / session.workspace.directory, report))
+            print_lines(console, files_on_disk(root / session.workspace.directory, report))
             console.print()
-            _show(console, in_short(report))
+            print_lines(console, in_short(report))
             if settings.stay:
                 console.print("\nEverything goes on running; Ctrl-C stops it.", style="bold")
                 await _until_interrupted()
@@ -116,8 +116,3 @@ async def _until_interrupted() -> None:
     stopping = asyncio.Event()
     with on_signals(stopping.set):
         await stopping.wait()
-
-
-def _show(console: Console, lines: list[Line]) -> None:
-    for line in lines:
-        console.print(styled(line), soft_wrap=not console.is_terminal)

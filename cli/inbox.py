@@ -7,10 +7,10 @@ from rich.console import Console
 from cli.client import Client
 from cli.decide import Answer, decide
 from cli.preview import preview, question, title
-from cli.screen import styled
+from cli.screen import print_lines
 from cli.story import Line
 from cli.trouble import Trouble
-from cli.words import plural, state_of, value_name
+from cli.words import state_of, value_name
 from gen.assent.v1.approval_pb2 import APPROVAL_STATE_PENDING, Approval
 from gen.assent.v1.approval_service_pb2 import GetApprovalRequest, ListApprovalsRequest
 
@@ -25,9 +25,7 @@ async def list_approvals(client: Client, console: Console, *, session_id: str = 
         text = f"{approval.id}  {state_of(approval, 'kind'):9}  {_age(approval):>5}  {title(approval)}"
         console.print(text, markup=False, soft_wrap=True)
     if console.is_terminal:
-        first = approvals[0].id
-        hint = f"{plural(len(approvals), 'approval')}. See one: assent approvals {first}"
-        console.print(f"{hint}; answer: assent approve {first}", style="dim", soft_wrap=True)
+        console.print("See one: assent approvals ID. Decide: assent approve ID, assent reject ID.", style="dim")
 
 
 async def pending(client: Client, session_id: str = "") -> list[Approval]:
@@ -54,8 +52,7 @@ async def show_approval(client: Client, approval_id: str, console: Console) -> N
         decision = approval.decision
         lines.append(Line(f"  {state_of(decision, 'action')} by {decision.decider}", "quiet"))
     lines.append(Line(f"  session {approval.session_id}  digest {approval.digest}", "quiet"))
-    for line in lines:
-        console.print(styled(line), soft_wrap=not console.is_terminal)
+    print_lines(console, lines)
 
 
 async def answer_approval(
@@ -65,11 +62,12 @@ async def answer_approval(
     approval = await get_approval(client, approval_id)
     if digest and digest != approval.digest:
         raise Trouble(f"approval {approval_id} is about {approval.digest}, not {digest}: look at it again")
-    for line in (question(approval), *preview(approval)):
-        console.print(styled(line), soft_wrap=not console.is_terminal)
+    if approval.state == APPROVAL_STATE_PENDING:
+        print_lines(console, [question(approval), *preview(approval)])
     decided = await decide(client, approval, answer)
     said = f"{state_of(decided.decision, 'action')} by {decided.decision.decider}"
-    console.print(styled(Line(f"  {said}; follow with: assent watch {approval.session_id}", "ok")), soft_wrap=True)
+    follow = f"follow with: assent watch {approval.session_id}"
+    print_lines(console, [Line(f"  {said}", "ok"), Line(f"  {follow}", "quiet")])
 
 
 async def get_approval(client: Client, approval_id: str) -> Approval:

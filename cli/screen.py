@@ -1,10 +1,10 @@
 """What a screen offers to those who tell a session's story, and the colours. Drawing is in live and plain."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
@@ -54,3 +54,12 @@ def styled(line: Line) -> RenderableType:
     text = line.text.lstrip(" ") or " "
     indent = max(0, len(line.text) - len(text))
     return Padding(Text(text, style=TONES.get(line.tone, "")), (0, 0, 0, indent), expand=False)
+
+
+def print_lines(console: Console, lines: Iterable[Line]) -> None:
+    """Lines of a command that follows nothing: styled on a terminal, and elsewhere as they are, never cut."""
+    for line in lines:
+        if console.is_terminal:
+            console.print(styled(line))
+        else:
+            console.print(line.text, markup=False, soft_wrap=True)

@@ -16,6 +16,7 @@ from rich.table import Table
 from cli.stack import Stack, StackSettings
 
 LOG_POLL_SECONDS = 0.2
+STARTING = "Starting PostgreSQL, orchestrator, executor and gateway …"
 LOGS = ("migrate.log", "executor.log", "orchestrator.log", "gateway.log")
 
 
@@ -27,6 +28,7 @@ async def up(settings: StackSettings, console: Console, *, verbose: bool) -> Non
     with on_signals(stopping.set):
         if verbose:
             watchers = [asyncio.create_task(_show(stack.logs / name, console)) for name in LOGS]
+        console.print(STARTING, style="dim")
         started = await _unless(stopping, stack.start())
         if started:
             announce(stack, console)

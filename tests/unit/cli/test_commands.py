@@ -39,7 +39,8 @@ class Command:
             "cli",
             *arguments,
             cwd=ROOT,
-            env={**ENVIRONMENT, "ASSENT_GRPC_ADDR": self.address},
+            # Narrow, to see that lines into a pipe are never cut to a width.
+            env={**ENVIRONMENT, "ASSENT_GRPC_ADDR": self.address, "COLUMNS": "40"},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -93,6 +94,16 @@ async def test_approve_with_a_digest_refuses_anything_else(assent: Command, stan
     assert ended.code == 1
     assert "look at it again" in ended.errors
     assert stand_in.decisions == []
+
+
+async def test_an_approval_that_was_decided_before_is_not_shown_as_if_it_were_asked(
+    assent: Command, stand_in: StandIn
+) -> None:
+    await stand_in.play(stand_in.acts.pop(0))
+    shown = await assent("approve", PLAN_APPROVAL.id)
+    assert "PLAN: An app" in shown.output
+    again = await assent("approve", PLAN_APPROVAL.id)
+    assert "PLAN: An app" not in again.output
 
 
 async def test_reject_sends_the_feedback(assent: Command, stand_in: StandIn) -> None:
