@@ -44,6 +44,10 @@ class Act:
     listeners: list[Outbox]  # the newest last: only it is told, unless a test wants otherwise
     outcome: frames_pb2.ExecutorFrame | None = None
     taken: bool = False
+    first_epoch: int = 0
+
+    def __post_init__(self) -> None:
+        self.first_epoch = self.epoch  # `epoch` moves on with each owner that reattaches
 
     @property
     def tool(self) -> str:
