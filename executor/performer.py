@@ -22,7 +22,7 @@ from executor.models.roster import Roster
 from executor.steps import Failed, Finished, Outcome, Progress, Refused, Start, Tell, ToolWork
 from executor.tools.tool import SideEffect, Tool, ToolCall, ToolResult
 from executor.tools.workspace import PathRefused, Workspace
-from rpc import tracing
+from rpc import logs, tracing
 
 DEFAULT_LIMIT_NANOS = 600 * 10**9
 
@@ -79,14 +79,20 @@ class Performer:
         return Finished(result, latency)
 
     async def perform(self, start: Start, tell: Tell) -> Outcome:
-        """Do the work to its end, its deadline, or until it is cancelled; the ledger waits for all three."""
+        """Do the work to its end, its deadline, or until it is cancelled; the ledger waits for all three.
+
+        In a task of its own: what is logged from here on names the step and its trace.
+        """
         began = time.monotonic_ns()
+        tracing.follow(start.traceparent)
+        logs.bind(session_id=start.session_id, run_id=start.run_id, step_id=start.ref.step_id)
         outcome = await self._outcome(start, tell, began)
         latency = time.monotonic_ns() - began
         kind = "model" if isinstance(start.work, ModelRequest) else "tool"
         _DURATION[kind].observe(latency / 1e9)
         if isinstance(outcome, Failed):
             STEPS.labels(kind, outcome.reason.lower()).inc()
+            _log.info("step_failed", reason=outcome.reason, disposition=outcome.disposition)
             return replace(outcome, latency_nanos=latency)
         _FINISHED[kind].inc()
         return Finished(outcome.result, latency)
@@ -104,12 +110,11 @@ class Performer:
             # The ledger cancelled, and waits for this: its answer to who asked is what became of the step.
             return Failed("CANCELLED", "the step was cancelled", "FATAL", effect_possible=effect_possible)
         except StepFailed as error:
-            _log.info("step_failed", reason=error.reason, disposition=error.disposition, **_ids(start))
             return Failed(error.reason, error.message, error.disposition, error.retry_after)
         except Exception as error:  # noqa: BLE001 - the per-step runner: one step's defect must not end the others
             if limit.expired():
                 return _deadline_passed(effect_possible)
-            return _unexpected(error, start, effect_possible)
+            return _unexpected(error, effect_possible)
 
     def _changes_something(self, start: Start) -> bool:
         work = start.work
@@ -160,12 +165,8 @@ def _deadline_passed(effect_possible: bool) -> Failed:
     return Failed("DEADLINE_EXCEEDED", message, "RETRYABLE", effect_possible=effect_possible)
 
 
-def _ids(start: Start) -> dict[str, str]:
-    return {"session_id": start.session_id, "run_id": start.run_id, "step_id": start.ref.step_id}
-
-
-def _unexpected(error: Exception, start: Start, effect_possible: bool) -> Failed:
+def _unexpected(error: Exception, effect_possible: bool) -> Failed:
     # The text of an unknown exception stays here: it may name what an orchestrator's caller must not see.
-    _log.error("step_broke", exc_info=error, **_ids(start))
+    _log.error("step_broke", exc_info=error)
     message = f"an internal error ({type(error).__name__}); the executor's log has it"
     return Failed("INTERNAL", message, "FATAL", effect_possible=effect_possible)

@@ -90,11 +90,11 @@ class Orchestrator:
         self._catalog = load_catalog(settings.catalog_dir)
         self._owner = new_id()
         self._tasks: list[asyncio.Task[None]] = []
-        self._metrics: MetricsServer | None = None
 
     async def start(self) -> int:
         """The port it serves on. Raises BadAddress, and StorageUnavailable when there is no database to begin with."""
         settings = self._settings
+        self._metrics = MetricsServer(settings.metrics_addr)
         self._database = await Database.open(settings.database_url)
         self._hub = Hub(_Log(self._database))
         self._writer = Writer(self._database.connect_writer, clock=now_micros, on_written=self._hub.publish)
@@ -103,8 +103,6 @@ class Orchestrator:
         self._server = self._make_server()
         await self._lease.register()
         port = await self._server.start()
-        if settings.metrics_addr:
-            self._metrics = MetricsServer(settings.metrics_addr)
         works = [self._engine.run(), self._hub.look_around(), self._watch_overdue(), self._watch_readiness()]
         works += [link.run() for link in self._links]
         self._tasks = [asyncio.create_task(work) for work in works]
@@ -126,8 +124,7 @@ class Orchestrator:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._writer.close()
         await self._database.close()
-        if self._metrics is not None:
-            self._metrics.close()
+        self._metrics.close()
 
     def _make_engine(self) -> Engine:
         settings = self._settings

@@ -18,7 +18,7 @@ from prometheus_client import (
     start_http_server,
 )
 
-from rpc.addresses import parse_address, require_loopback
+from rpc.addresses import BadAddress, parse_address, require_loopback
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -54,7 +54,10 @@ class MetricsServer:
             where = parse_address(address)
             if loopback_only:
                 require_loopback(where, "the metrics server")
-            self._server, self._thread = start_http_server(where.port, where.host)
+            try:
+                self._server, self._thread = start_http_server(where.port, where.host)
+            except OSError as error:
+                raise BadAddress(f"the metrics server cannot listen on {where}: is it in use?") from error
             self.port = self._server.server_port
 
     def close(self) -> None:

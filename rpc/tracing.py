@@ -98,6 +98,12 @@ def enter_span(opened: Span) -> None:
     otel_context.attach(trace.set_span_in_context(opened))
 
 
+def follow(traceparent: str) -> None:
+    """Be part of the trace that it names, if it names one, to the end of this task."""
+    if context := parse_traceparent(traceparent):
+        enter_span(NonRecordingSpan(context))
+
+
 def current_trace_id() -> str:
     """The trace id of what is being done, as 32 hex digits; empty outside any request, run or span."""
     context = current_span_context()

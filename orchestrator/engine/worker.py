@@ -5,6 +5,7 @@ from its own claim; fenced, it drops everything. No rule lives here.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -22,6 +23,7 @@ from orchestrator.engine.executors import Executors
 from orchestrator.operations.context import Reservation
 from orchestrator.store.answers import Answer
 from orchestrator.store.answers import Outcome as Written
+from rpc import logs, tracing
 
 _log = structlog.get_logger("orchestrator.engine")
 
@@ -71,6 +73,7 @@ class Worker:
         executors: Executors,
         catalog: Catalog,
         ticks: Ticks,
+        wait_for_room: Callable[[Reservation], None],
     ) -> None:
         self._key = key
         self._owner = owner
@@ -78,14 +81,14 @@ class Worker:
         self._executors = executors
         self._catalog = catalog
         self._ticks = ticks
+        self._wait_for_room = wait_for_room
         self._snapshot: Snapshot | None = None
         self._epoch = 0  # 0: not claimed yet
-        self._trace_id = ""  # of the request that began the run
+        self._run_id = self._trace_id = ""  # the run it has in hand, and the trace of the request that began it
         self._outcomes: list[Outcome] = []
         self._flights: dict[str, int] = {}  # step id → dispatch number, as started or reattached by this worker
         self._wake = asyncio.Event()
         self._outdated = True  # somebody else may have written since the snapshot was loaded
-        self.blocked = False  # released because no executor had room
         self.due_time = 0  # when the session wants to be looked at even if nothing happens; 0: not by itself
 
     # What others tell it
@@ -97,7 +100,6 @@ class Worker:
         self._epoch = session.epoch
         self._outdated = False
         self.due_time = session.due_time
-        self._trace_id = _trace_id(change.snapshot)
         self._launch(change, reservation)
 
     def nudge(self) -> None:
@@ -119,6 +121,7 @@ class Worker:
         """Until released, fenced or cancelled. Raises nothing of the storage: it waits for it."""
         pause = STORAGE_PAUSE_SECONDS
         try:
+            self._follow(self._snapshot)
             if self._flights:
                 await self._wait()
             while True:
@@ -171,8 +174,15 @@ class Worker:
             if self._snapshot is None:
                 raise Gone("it was deleted")
             self._sort_flights(self._snapshot)
-            self._trace_id = _trace_id(self._snapshot)
+            self._follow(self._snapshot)
         return self._snapshot
+
+    def _follow(self, snapshot: Snapshot | None) -> None:
+        """What is written and logged from now on belongs to the trace of the request that began the run."""
+        if snapshot is not None and (run := snapshot.run) is not None and run.id != self._run_id:
+            self._run_id, self._trace_id = run.id, run.traceparent[3:35]  # the second field of a traceparent
+            tracing.follow(run.traceparent)
+            logs.bind(run_id=run.id)
 
     async def _write(self, decision: "_Decision") -> Answer:
         try:
@@ -224,7 +234,9 @@ class Worker:
     def _keep(self, decision: "_Decision") -> None:
         """Go on from the snapshot it was made on, as far as that is what the rows say."""
         self._snapshot = None if decision.change.leaves_rows_unwritten else decision.snapshot
-        self.blocked = decision.change.blocked
+        self._follow(decision.snapshot)
+        if decision.change.blocked:
+            self._wait_for_room(decision.reservation)
         self.due_time = decision.change.session.due_time
 
     def _settle(self, outcomes: list[Outcome]) -> None:
@@ -234,6 +246,8 @@ class Worker:
             if self._flights.get(outcome.step_id) == outcome.dispatch_number:
                 del self._flights[outcome.step_id]
             self._executors.recorded(outcome.step_id, self._epoch, outcome.dispatch_number)
+            if outcome.kind in ("FAILED", "LOST"):
+                _log.warning("step failed", step_id=outcome.step_id, reason=outcome.failure.reason or outcome.kind)
 
     @property
     def wants_another_look(self) -> bool:
@@ -264,11 +278,6 @@ class Worker:
             if step.id not in self._flights:
                 self._flights[step.id] = step.dispatch_number
                 self._executors.reattach(step, self._epoch, self.deliver)
-
-
-def _trace_id(snapshot: Snapshot) -> str:
-    """The second field of a traceparent."""
-    return snapshot.run.traceparent[3:35] if snapshot.run else ""
 
 
 class _Decision:
