@@ -12,7 +12,7 @@ from cli.screen import Screen
 from cli.story import Line, tell
 from cli.trouble import ExitCode, Trouble
 from cli.view import Gap, SessionView
-from cli.words import state_of
+from cli.words import one_line, state_of
 from gen.assent.v1.approval_pb2 import Approval
 
 Done = Callable[[SessionView], bool]
@@ -41,6 +41,7 @@ class Watch:
     caught_up_at: int = 0
     shown_after: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _away: bool = False  # the stream is lost, and that has been said
 
     async def until(self, done: Done) -> None:
         """Follow until `done`; a Trouble of the stream or of a decision ends it too."""
@@ -60,6 +61,7 @@ class Watch:
             events = self.client.follow(self.view.session_id, after=lambda: self.view.last_sequence, lost=self._lost)
             try:
                 async for event in events:
+                    self._away = False
                     if not self.view.apply(event):
                         continue
                     if event.sequence > self.shown_after:
@@ -74,8 +76,12 @@ class Watch:
                 await events.aclose()
 
     def _lost(self, why: str) -> None:
-        place = self.view.last_sequence
-        self.screen.show([Line(f"the stream was lost ({why}); going on after event {place}", "notice")])
+        """Said once, however many times it takes to come back."""
+        if not self._away:
+            self._away = True
+            place = self.view.last_sequence
+            text = f"the stream was lost ({one_line(why, 60)}); going on after event {place}"
+            self.screen.show([Line(text, "notice")])
 
     async def _decide(self) -> None:
         """One approval after another, oldest first, each once; withdrawn when it is decided elsewhere."""

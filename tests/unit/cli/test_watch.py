@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import grpc
@@ -20,6 +20,7 @@ from cli.view import SessionView
 from cli.watch import Person, Watch, run_ended
 from gen.assent.v1 import approval_pb2 as approvals
 from gen.assent.v1.approval_pb2 import Approval
+from gen.assent.v1.event_pb2 import SessionEvent
 from gen.assent.v1.session_service_pb2 import SendMessageRequest
 from rpc.problem import Problem
 from tests.unit.cli.demo_acts import PLAN_APPROVAL, WRITE_APPROVAL, acts, asked, state_change
@@ -72,6 +73,22 @@ async def test_a_broken_stream_goes_on_without_gap_or_repeat(console: Console, o
     assert numbers == sorted(numbers)
     assert "the stream was lost" in output.getvalue()
     assert output.getvalue().count("CLASSIFY → PLAN_REQUIRED") == 1
+
+
+async def test_a_stream_that_takes_long_to_come_back_is_told_of_once() -> None:
+    class Away(Client):
+        async def follow(
+            self, session_id: str, *, after: Callable[[], int], lost: Callable[[str], None]
+        ) -> AsyncGenerator[SessionEvent, None]:
+            for sequence in (1, 2):
+                lost("refused")
+                lost("refused again")
+                yield SessionEvent(session_id=session_id, sequence=sequence)
+
+    client, screen = Away("127.0.0.1:1"), Scribe()
+    decider = Person(client, screen, ask=lambda _prompt: asyncio.sleep(0, ""), look=unseen)
+    await Watch(client, SessionView(SESSION), screen, decider).until(lambda view: view.last_sequence == 2)
+    assert screen.lines == [f"the stream was lost (refused); going on after event {place}" for place in (0, 1)]
 
 
 async def test_a_missing_event_begins_the_stream_again(console: Console) -> None:
