@@ -1,6 +1,7 @@
 """The engine of one replica: its lease, its claims, and a supervised worker for each session in its hands."""
 
 import asyncio
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -59,7 +60,7 @@ class Engine:
         self._workers: dict[Key, Worker] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._failures: dict[Key, int] = {}
-        self._blocked: set[Key] = set()  # let go because no executor had room
+        self._blocked: set[Key] = set()  # with steps to start that no executor had room for
         self._again: set[Key] = set()
         self._look = asyncio.Event()
         self._stopping = False
@@ -87,8 +88,11 @@ class Engine:
         else:
             self._look.set()
 
-    def wait_for_room(self, tenant: str, session_id: str) -> None:
-        self._blocked.add((tenant, session_id))
+    def wait_for_room(self, tenant: str, session_id: str, reservation: Reservation) -> None:
+        if reservation.missed_room:
+            self._look_at((tenant, session_id))
+        else:
+            self._blocked.add((tenant, session_id))
 
     # Life
 
@@ -135,11 +139,13 @@ class Engine:
             self._look.clear()
             room = MAX_SESSIONS - len(self._workers)
             try:
-                again, self._again = self._again, set()
                 keys = await self._leases.claimable(min(CLAIMS_AT_ONCE, room)) if room > 0 else []
+                again, self._again = self._again, set()
                 for key in {*keys, *again}:
                     if key not in self._workers:
                         self._supervise(key, self._new_worker(key))
+                    elif key in again:
+                        self._workers[key].nudge()
             except StorageUnavailable as error:
                 _log.warning("no claims: storage unavailable", error=str(error))
             try:
@@ -158,6 +164,7 @@ class Engine:
             executors=self._executors,
             catalog=self._catalog,
             ticks=self._ticks,
+            wait_for_room=partial(self.wait_for_room, *key),
         )
 
     def _supervise(self, key: Key, worker: Worker) -> None:
@@ -185,8 +192,6 @@ class Engine:
             return  # a command claimed it again meanwhile
         del self._workers[key]
         del self._tasks[key]
-        if worker.blocked:
-            self._blocked.add(key)
         if worker.wants_another_look:
             self._look_at(key)
         elif worker.due_time and not self._stopping:

@@ -68,10 +68,11 @@ class Line(Protocol):
 class Reservation:
     """Slots taken for the steps of one change, until it is known whether it was written."""
 
-    __slots__ = ("_executors", "_taken")
+    __slots__ = ("_executors", "_rooms", "_taken")
 
     def __init__(self, executors: "Executors") -> None:
         self._executors = executors
+        self._rooms = executors.rooms
         self._taken: dict[str, Instance] = {}
 
     def __call__(self, step: Step, workspace: Workspace) -> Place | None:
@@ -89,9 +90,14 @@ class Reservation:
         self.abandon()
 
     def abandon(self) -> None:
-        for instance in self._taken.values():
-            instance.held -= 1
-        self._taken.clear()
+        taken, self._taken = self._taken, {}
+        for instance in taken.values():
+            self._executors.free(instance)
+
+    @property
+    def missed_room(self) -> bool:
+        """Whether executors got room since it was made."""
+        return self._rooms != self._executors.rooms
 
 
 class Executors:
@@ -101,6 +107,7 @@ class Executors:
         self._catalog = catalog
         self._on_delta = on_delta
         self._on_room = on_room
+        self.rooms = 0  # how often there was room where there had been none
         self._instances: dict[str, Instance] = {}
         self._lines: dict[str, Line] = {}
         self._flights: dict[str, Flight] = {}
@@ -120,6 +127,17 @@ class Executors:
         """The instance with the most free slots of those that offer what the step needs."""
         able = [i for i in self._instances.values() if i.offers(step, workspace)]
         return max(able, key=lambda i: i.slots - i.held, default=None)
+
+    def free(self, instance: Instance) -> None:
+        """One of its slots is free again."""
+        was_full = instance.held >= instance.slots
+        instance.held -= 1
+        if was_full:
+            self._tell_of_room()
+
+    def _tell_of_room(self) -> None:
+        self.rooms += 1
+        self._on_room()
 
     # What workers ask for
 
@@ -180,7 +198,7 @@ class Executors:
                 self._ask(flight)
             else:
                 self._lose(flight)
-        self._on_room()
+        self._tell_of_room()
 
     def left(self, address: str) -> None:
         """The stream to this address broke: nothing new goes there until it is back."""
@@ -221,10 +239,7 @@ class Executors:
     def _end(self, flight: Flight) -> None:
         del self._flights[flight.step.id]
         if (instance := self._instances.get(flight.step.executor_instance)) is not None:
-            was_full = instance.held >= instance.slots
-            instance.held -= 1
-            if was_full:
-                self._on_room()
+            self.free(instance)
 
     def _send(self, address: str, frame: frames_pb2.OrchestratorFrame, deadline_time: int = 0) -> None:
         if (line := self._lines.get(address)) is not None:

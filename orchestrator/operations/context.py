@@ -37,6 +37,10 @@ class Reservation(Protocol):
     def abandon(self) -> None:
         """It was not written: the slots are free again."""
 
+    @property
+    def missed_room(self) -> bool:
+        """Whether executors got room since it was made."""
+
 
 class Hands(Protocol):
     """The engine as operations see it: it takes sessions over, and looks at those it is told about."""
@@ -56,8 +60,8 @@ class Hands(Protocol):
     def nudge(self, tenant: str, session_id: str) -> None:
         """Something of the session changed: look at it soon."""
 
-    def wait_for_room(self, tenant: str, session_id: str) -> None:
-        """The session has steps to start and no executor had room: look at it as soon as one has."""
+    def wait_for_room(self, tenant: str, session_id: str, reservation: Reservation) -> None:
+        """The session has steps to start and the reservation found no room: look at it as soon as there is some."""
 
     def workspace_root(self) -> str:
         """The root that new workspaces are made under; empty: whichever the executor has first."""

@@ -1,5 +1,6 @@
 """What becomes of a run when an executor refuses, fails, dies, loses its stream, or is not there at all."""
 
+import asyncio
 import shutil
 import time
 from itertools import pairwise
@@ -405,6 +406,31 @@ async def test_steps_wait_for_a_free_slot_and_take_it_when_there_is_one(replicas
         assert {act.number for act in executor.acts} == {1}
     finally:
         await executor.stop()
+
+
+@pytest.mark.usefixtures("no_second_look")
+async def test_runs_of_several_steps_share_one_slot(replicas: Replicas) -> None:
+    executor = ScriptedExecutor(calls_look_twice, slots=1)
+    await executor.start()
+    try:
+        client = (await replicas.start(executor_addrs=executor.address)).client
+        await executor.joined()
+        sessions = [await client.new_session() for _ in range(4)]
+        await asyncio.gather(*(client.send(session.id) for session in sessions))
+        for session in sessions:
+            log = await client.settled(session.id)
+            assert [e["state"] for e in log.of("run_finished")] == ["COMPLETED"]
+        assert {act.number for act in executor.acts} == {1}
+    finally:
+        await executor.stop()
+
+
+def calls_look_twice(act: Act) -> None:
+    """Two calls in one reply, so that a session wants two slots at once."""
+    if act.purpose and act.start.model.turn == 0:
+        act.says("Looking.", ("look", '{"n": 1}'), ("look", '{"n": 2}'))
+    else:
+        answers(act)
 
 
 async def test_a_start_says_until_when_in_the_executors_own_clock(client: Client, executor: ScriptedExecutor) -> None:
