@@ -31,11 +31,12 @@ async def test_messages_in_flight_over_a_crash_are_each_stored_once_and_carried_
     services: Services, client: Client
 ) -> None:
     sessions = [(await client.new_session()).id for _ in range(SESSIONS)]
+    request_ids = [str(uuid.uuid4()) for _ in range(MESSAGES)]
     answers: dict[str, str] = {}
     kill_after, enough = random.randrange(MESSAGES), asyncio.Event()
 
     async def send(number: int) -> None:
-        session_id, text, request_id = sessions[number % SESSIONS], f"Message {number}", str(uuid.uuid4())
+        session_id, text, request_id = sessions[number % SESSIONS], f"Message {number}", request_ids[number]
         if number < MESSAGES // 2:
             answers[text] = await answered(lambda: send_over_grpc(client, session_id, text, request_id))
         else:
@@ -49,6 +50,9 @@ async def test_messages_in_flight_over_a_crash_are_each_stored_once_and_carried_
     await services.orchestrator.kill()
     await services.orchestrator.start()
     await sending
+    first = dict(answers)
+    await asyncio.gather(*(send(number) for number in range(MESSAGES)))
+    assert answers == first
     stored = []
     for session_id in sessions:
         await settled(client, session_id)

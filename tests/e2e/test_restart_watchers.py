@@ -53,8 +53,9 @@ async def watch_over_http(follower: Follower, services: Services, session_id: st
                 async for event in sse_events(response):
                     if event.name == "stream_error":
                         break
-                    assert (event.id or "0") == event.data.get("sequence", "0")
-                    follower.see(int(event.id or 0), event.name)
+                    sequence = int(event.data.get("sequence", 0))
+                    assert event.id == (str(sequence) if sequence else None)
+                    follower.see(sequence, event.name)
         await asyncio.sleep(0.05)
 
 
