@@ -50,7 +50,7 @@ async def list_sessions(
         where.append(t.c.labels.contains({name: value}) if equals else t.c.labels.has_key(name))
     return await fetch_page(
         database,
-        select(t).where(*where, *([text(tables.HAS_LABELS)] if labels else ())),
+        select(t).where(text(tables.LISTED), *where, *([text(tables.HAS_LABELS)] if labels else ())),
         _session,
         key=(t.c.create_time, t.c.id),
         scope=("sessions", tenant, state, sorted(labels)),
@@ -74,8 +74,8 @@ async def standings(database: Database, keys: Collection[Key]) -> dict[Key, Stan
 
 _STANDINGS = """
 SELECT s.tenant, s.id, s.last_sequence, s.settled, s.state
-FROM unnest($1::text[], $2::text[]) AS given(tenant, id)
-JOIN session AS s ON s.tenant = given.tenant AND s.id = given.id"""
+FROM unnest($1::text[], $2::text[]) AS given(tenant, id) CROSS JOIN LATERAL (
+    SELECT * FROM session WHERE tenant = given.tenant AND id = given.id OFFSET 0) AS s"""
 
 
 def _session(row: Row[Any]) -> Session:
@@ -252,9 +252,10 @@ async def _list(
 ) -> Page[R]:
     t = stored.table
     where = [t.c[column] == value for column, value in wanted.items() if value]
+    listed = () if key else (text(tables.LISTED),)
     return await fetch_page(
         database,
-        select(t.c.body).where(t.c.tenant == tenant, *where),
+        select(t.c.body).where(t.c.tenant == tenant, *where, *listed),
         lambda row: stored.decode(row.body),
         key=key or (t.c.create_time, t.c.id),
         newest_first=newest_first,

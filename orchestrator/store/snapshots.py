@@ -13,10 +13,17 @@ LATEST_MESSAGES = 60
 
 _DECODE = {codec.table.name: codec.decode for codec in CODECS.values()}
 
+
+def _of_runs(table: str, order: str, runs: str) -> str:
+    """Rows of those runs. A subquery per run (OFFSET 0 keeps it one), so that the run is looked up by its index
+    whatever the planner believes of empty tables."""
+    rows = f"SELECT {order}, body FROM {table} WHERE tenant = $1 AND run_id = of_run.id OFFSET 0"  # noqa: S608
+    return f"SELECT '{table}', row.* FROM ({runs}) AS of_run CROSS JOIN LATERAL ({rows}) AS row"  # noqa: S608
+
+
 # A client's plan waits with its queued run; everything else belongs to the active one.
-_OPEN = f"""WHERE row.tenant = $1 AND row.run_id IN (
-    SELECT id FROM run WHERE tenant = $1 AND session_id = $2 AND {OPEN_RUN})"""  # noqa: S608  # constants of ours
-_ACTIVE = "JOIN held ON row.tenant = held.tenant AND row.run_id = held.active_run_id"
+_OPEN = f"SELECT id FROM run WHERE tenant = $1 AND session_id = $2 AND {OPEN_RUN}"  # noqa: S608
+_ACTIVE = "SELECT active_run_id AS id FROM held"
 
 # Every row as its kind, two numbers that order it among its kind, and its JSON.
 _LOAD = f"""
@@ -28,15 +35,15 @@ UNION ALL
 (SELECT 'message', sequence, 0, body FROM message WHERE tenant = $1 AND session_id = $2
     ORDER BY sequence DESC LIMIT {LATEST_MESSAGES})
 UNION ALL
-SELECT 'plan', row.version, 0, row.body FROM plan AS row {_OPEN}
+{_of_runs("plan", "version, 0", _OPEN)}
 UNION ALL
-SELECT 'subtask', row.position, 0, row.body FROM subtask AS row {_OPEN}
+{_of_runs("subtask", "position, 0", _OPEN)}
 UNION ALL
-SELECT 'attempt', row.create_time, 0, row.body FROM attempt AS row {_ACTIVE}
+{_of_runs("attempt", "create_time, 0", _ACTIVE)}
 UNION ALL
-SELECT 'step', row.create_time, row.ordinal, row.body FROM step AS row {_ACTIVE}
+{_of_runs("step", "create_time, ordinal", _ACTIVE)}
 UNION ALL
-SELECT 'approval', row.create_time, 0, row.body FROM approval AS row {_ACTIVE}
+{_of_runs("approval", "create_time, 0", _ACTIVE)}
 ORDER BY a, b
 """  # noqa: S608  # nothing but constants of ours goes into the text
 

@@ -34,9 +34,9 @@ CREATE TABLE session (
 
 CREATE INDEX session_labels ON session USING gin (labels) WHERE labels <> '{{}}';
 
-CREATE INDEX session_newest ON session (tenant, create_time);
+CREATE INDEX session_newest ON session (tenant, create_time) WHERE create_time >= 0;
 
-CREATE INDEX session_state ON session (tenant, state, create_time);
+CREATE INDEX session_state ON session (tenant, state, create_time) WHERE create_time >= 0;
 
 CREATE INDEX session_wake ON session ((CASE WHEN runnable THEN 0 ELSE due_time END)) WHERE runnable OR
     due_time > 0;
@@ -57,12 +57,12 @@ CREATE TABLE run (
         'RESUMED', 'RUNNING', 'WAITING'))
 ) WITH ({HOT});
 
-CREATE INDEX run_newest ON run (tenant, create_time);
+CREATE INDEX run_newest ON run (tenant, create_time) WHERE create_time >= 0;
 
 CREATE INDEX run_open ON run (tenant, session_id) WHERE state IN ('CREATED', 'RUNNING', 'WAITING',
     'RESUMED', 'PAUSED');
 
-CREATE INDEX run_session ON run (tenant, session_id, create_time);
+CREATE INDEX run_session ON run (tenant, session_id, create_time) WHERE create_time >= 0;
 
 CREATE TABLE plan (
     tenant text NOT NULL, id text NOT NULL, session_id text NOT NULL, run_id text NOT NULL,
@@ -74,7 +74,7 @@ CREATE TABLE plan (
 
 CREATE INDEX plan_run ON plan (tenant, run_id);
 
-CREATE INDEX plan_session ON plan (tenant, session_id, create_time);
+CREATE INDEX plan_session ON plan (tenant, session_id, create_time) WHERE create_time >= 0;
 
 CREATE TABLE subtask (
     tenant text NOT NULL, id text NOT NULL, session_id text NOT NULL, run_id text NOT NULL,
@@ -119,13 +119,13 @@ CREATE TABLE approval (
         'SUPERSEDED'))
 ) WITH ({HOT});
 
-CREATE INDEX approval_newest ON approval (tenant, create_time);
+CREATE INDEX approval_newest ON approval (tenant, create_time) WHERE create_time >= 0;
 
 CREATE INDEX approval_pending ON approval (tenant, create_time) WHERE state = 'PENDING';
 
 CREATE INDEX approval_run ON approval (tenant, run_id);
 
-CREATE INDEX approval_session ON approval (tenant, session_id, create_time);
+CREATE INDEX approval_session ON approval (tenant, session_id, create_time) WHERE create_time >= 0;
 
 CREATE TABLE event (
     tenant text NOT NULL, session_id text NOT NULL, sequence bigint NOT NULL, event_time bigint NOT NULL,
