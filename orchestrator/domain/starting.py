@@ -12,10 +12,11 @@ from orchestrator.domain.transitions import dispatch_step, finish_step
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a step will be performed: an executor instance and how it is reached."""
+    """Where a step will be performed: an executor instance, how it is reached, and its first workspace root."""
 
     instance: str
     address: str
+    root_id: str = ""
 
 
 class Placement(Protocol):
@@ -50,6 +51,9 @@ def start(change: Change, step: Step, world: World) -> bool:
         return False
     if first_use and approval is not None:
         change.put(replace(approval, consume_time=change.now))
+    if step.kind == "TOOL" and not change.session.workspace.root_id:
+        # The session was made while no executor was connected; from here on its files are under this root.
+        change.put_session(workspace=replace(change.session.workspace, root_id=place.root_id))
     dispatch_step(
         change,
         step,

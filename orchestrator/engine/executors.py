@@ -81,7 +81,7 @@ class Reservation:
             return None
         instance.held += 1
         self._taken[step.id] = instance
-        return Place(instance.id, instance.address)
+        return Place(instance.id, instance.address, next(iter(instance.roots), ""))
 
     def settle(self, started: Sequence[str]) -> None:
         """It was written and these were started: their slots are the flights' now."""
