@@ -17,6 +17,7 @@ from executor.settings import Settings
 from executor.tools.sandbox import is_available
 from executor.tools.toolbox import BUILT_IN
 from gen.assent.executor.v1.executor_service_pb2_grpc import add_ExecutorServiceServicer_to_server
+from rpc import memory
 from rpc.addresses import Address
 from rpc.server import Limits, Server, Service
 from rpc.shutdown import run_until_signal
@@ -70,6 +71,7 @@ async def start(parts: Parts) -> int:
 async def run(parts: Parts, settings: Settings) -> None:
     """Serve until a signal, then let what runs come to an end."""
     await start(parts)
+    memory.tend()
     ticking: asyncio.Task[object] = asyncio.create_task(parts.executor.tick())
 
     async def drain() -> None:

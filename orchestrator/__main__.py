@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from orchestrator.catalog import BadCatalog
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.settings import Settings
-from rpc import logs, tracing
+from rpc import logs, memory, tracing
 from rpc.addresses import BadAddress
 from rpc.shutdown import run_until_signal
 
@@ -53,6 +53,7 @@ async def _serve(settings: Settings) -> None:
 
     orchestrator = Orchestrator(settings)
     await orchestrator.start()
+    memory.tend()
     await run_until_signal(orchestrator.stop, tasks=orchestrator.tasks)
 
 
