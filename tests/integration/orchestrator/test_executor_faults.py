@@ -409,13 +409,14 @@ async def test_steps_wait_for_a_free_slot_and_take_it_when_there_is_one(replicas
 
 
 @pytest.mark.usefixtures("no_second_look")
-async def test_runs_of_several_steps_share_one_slot(replicas: Replicas) -> None:
+@pytest.mark.parametrize("runs", [1, 4])
+async def test_runs_of_several_steps_share_one_slot(replicas: Replicas, runs: int) -> None:
     executor = ScriptedExecutor(calls_look_twice, slots=1)
     await executor.start()
     try:
         client = (await replicas.start(executor_addrs=executor.address)).client
         await executor.joined()
-        sessions = [await client.new_session() for _ in range(4)]
+        sessions = [await client.new_session() for _ in range(runs)]
         await asyncio.gather(*(client.send(session.id) for session in sessions))
         for session in sessions:
             log = await client.settled(session.id)

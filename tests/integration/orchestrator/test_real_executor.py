@@ -1,0 +1,112 @@
+"""The orchestrator with the executor it is made for: files really written, bytes really run, commands not run twice."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from executor import bootstrap as executor_bootstrap
+from executor.settings import Settings
+from tests.integration.orchestrator.client import Client, words
+from tests.integration.orchestrator.replica import Replicas
+
+SCRIPT = """
+replies:
+- when: {agent: orchestrator}
+  output: {complexity: complex, agent: architect, reason: it makes files}
+- when: {agent: architect}
+  output:
+    title: One file
+    summary: Write it.
+    subtasks: [{key: write, title: Write, instructions: Write it., agent: coder, depends_on: []}]
+- when: {agent: coder, turn: 0, contains: a command}
+  tool_calls: [{tool: run_command, arguments: {command: "echo once >> count; until [ -e go ]; do sleep 0.02; done"}}]
+- when: {agent: coder, turn: 0, contains: exact bytes}
+  tool_calls: [{tool: noop_ask, arguments_json: '{"id": 1234567890123456789}'}]
+- when: {agent: coder, turn: 0}
+  tool_calls: [{tool: write_file, arguments: {path: made.txt, content: made}}]
+- text: done
+"""
+
+
+@pytest.fixture
+async def address(tmp_path: Path) -> AsyncIterator[str]:
+    (tmp_path / "script.yaml").write_text(SCRIPT)
+    settings = Settings(
+        executor_addr="127.0.0.1:0", workspace_roots=str(tmp_path / "root"), script=tmp_path / "script.yaml"
+    )
+    parts = await executor_bootstrap.build(settings)
+    port = await executor_bootstrap.start(parts)
+    ticking = asyncio.create_task(parts.executor.tick())
+    yield f"127.0.0.1:{port}"
+    ticking.cancel()
+    await parts.ledger.end()
+    await parts.server.stop(0)
+
+
+async def approve_all(client: Client, session_id: str) -> list[str]:
+    """Say yes until nothing is asked; the kinds of what was."""
+    kinds: list[str] = []
+    while True:
+        await client.settled(session_id)
+        pending = await client.pending(session_id)
+        if not pending:
+            return kinds
+        for approval in pending:
+            kinds.append(words(approval)["kind"])
+            await client.decide(approval, "APPROVE")
+
+
+async def test_a_goal_becomes_a_plan_and_the_plan_a_file(replicas: Replicas, address: str, tmp_path: Path) -> None:
+    client = (await replicas.start(executor_addrs=address)).client
+    session = await client.new_session(workspace={"directory": "project"})
+    await client.send(session.id, "Create a file", agent="auto")
+    assert await approve_all(client, session.id) == ["PLAN", "TOOL_CALL"]
+    assert (tmp_path / "root/project/made.txt").read_text() == "made"
+    log = await client.events(session.id)
+    assert log.session_states[-2:] == ["PLAN_EXECUTION", "COMPLETED"]
+
+
+async def test_nothing_is_written_before_the_write_is_approved(
+    replicas: Replicas, address: str, tmp_path: Path
+) -> None:
+    client = (await replicas.start(executor_addrs=address)).client
+    session = await client.new_session(workspace={"directory": "project"})
+    await client.send(session.id)
+    approval = await client.asked(session.id)
+    assert (approval.preview.path, approval.preview.new_text) == ("made.txt", "made")
+    assert not (tmp_path / "root/project/made.txt").exists()
+    await client.decide(approval, "REJECT")
+    await client.settled(session.id)
+    assert not (tmp_path / "root/project/made.txt").exists()
+
+
+async def test_a_number_beyond_doubles_is_executed_as_it_was_approved(replicas: Replicas, address: str) -> None:
+    client = (await replicas.start(executor_addrs=address)).client
+    session = await client.new_session()
+    await client.send(session.id, "exact bytes")
+    await approve_all(client, session.id)
+    (ended,) = (await client.events(session.id)).of("step_finished", tool="noop_ask")
+    assert ended["output_preview"] == '{"id": 1234567890123456789}'
+
+
+async def test_a_command_in_flight_outlives_its_orchestrator_and_runs_once(
+    replicas: Replicas, address: str, tmp_path: Path
+) -> None:
+    quick = {"executor_addrs": address, "lease_seconds": 1.0, "lease_renew_seconds": 0.2}
+    first = await replicas.start(**quick)
+    session = await first.client.new_session(workspace={"directory": "project"})
+    await first.client.send(session.id, "a command")
+    await first.client.decide(await first.client.asked(session.id), "APPROVE")
+    async with first.client.watch(session.id) as watch:
+        await watch.until("step_started", tool="run_command")
+    await first.crash()
+
+    client = (await replicas.start(**quick)).client
+    (tmp_path / "root/project").mkdir(exist_ok=True, parents=True)
+    (tmp_path / "root/project/go").touch()
+    log = await client.settled(session.id)
+    assert [e["trigger"] for e in log.of("step_finished", tool="run_command")] == ["succeeded"]
+    assert (tmp_path / "root/project/count").read_text() == "once\n"
+    assert [e["state"] for e in log.of("run_finished")] == ["COMPLETED"]
