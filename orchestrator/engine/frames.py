@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 
 from gen.assent.executor.v1 import frames_pb2, step_pb2
 from gen.assent.executor.v1.executor_service_pb2 import DescribeResponse
@@ -102,7 +104,7 @@ def outcome_of(frame: frames_pb2.ExecutorFrame) -> Outcome | None:
             if frame.refused.reason == frames_pb2.REFUSAL_REASON_WRONG_DIGEST:
                 failure = Failure("DIGEST_MISMATCH", frame.refused.message, "HUMAN_REQUIRED")
                 return Outcome(frame.step_id, frame.dispatch_number, "FAILED", failure=failure)
-            reason = frames_pb2.RefusalReason.Name(frame.refused.reason).removeprefix("REFUSAL_REASON_")
+            reason = _word(frames_pb2.RefusalReason.DESCRIPTOR, frame.refused.reason, "REFUSAL_REASON_")
             failure = Failure(reason, frame.refused.message, "RETRYABLE")
             return Outcome(frame.step_id, frame.dispatch_number, "REFUSED", failure=failure)
         case "unknown":
@@ -141,7 +143,7 @@ def _finished(frame: frames_pb2.ExecutorFrame) -> Outcome:
 
 def _failed(frame: frames_pb2.ExecutorFrame) -> Outcome:
     failed = frame.failed
-    disposition = failure_pb2.Disposition.Name(failed.disposition).removeprefix("DISPOSITION_")
+    disposition = _word(failure_pb2.Disposition.DESCRIPTOR, failed.disposition, "DISPOSITION_")
     spent = failed.HasField("usage")
     return Outcome(
         frame.step_id,
@@ -163,7 +165,7 @@ def delta_of(frame: frames_pb2.ExecutorFrame, step: Step) -> Delta:
         step.attempt_id,
         step.id,
         frame.dispatch_number,
-        delta_pb2.DeltaKind.Name(frame.delta.kind).removeprefix("DELTA_KIND_"),
+        _word(delta_pb2.DeltaKind.DESCRIPTOR, frame.delta.kind, "DELTA_KIND_"),
         frame.delta.text,
         frame.delta.tool,
         frame.delta.call_id,
@@ -177,7 +179,7 @@ def tools_of(described: DescribeResponse) -> list[Tool]:
             t.description,
             t.input_schema_json,
             t.schema_digest,
-            tool_pb2.SideEffect.Name(t.side_effect).removeprefix("SIDE_EFFECT_"),
+            _word(tool_pb2.SideEffect.DESCRIPTOR, t.side_effect, "SIDE_EFFECT_"),
             t.source,
         )
         for t in described.tools
@@ -213,23 +215,39 @@ def _parts(frame: frames_pb2.OrchestratorFrame) -> Iterable[frames_pb2.Orchestra
         )
 
 
+class Nonsense(Exception):
+    """What came over the stream is no frame of the contract."""
+
+
 class Assembly:
     """Puts the executor's chunked frames together again."""
 
     def __init__(self) -> None:
-        self._parts: dict[tuple[str, int, int], bytearray] = {}
+        self._parts: dict[tuple[str, int, int], list[bytes]] = {}
 
     def whole(self, frame: frames_pb2.ExecutorFrame) -> frames_pb2.ExecutorFrame | None:
-        """The frame itself, the frame that its last chunk completes, or None."""
+        """The frame itself, the frame that its last chunk completes, or None. Raises Nonsense."""
         if frame.WhichOneof("frame") != "chunk":
             return frame
-        key = (frame.step_id, frame.epoch, frame.dispatch_number)
-        if frame.chunk.index == 0:
-            self._parts[key] = bytearray()
-        self._parts[key] += frame.chunk.data
-        if not frame.chunk.last:
+        key, chunk = (frame.step_id, frame.epoch, frame.dispatch_number), frame.chunk
+        parts = [] if chunk.index == 0 else self._parts.get(key, [])
+        if chunk.index != len(parts):
+            raise Nonsense(f"chunk {chunk.index} follows {len(parts)} chunks of step {frame.step_id}")
+        parts.append(chunk.data)
+        self._parts[key] = parts
+        if not chunk.last:
             return None
-        return frames_pb2.ExecutorFrame.FromString(bytes(self._parts.pop(key)))
+        del self._parts[key]
+        try:
+            return frames_pb2.ExecutorFrame.FromString(b"".join(parts))
+        except DecodeError:
+            raise Nonsense(f"the chunks of step {frame.step_id} make no frame") from None
+
+
+def _word(enum: EnumDescriptor, number: int, prefix: str) -> str:
+    """The domain's word; what a newer executor says and this version does not know is as good as unsaid."""
+    value = enum.values_by_number.get(number)
+    return "UNSPECIFIED" if value is None else value.name.removeprefix(prefix)
 
 
 def _call(call: ToolCall) -> tool_call_pb2.ToolCall:

@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 
 import grpc
 import structlog
@@ -16,7 +15,7 @@ from gen.assent.executor.v1 import executor_service_pb2, executor_service_pb2_gr
 from orchestrator.domain.catalog import Tool
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.engine.executors import Executors
-from orchestrator.engine.frames import Assembly, batches, recorded_frame, tools_of
+from orchestrator.engine.frames import Assembly, Nonsense, batches, cancel_frame, recorded_frame, tools_of
 from rpc.channel import connect
 
 _log = structlog.get_logger("orchestrator.executors")
@@ -70,6 +69,8 @@ class ExecutorLink:
                     await self._serve(executor_service_pb2_grpc.ExecutorServiceStub(channel))
             except grpc.aio.AioRpcError as error:
                 _log.warning("executor stream broken", address=self.address, code=error.code().name)
+            except Nonsense as error:
+                _log.warning("executor stream broken off", address=self.address, reason=str(error))
             finally:
                 pause = FIRST_PAUSE_SECONDS if self.connected else min(pause * 2, LONGEST_PAUSE_SECONDS)
                 self._disconnected()
@@ -83,8 +84,7 @@ class ExecutorLink:
         finally:
             writer.cancel()
             call.cancel()
-            with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
-                await writer
+            await asyncio.gather(writer, return_exceptions=True)  # why it broke is the reader's to say
 
     async def _read(self, call: Call, stub: Stub) -> None:
         assembly = Assembly()
@@ -116,17 +116,20 @@ class ExecutorLink:
         _log.info("executor joined", address=self.address, executor_instance=hello.instance_id, slots=hello.slots)
 
     async def _acknowledge(self, held: Sequence[frames_pb2.HeldStep]) -> None:
-        """Outcomes that were committed but never acknowledged, by an owner that died, may be forgotten."""
-        ended = [step for step in held if step.state == frames_pb2.HELD_STATE_ENDED]
-        if not ended:
+        """What nobody awaits any more is ended and forgotten: its outcome was committed, by an owner that died
+        perhaps, or it was cancelled while the stream was down."""
+        if not held:
             return
         try:
-            awaited = await self._dispatched([step.step_id for step in ended])
+            awaited = await self._dispatched([step.step_id for step in held])
         except StorageUnavailable:
             return  # they stay held, until the next hello
-        for step in ended:
-            if step.step_id not in awaited:
-                self.send(recorded_frame(step.step_id, step.epoch, step.dispatch_number), 0)
+        for step in held:
+            if step.step_id in awaited:
+                continue
+            if step.state == frames_pb2.HELD_STATE_RUNNING:
+                self.send(cancel_frame(step.step_id, step.epoch, step.dispatch_number), 0)
+            self.send(recorded_frame(step.step_id, step.epoch, step.dispatch_number), 0)
 
     async def _write(self, call: Call) -> None:
         while True:
