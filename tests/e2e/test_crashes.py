@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.e2e.scenes import journal, open_gate, question, running, settled, thinking, tool_step
-from tests.e2e.services import LEASE_SECONDS, Services
+from tests.e2e.services import LEASE_SECONDS, Services, answered
 from tests.integration.orchestrator.client import Client, state
 
 # What a loaded machine may add to what is promised: recovery within the lease and a second.
@@ -96,3 +96,17 @@ async def test_what_died_with_the_executor_is_repeated_only_where_that_is_harmle
     await settled(client, command_session)
     assert state(await client.get_run(command_run)) == "CANCELLED"
     assert journal(workspace).count("begun") == 1
+
+
+async def test_a_session_made_while_no_executor_was_there_has_its_files_once_one_is(
+    services: Services, client: Client
+) -> None:
+    await asyncio.gather(services.executor.kill(), services.orchestrator.kill())
+    await services.orchestrator.start()
+    session = await answered(client.new_session)
+    run = (await client.send(session.id, "Write.")).run
+    await services.executor.start()
+    await client.decide(await question(client, session.id), "APPROVE")
+    await settled(client, session.id)
+    assert state(await client.get_run(run.id)) == "COMPLETED"
+    assert (services.workspace(session.id) / "note.txt").read_text() == "written\n"

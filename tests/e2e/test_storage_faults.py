@@ -113,12 +113,13 @@ def message_over_http(services: Services, session_id: str) -> Command:
 
 
 def creation(services: Services) -> Command:
-    request_id = str(uuid.uuid4())
+    """Without a request id of its own: it is repeated with the one it is told."""
 
     async def send() -> str:
-        return str((await post(services, "/v1/sessions", {"requestId": request_id}))["id"])
+        return str((await post(services, "/v1/sessions", {"requestId": command.request_id}))["id"])
 
-    return Command(send, request_id)
+    command = Command(send)
+    return command
 
 
 async def post(services: Services, path: str, body: dict[str, str]) -> dict[str, Any]:
@@ -128,6 +129,13 @@ async def post(services: Services, path: str, body: dict[str, str]) -> dict[str,
         assert response.status_code == 503, answer
         raise Problem.from_status(json_format.ParseDict(answer, Status()))
     return answer
+
+
+async def stream(services: Services, session_id: str) -> None:
+    """A watcher that comes now; its stream may have begun when the error is known."""
+    response = await services.http.get(f"/v1/sessions/{session_id}:stream?until=STREAM_UNTIL_SETTLED")
+    error = response.text.partition("event: stream_error\ndata: ")[2] or response.text
+    raise Problem.from_status(json_format.Parse(error, Status()))
 
 
 def decision(client: Client, approval: Approval) -> Command:
@@ -165,21 +173,24 @@ async def test_a_storage_fault_is_told_in_time_and_commands_and_runs_go_on_after
         creation(services),
         decision(client, asked),
     ]
-    reading = Command(lambda: client.get_session(quiet.id))
+    readings = [Command(lambda: client.get_session(quiet.id)), Command(lambda: stream(services, quiet.id))]
 
     await fault(storage)
     open_gate(workspace)  # its outcome comes while nobody can write it down
     await asyncio.gather(
-        *(command.ask() for command in (*commands, reading)),
+        *(command.ask() for command in (*commands, *readings)),
         until(lambda: services.says("/readyz", 503), ANSWER_SECONDS),
     )
     assert await services.says("/healthz", 200)
-    for command in (*commands, reading):
+    for command in (*commands, *readings):
         assert command.seconds < ANSWER_SECONDS
         assert command.problem is not None
         assert (command.problem.code, command.problem.reason) == (StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
-        assert command.problem.metadata.get("request_id", "") == command.request_id
         assert command.problem.retry_after
+        told = command.problem.metadata.get("request_id", "")
+        assert told == command.request_id or not command.request_id
+        command.request_id = told
+    assert all(command.request_id for command in commands)
 
     storage.repair()
     await until(lambda: services.says("/readyz", 200))
