@@ -77,6 +77,9 @@ class Engine:
         return self._executors.workspace_root()
 
     def adopt(self, change: Change, session: Session, reservation: Reservation) -> None:
+        if self._stopping:  # meanwhile: the next owner asks the executor, which has not heard of these starts
+            reservation.abandon()
+            return
         worker = self._new_worker((session.tenant, session.id))
         worker.adopt(change, session, reservation)
         self._supervise((session.tenant, session.id), worker)
@@ -140,6 +143,8 @@ class Engine:
             room = MAX_SESSIONS - len(self._workers)
             try:
                 keys = await self._leases.claimable(min(CLAIMS_AT_ONCE, room)) if room > 0 else []
+                if self._stopping:
+                    return  # nobody would end what is begun now
                 again, self._again = self._again, set()
                 for key in {*keys, *again}:
                     if key not in self._workers:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.integration.orchestrator.client import Client
-from tests.integration.orchestrator.replica import Replica, Replicas, Tables, tell_callers_apart
+from tests.integration.orchestrator.replica import Replica, Replicas, Tables, driving, tell_callers_apart
 from tests.integration.orchestrator.scripted_executor import ScriptedExecutor
 
 
@@ -26,6 +26,7 @@ async def replicas(
     replicas = Replicas(database_url, executor.address)
     yield replicas
     await replicas.stop()
+    assert not driving(), "an orchestrator that has stopped still drives a session"
 
 
 @pytest.fixture
