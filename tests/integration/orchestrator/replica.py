@@ -107,6 +107,11 @@ class Tables:
         )
         return found
 
+    async def clear(self) -> None:
+        """As new, for the next test."""
+        await self._connection.execute(";".join(f'DELETE FROM "{name}"' for name in (*COUNTED, "lease")))
+        await self.pass_time(0)
+
     async def pass_time(self, seconds: float) -> None:
         """Move the only clock that leases go by."""
         await self._connection.execute(
