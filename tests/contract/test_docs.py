@@ -1,0 +1,115 @@
+"""The documents say what is there: settings, links, error reasons, drawn machines, commands that exist."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+from pydantic_settings import BaseSettings
+from typer.core import TyperGroup
+
+from cli.main import commands
+from executor.settings import Settings as ExecutorSettings
+from gateway.settings import Settings as GatewaySettings
+from gen.assent.v1 import error_reason_pb2
+from orchestrator.domain.states import MACHINES
+from orchestrator.settings import Settings as OrchestratorSettings
+from scripts import draw_machines
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("bench/*.md")]
+SETTINGS: tuple[type[BaseSettings], ...] = (OrchestratorSettings, ExecutorSettings, GatewaySettings)
+
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ +(.+)$", re.M)
+_FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+_VARIABLE = re.compile(r"ASSENT_[A-Z_]+[A-Z]")
+_COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?assent +(.*)$", re.M)
+
+
+def of_the_command_line() -> Iterator[str]:
+    for command in group().commands.values():
+        for parameter in command.params:
+            names = parameter.envvar or ()
+            yield from [names] if isinstance(names, str) else names
+
+
+def group() -> TyperGroup:
+    command = typer.main.get_command(commands)
+    assert isinstance(command, TyperGroup)
+    return command
+
+
+def test_every_setting_is_in_the_table_and_nothing_else_is() -> None:
+    known = {f"ASSENT_{name.upper()}" for settings in SETTINGS for name in settings.model_fields}
+    known |= set(of_the_command_line())
+    operations = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `(ASSENT_[A-Z_]+)` \|", operations, re.M)
+    assert sorted(table) == sorted(known)
+
+
+def test_no_page_names_a_setting_that_does_not_exist() -> None:
+    known = {f"ASSENT_{name.upper()}" for settings in SETTINGS for name in settings.model_fields}
+    known |= set(of_the_command_line())
+    known |= set(_VARIABLE.findall((ROOT / "docker-compose.yml").read_text(encoding="utf-8")))
+    named = {(page.name, name) for page in PAGES for name in _VARIABLE.findall(page.read_text(encoding="utf-8"))}
+    assert {(page, name) for page, name in named if name not in known} == set()
+
+
+def test_the_table_of_settings_gives_their_defaults() -> None:
+    operations = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `ASSENT_([A-Z_]+)` \| [^|]* \| ([^|]*) \|", operations, re.M))
+    for settings in SETTINGS:
+        for name, field in settings.model_fields.items():
+            default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+            default = default.removeprefix(f"{ROOT}/")
+            assert default == "" or f"`{default}`" in rows[name.upper()], f"ASSENT_{name.upper()}: {rows[name.upper()]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in _LINK.findall(_FENCED.sub("", page.read_text(encoding="utf-8"))):
+        if re.match(r"https?:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link} in {page.name}"
+        assert not anchor or anchor in anchors(target), f"{link} in {page.name}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    headings = _HEADING.findall(_FENCED.sub("", page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_error_reason_is_explained() -> None:
+    page = (ROOT / "docs" / "grpc.md").read_text(encoding="utf-8")
+    reasons = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()} - {"UNSPECIFIED"}
+    assert {reason for reason in reasons if f"`{reason}`" not in page} == set()
+
+
+def test_the_machines_are_drawn_as_they_are() -> None:
+    drawn = "\n".join([draw_machines.HEAD, *(draw_machines.draw(machine) for machine in MACHINES)])
+    assert draw_machines.PAGE.read_text(encoding="utf-8") == drawn
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_that_is_shown_exists(page: Path) -> None:
+    known = group().commands
+    for _, block in _FENCED.findall(page.read_text(encoding="utf-8")):
+        for line in _COMMAND.findall(block):
+            name, *arguments = line.split("#")[0].split()
+            assert name in known, f"assent {name} in {page.name}"
+            options = {option for parameter in known[name].params for option in parameter.opts}
+            shown = {word for word in arguments if word.startswith("--")}
+            assert shown <= options, f"assent {line} in {page.name}"
+
+
+def test_every_command_is_in_the_page_about_commands() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    for name, command in group().commands.items():
+        assert f"| `assent {name}" in page
+        options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+        assert {option for option in options if option not in page} <= {"--help"}, f"assent {name}"
