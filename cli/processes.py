@@ -69,6 +69,7 @@ class Child:
         self.name = program.name
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
+        self._logged_before = 0
 
     @property
     def pid(self) -> int:
@@ -83,6 +84,7 @@ class Child:
         log = self._program.log
         if log.exists() and log.stat().st_size > LOG_BYTES:
             log.replace(log.with_suffix(log.suffix + ".1"))
+        self._logged_before = log.stat().st_size if log.exists() else 0
         self._process = spawn(self._program.command, log=log, environment=self._program.environment)
 
     async def wait_until_healthy(self) -> None:
@@ -126,8 +128,8 @@ class Child:
             self._process = None
 
     def _last_words(self) -> str:
-        lines = last_lines(self._program.log)
-        return f"\nThe end of {self._program.log}:\n{lines}" if lines else f"; {self._program.log} is empty"
+        lines = last_lines(self._program.log, since=self._logged_before)
+        return f"\nThe end of {self._program.log}:\n{lines}" if lines else f"; it wrote nothing to {self._program.log}"
 
 
 async def keep_alive(kept: Kept, say: Say) -> None:

@@ -55,10 +55,10 @@ def spawn(
         )
 
 
-def last_lines(log: Path, count: int = 15, size: int = 16_384) -> str:
-    """The end of a log file, for telling a person why a process could not start."""
+def last_lines(log: Path, count: int = 15, size: int = 16_384, since: int = 0) -> str:
+    """The end of a log file, for telling a person why a process could not start; nothing from before `since`."""
     if not log.exists():
         return ""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - size))
+        file.seek(max(since, log.stat().st_size - size))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])

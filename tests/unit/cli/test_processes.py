@@ -43,6 +43,16 @@ async def test_a_child_that_ends_at_once_is_reported_with_its_last_words(tmp_pat
         await service.wait_until_healthy()
 
 
+async def test_the_reason_is_not_looked_for_in_what_an_earlier_life_wrote(tmp_path: Path) -> None:
+    for words in ("the first", "the second"):
+        service = child(tmp_path, f"import sys; print({words!r}); sys.exit(1)")
+        service.start()
+        with pytest.raises(CannotStart) as told:
+            await service.wait_until_healthy()
+    assert "the second" in str(told.value)
+    assert "the first" not in str(told.value)
+
+
 async def test_a_child_that_never_serves_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "HEALTHY_SECONDS", 0.0)
     service = child(tmp_path, "import signal; signal.pause()")
