@@ -4,6 +4,7 @@ A `Flight` is a step that some executor instance holds for us. It outlives broke
 word, its death, or its silence past the deadline ends it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,7 +38,7 @@ class Flight:
 
 
 class Instance:
-    """One executor instance, alive as far as this replica knows: what it offers and what it holds for us."""
+    """One executor instance, alive as far as this replica knows, and what it offers."""
 
     def __init__(self, hello: frames_pb2.Hello, tools: frozenset[str], address: str) -> None:
         self.id = hello.instance_id
@@ -46,10 +47,9 @@ class Instance:
         self.slots = hello.slots
         self.tools = tools
         self.draining = False
-        self.held = 0  # ours, in flight or reserved
 
     def offers(self, step: Step, workspace: Workspace) -> bool:
-        if self.draining or self.held >= self.slots:
+        if self.draining:
             return False
         if step.kind == "MODEL":
             return True
@@ -73,14 +73,14 @@ class Reservation:
     def __init__(self, executors: "Executors") -> None:
         self._executors = executors
         self._rooms = executors.rooms
-        self._taken: dict[str, Instance] = {}
+        self._taken: dict[str, str] = {}  # step id → instance id
 
     def __call__(self, step: Step, workspace: Workspace) -> Place | None:
         instance = self._executors.pick(step, workspace)
         if instance is None:
             return None
-        instance.held += 1
-        self._taken[step.id] = instance
+        self._executors.take(instance.id)
+        self._taken[step.id] = instance.id
         return Place(instance.id, instance.address, next(iter(instance.roots), ""))
 
     def settle(self, started: Sequence[str]) -> None:
@@ -91,8 +91,8 @@ class Reservation:
 
     def abandon(self) -> None:
         taken, self._taken = self._taken, {}
-        for instance in taken.values():
-            self._executors.free(instance)
+        for instance_id in taken.values():
+            self._executors.free(instance_id)
 
     @property
     def missed_room(self) -> bool:
@@ -111,6 +111,7 @@ class Executors:
         self._instances: dict[str, Instance] = {}
         self._lines: dict[str, Line] = {}
         self._flights: dict[str, Flight] = {}
+        self._taken: Counter[str] = Counter()  # slots by instance id, reserved or in flight; who is away keeps its own
 
     def add_line(self, line: Line) -> None:
         self._lines[line.address] = line
@@ -125,15 +126,24 @@ class Executors:
 
     def pick(self, step: Step, workspace: Workspace) -> Instance | None:
         """The instance with the most free slots of those that offer what the step needs."""
-        able = [i for i in self._instances.values() if i.offers(step, workspace)]
-        return max(able, key=lambda i: i.slots - i.held, default=None)
+        able = [i for i in self._instances.values() if self._free_slots(i) > 0 and i.offers(step, workspace)]
+        return max(able, key=self._free_slots, default=None)
 
-    def free(self, instance: Instance) -> None:
+    def take(self, instance_id: str) -> None:
+        self._taken[instance_id] += 1
+
+    def free(self, instance_id: str) -> None:
         """One of its slots is free again."""
-        was_full = instance.held >= instance.slots
-        instance.held -= 1
+        instance = self._instances.get(instance_id)
+        was_full = instance is not None and self._free_slots(instance) <= 0
+        self._taken[instance_id] -= 1
+        if not self._taken[instance_id]:
+            del self._taken[instance_id]
         if was_full:
             self._tell_of_room()
+
+    def _free_slots(self, instance: Instance) -> int:
+        return instance.slots - self._taken[instance.id]
 
     def _tell_of_room(self) -> None:
         self.rooms += 1
@@ -143,6 +153,7 @@ class Executors:
 
     def start(self, snapshot: Snapshot, step: Step, epoch: int, sink: Sink) -> None:
         """Send the start of a step whose dispatch is written. Its slot is already taken."""
+        self._fly(Flight(step, epoch, sink))
         if step.kind == "MODEL":
             call = frames.model_call(model_call(snapshot, step, self._catalog))
             frame = frames.start_frame(step, epoch, call)
@@ -150,36 +161,35 @@ class Executors:
             agent = self._catalog.agents.get(step.agent)
             frame = frames.start_frame(step, epoch, frames.tool_execution(step, agent, snapshot.session.workspace))
         frame.start.traceparent = snapshot.runs[step.run_id].traceparent
-        self._flights[step.id] = Flight(step, epoch, sink)
         self._send(step.executor_address, frame, step.deadline_time)
 
     def reattach(self, step: Step, epoch: int, sink: Sink) -> None:
         """Ask the instance that has it what became of it."""
-        flight = self._flights[step.id] = Flight(step, epoch, sink)
-        if (instance := self._instances.get(step.executor_instance)) is not None:
-            instance.held += 1
+        self.take(step.executor_instance)
+        flight = self._fly(Flight(step, epoch, sink))
+        if step.executor_instance in self._instances:
             self._ask(flight)
         elif any(i.address == step.executor_address for i in self._instances.values()):
             self._lose(flight)  # another instance is there now: the one that had it died
 
     def recorded(self, step_id: str, epoch: int, number: int) -> None:
-        flight = self._flights.get(step_id)
+        flight = self._of(step_id, epoch)
         if flight is not None and flight.step.dispatch_number == number:
             self._send(flight.step.executor_address, frames.recorded_frame(step_id, epoch, number))
             self._end(flight)
 
     def cancel(self, step_id: str, epoch: int, number: int) -> None:
         """End it where it runs, and forget it: its row says CANCELLED already."""
-        flight = self._flights.get(step_id)
+        flight = self._of(step_id, epoch)
         if flight is not None and flight.step.dispatch_number == number:
             address = flight.step.executor_address
             self._send(address, frames.cancel_frame(step_id, epoch, number))
             self._send(address, frames.recorded_frame(step_id, epoch, number))
             self._end(flight)
 
-    def let_go(self, step_id: str) -> None:
+    def let_go(self, step_id: str, epoch: int) -> None:
         """The session is not ours any more: the next owner will ask."""
-        if (flight := self._flights.get(step_id)) is not None:
+        if (flight := self._of(step_id, epoch)) is not None:
             self._end(flight)
 
     # What links report
@@ -191,7 +201,6 @@ class Executors:
         instance = self._instances.get(hello.instance_id)
         if instance is None:
             instance = self._instances[hello.instance_id] = Instance(hello, tools, address)
-            instance.held = sum(f.step.executor_instance == instance.id for f in self._flights.values())
         instance.draining = False
         for flight in [f for f in self._flights.values() if f.step.executor_address == address]:
             if flight.step.executor_instance == hello.instance_id:
@@ -224,6 +233,18 @@ class Executors:
 
     # Inside
 
+    def _of(self, step_id: str, epoch: int) -> Flight | None:
+        """The step's flight, if it is that owner's: an older one may still be about to let go."""
+        flight = self._flights.get(step_id)
+        return flight if flight is not None and flight.epoch == epoch else None
+
+    def _fly(self, flight: Flight) -> Flight:
+        """Its slot is taken already; an older flight of the step is over."""
+        if (older := self._flights.get(flight.step.id)) is not None:
+            self._end(older)
+        self._flights[flight.step.id] = flight
+        return flight
+
     def _ask(self, flight: Flight) -> None:
         self._send(flight.step.executor_address, frames.reattach_frame(flight.step, flight.epoch))
 
@@ -238,8 +259,7 @@ class Executors:
 
     def _end(self, flight: Flight) -> None:
         del self._flights[flight.step.id]
-        if (instance := self._instances.get(flight.step.executor_instance)) is not None:
-            self.free(instance)
+        self.free(flight.step.executor_instance)
 
     def _send(self, address: str, frame: frames_pb2.OrchestratorFrame, deadline_time: int = 0) -> None:
         if (line := self._lines.get(address)) is not None:

@@ -140,7 +140,7 @@ class Worker:
             _log.info("session let go", reason=str(gone))
         finally:
             for step_id in self._flights:
-                self._executors.let_go(step_id)
+                self._executors.let_go(step_id, self._epoch)
 
     async def _wait(self) -> None:
         """For an outcome, a nudge, or the next due time."""

@@ -1,0 +1,353 @@
+"""Which step goes to which executor, whose slots it takes, and what ends a flight."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from gen.assent.executor.v1 import frames_pb2, step_pb2
+from gen.assent.v1 import delta_pb2, tool_call_pb2
+from orchestrator.domain.outcomes import Outcome
+from orchestrator.domain.records import Session, Step, Workspace
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.engine.executors import Executors, Reservation
+from orchestrator.streaming.feed import Delta
+from tests.unit.domain.build import a_run, a_step, catalog
+
+ADDRESS, OTHER_ADDRESS = "127.0.0.1:1", "127.0.0.1:2"
+NOWHERE = Workspace()
+
+
+class FakeLine:
+    """Keeps what would be sent."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.frames: list[frames_pb2.OrchestratorFrame] = []
+
+    def send(self, frame: frames_pb2.OrchestratorFrame, deadline_time: int) -> None:
+        self.frames.append(frame)
+
+    @property
+    def kinds(self) -> list[tuple[str, int, str | None]]:
+        return [(f.step_id, f.dispatch_number, f.WhichOneof("frame")) for f in self.frames]
+
+
+class Ground:
+    """Executors on two lines, and what came back from them."""
+
+    def __init__(self) -> None:
+        self.deltas: list[Delta] = []
+        self.rooms = 0
+        self.executors = Executors(
+            catalog(), on_delta=lambda _t, _s, delta: self.deltas.append(delta), on_room=self._room
+        )
+        self.lines = {address: FakeLine(address) for address in (ADDRESS, OTHER_ADDRESS)}
+        for line in self.lines.values():
+            self.executors.add_line(line)
+        self.outcomes: list[Outcome] = []
+
+    def _room(self) -> None:
+        self.rooms += 1
+
+    @property
+    def line(self) -> FakeLine:
+        return self.lines[ADDRESS]
+
+    def join(
+        self,
+        instance: str = "i1",
+        *,
+        slots: int = 2,
+        address: str = ADDRESS,
+        tools: Sequence[str] = ("write_file",),
+        roots: Sequence[str] = (),
+    ) -> None:
+        hello = frames_pb2.Hello(instance_id=instance, slots=slots, workspace_root_ids=roots)
+        self.executors.joined(hello, frozenset(tools), address)
+
+    def reserve(self, step: Step) -> Reservation:
+        reservation = self.executors.reserve()
+        assert reservation(step, NOWHERE)
+        return reservation
+
+    def fly(self, step_id: str = "x1", number: int = 1, epoch: int = 1, **fields: object) -> Step:
+        """A step dispatched, written and started where there was room."""
+        step = a_step(id=step_id, dispatch_number=number, deadline_time=1_000, **fields)
+        reservation = self.executors.reserve()
+        place = reservation(step, NOWHERE)
+        assert place is not None
+        step = replace(step, executor_instance=place.instance, executor_address=place.address)
+        self.executors.start(SNAPSHOT, step, epoch, self.outcomes.append)
+        reservation.settle([step_id])
+        return step
+
+    def free(self) -> int:
+        """How many more steps would find room now."""
+        probe = self.executors.reserve()
+        count = 0
+        while probe(a_step(id=f"probe{count}"), NOWHERE):
+            count += 1
+        probe.abandon()
+        return count
+
+    def finish(self, step_id: str = "x1", number: int = 1) -> None:
+        result = step_pb2.Finished(tool=tool_call_pb2.ToolResult(content="ok"))
+        frame = frames_pb2.ExecutorFrame(step_id=step_id, epoch=1, dispatch_number=number, finished=result)
+        self.executors.receive(frame)
+
+
+SNAPSHOT = Snapshot(Session("t", "s1"), runs={"r1": a_run()})
+
+
+@pytest.fixture
+def ground() -> Ground:
+    return Ground()
+
+
+# Placing
+
+
+def test_a_step_goes_where_most_slots_are_free(ground: Ground) -> None:
+    ground.join("i1", slots=2)
+    ground.join("i2", slots=4, address=OTHER_ADDRESS)
+    chosen = [ground.fly(f"x{n}").executor_instance for n in range(6)]
+    assert chosen.count("i1") == 2
+    assert chosen[:2] == ["i2", "i2"]
+    assert ground.executors.pick(a_step(), NOWHERE) is None
+
+
+def test_a_tool_goes_only_to_who_offers_it_and_a_model_call_anywhere(ground: Ground) -> None:
+    ground.join(tools=["read_file"])
+    assert ground.executors.pick(a_step(tool="write_file"), NOWHERE) is None
+    assert ground.executors.pick(a_step(tool="read_file"), NOWHERE)
+    assert ground.executors.pick(a_step(kind="MODEL", tool=""), NOWHERE)
+
+
+def test_a_step_that_touches_files_goes_only_to_executors_of_its_root(ground: Ground) -> None:
+    ground.join("i1", roots=["root-a"], slots=9)
+    ground.join("i2", roots=["root-b"], address=OTHER_ADDRESS)
+    there = ground.executors.pick(a_step(), Workspace("root-b", "dir"))
+    assert there is not None
+    assert there.id == "i2"
+    assert ground.executors.pick(a_step(), Workspace("root-c", "dir")) is None
+    assert ground.executors.pick(a_step(kind="MODEL"), Workspace("root-c", "dir"))
+
+
+def test_nothing_is_placed_where_the_stream_is_broken_until_it_is_back(ground: Ground) -> None:
+    ground.join()
+    ground.executors.left(ADDRESS)
+    assert ground.free() == 0
+    ground.join()
+    assert ground.free() == 2
+
+
+# Slots
+
+
+def test_a_slot_reserved_for_a_change_that_was_not_written_is_free_again(ground: Ground) -> None:
+    ground.join()
+    reservation = ground.reserve(a_step())
+    assert ground.free() == 1
+    reservation.abandon()
+    reservation.abandon()
+    assert ground.free() == 2
+
+
+def test_of_what_was_reserved_only_what_started_keeps_its_slot(ground: Ground) -> None:
+    ground.join(slots=3)
+    reservation = ground.executors.reserve()
+    for step_id in ("x1", "x2"):
+        assert reservation(a_step(id=step_id), NOWHERE)
+    reservation.settle(["x1"])
+    assert ground.free() == 2
+
+
+def test_a_flight_keeps_its_slot_until_its_outcome_is_recorded(ground: Ground) -> None:
+    ground.join()
+    ground.fly()
+    ground.finish()
+    assert ground.free() == 1
+    ground.executors.recorded("x1", 1, 1)
+    ground.executors.recorded("x1", 1, 1)
+    assert ground.free() == 2
+
+
+def test_a_slot_that_came_free_is_told_only_where_there_was_none(ground: Ground) -> None:
+    ground.join(slots=2)
+    ground.rooms = 0
+    ground.fly("x1")
+    ground.executors.recorded("x1", 1, 1)
+    assert ground.rooms == 0
+    ground.fly("x1", 2)
+    ground.fly("x2")
+    ground.executors.recorded("x2", 1, 1)
+    assert ground.rooms == 1
+
+
+def test_steps_taken_over_before_their_executor_is_known_count_when_it_joins(ground: Ground) -> None:
+    step = a_step(id="x1", dispatch_number=1, executor_instance="i1", executor_address=ADDRESS)
+    ground.executors.reattach(step, 2, ground.outcomes.append)
+    ground.join(slots=2)
+    assert ground.free() == 1
+    ground.executors.recorded("x1", 2, 1)
+    assert ground.free() == 2
+
+
+def test_a_slot_reserved_at_an_instance_that_comes_and_goes_is_counted_once(ground: Ground) -> None:
+    ground.join("i1")
+    reservation = ground.reserve(a_step(id="x1"))
+    ground.join("i2")
+    ground.join("i1")
+    step = a_step(id="x1", dispatch_number=1, executor_instance="i1", executor_address=ADDRESS)
+    ground.executors.start(SNAPSHOT, step, 1, ground.outcomes.append)
+    reservation.settle(["x1"])
+    assert ground.free() == 1
+    ground.executors.recorded("x1", 1, 1)
+    assert ground.free() == 2
+
+
+def test_a_step_whose_start_cannot_be_said_gives_its_slot_back(ground: Ground) -> None:
+    ground.join()
+    step = a_step(id="x1", dispatch_number=1, executor_instance="i1", executor_address=ADDRESS, arguments_json="\ud800")
+    reservation = ground.reserve(step)
+    with pytest.raises(UnicodeEncodeError):
+        ground.executors.start(SNAPSHOT, step, 1, ground.outcomes.append)
+    reservation.settle(["x1"])
+    ground.executors.let_go("x1", 1)
+    assert ground.free() == 2
+
+
+# Whose flight it is
+
+
+def test_a_newer_dispatch_takes_the_place_of_the_older(ground: Ground) -> None:
+    ground.join()
+    ground.fly("x1", 1)
+    ground.fly("x1", 2)
+    assert ground.free() == 1
+    ground.finish("x1", 1)
+    assert ground.outcomes == []
+    ground.executors.recorded("x1", 1, 1)
+    ground.executors.cancel("x1", 1, 1)
+    assert ground.free() == 1
+    ground.finish("x1", 2)
+    assert [o.dispatch_number for o in ground.outcomes] == [2]
+
+
+def test_an_owner_that_was_fenced_lets_go_of_nothing_its_successor_holds(ground: Ground) -> None:
+    """Both in one replica: its lease lapsed, another replica claimed and released, then it claimed again."""
+    ground.join()
+    ground.fly("x1", 1, epoch=1)
+    step = a_step(id="x1", dispatch_number=1, executor_instance="i1", executor_address=ADDRESS)
+    ground.executors.reattach(step, 3, ground.outcomes.append)
+    assert ground.free() == 1
+    ground.executors.let_go("x1", 1)
+    ground.executors.recorded("x1", 1, 1)
+    ground.executors.cancel("x1", 1, 1)
+    assert ground.line.kinds == [("x1", 1, "start"), ("x1", 1, "reattach")]
+    ground.finish()
+    assert len(ground.outcomes) == 1
+    ground.executors.let_go("x1", 3)
+    assert ground.free() == 2
+
+
+def test_a_flight_that_was_let_go_is_heard_of_no_more(ground: Ground) -> None:
+    ground.join()
+    ground.fly()
+    ground.executors.let_go("x1", 1)
+    ground.finish()
+    ground.executors.overdue(10**18, 0)
+    assert ground.outcomes == []
+    assert ground.line.kinds == [("x1", 1, "start")]
+
+
+def test_a_cancelled_flight_is_ended_where_it_runs_and_forgotten(ground: Ground) -> None:
+    ground.join()
+    ground.fly()
+    ground.executors.cancel("x1", 1, 1)
+    assert ground.line.kinds == [("x1", 1, "start"), ("x1", 1, "cancel"), ("x1", 1, "recorded")]
+    ground.finish()
+    assert ground.outcomes == []
+
+
+# Frames
+
+
+def test_late_frames_of_another_dispatch_and_of_unknown_steps_change_nothing(ground: Ground) -> None:
+    ground.join()
+    ground.fly("x1", 2)
+    ground.finish("x1", 1)
+    ground.finish("x1", 3)
+    ground.finish("x7", 1)
+    delta = frames_pb2.Delta(kind=delta_pb2.DELTA_KIND_TEXT, text="old")
+    ground.executors.receive(frames_pb2.ExecutorFrame(step_id="x1", dispatch_number=1, delta=delta))
+    assert (ground.outcomes, ground.deltas) == ([], [])
+
+
+def test_a_delta_says_which_dispatch_it_belongs_to(ground: Ground) -> None:
+    ground.join()
+    ground.fly("x1", 2, subtask_id="k1", attempt_id="a1")
+    delta = frames_pb2.Delta(kind=delta_pb2.DELTA_KIND_TOOL_ARGUMENTS, text="{", tool="write_file", call_id="c1")
+    ground.executors.receive(frames_pb2.ExecutorFrame(step_id="x1", dispatch_number=2, delta=delta))
+    assert ground.deltas == [Delta("r1", "k1", "a1", "x1", 2, "TOOL_ARGUMENTS", "{", "write_file", "c1")]
+
+
+def test_frames_that_are_no_outcome_end_nothing(ground: Ground) -> None:
+    ground.join()
+    ground.fly()
+    for content in ("accepted", "running", "progress", "artifact_chunk"):
+        frame = frames_pb2.ExecutorFrame(step_id="x1", dispatch_number=1)
+        getattr(frame, content).SetInParent()
+        ground.executors.receive(frame)
+    assert ground.outcomes == []
+
+
+# Losing
+
+
+def test_what_an_instance_held_is_lost_once_when_another_answers_at_its_address(ground: Ground) -> None:
+    ground.join("i1")
+    ground.fly("x1")
+    ground.join("i2")
+    ground.join("i3")
+    ground.executors.overdue(10**18, 0)
+    assert [(o.step_id, o.dispatch_number, o.kind) for o in ground.outcomes] == [("x1", 1, "LOST")]
+    assert ground.free() == 2
+
+
+def test_what_an_instance_holds_is_asked_for_when_it_is_back(ground: Ground) -> None:
+    ground.join("i1")
+    ground.fly("x1")
+    ground.executors.left(ADDRESS)
+    ground.join("i1")
+    assert ground.outcomes == []
+    assert ground.line.kinds == [("x1", 1, "start"), ("x1", 1, "reattach")]
+    assert ground.line.frames[-1].reattach.target_instance_id == "i1"
+    assert ground.free() == 1
+
+
+def test_another_executors_coming_costs_nobody_else_anything(ground: Ground) -> None:
+    ground.join("i1")
+    ground.fly("x1")
+    ground.join("i2", address=OTHER_ADDRESS)
+    assert ground.outcomes == []
+
+
+def test_a_step_whose_instance_is_known_to_be_gone_is_lost_when_it_is_taken_over(ground: Ground) -> None:
+    ground.join("i2")
+    step = a_step(id="x1", dispatch_number=1, executor_instance="i1", executor_address=ADDRESS)
+    ground.executors.reattach(step, 2, ground.outcomes.append)
+    assert [o.kind for o in ground.outcomes] == ["LOST"]
+    assert ground.line.frames == []
+
+
+def test_a_step_whose_executor_nobody_has_heard_of_waits_for_it_until_it_is_overdue(ground: Ground) -> None:
+    step = a_step(id="x1", dispatch_number=1, executor_instance="i1", executor_address=ADDRESS, deadline_time=1_000)
+    ground.executors.reattach(step, 2, ground.outcomes.append)
+    assert ground.outcomes == []
+    ground.executors.overdue(1_100, 100)
+    assert ground.outcomes == []
+    ground.executors.overdue(1_101, 100)
+    ground.executors.overdue(9_999, 100)
+    assert [o.kind for o in ground.outcomes] == ["LOST"]
