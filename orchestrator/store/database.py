@@ -110,11 +110,14 @@ class Database:
             return False
 
     async def close(self) -> None:
+        """Say goodbye on every connection; a server that is silent is waited for once, not connection by connection."""
+        await asyncio.gather(self._close_pool(), self._engine.dispose())
+
+    async def _close_pool(self) -> None:
         if self._pool is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._pool.close(), CONNECT_SECONDS)
             self._pool.terminate()
-        await self._engine.dispose()
 
     def _opened_pool(self) -> asyncpg.Pool:
         if self._pool is None:
