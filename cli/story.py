@@ -14,6 +14,8 @@ from gen.assent.v1.message_pb2 import MESSAGE_ROLE_USER
 from gen.assent.v1.step_pb2 import STEP_KIND_TOOL
 
 ENGINE = "engine"
+SAID = 54
+"""How much of arguments and results is told: with what stands around it, a line of a terminal."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def _step_started(view: SessionView, event: events.StepStarted) -> list[Line]:
 
 def call(step: StepView) -> str:
     """A tool call on one line."""
-    return f"{printable(step.tool)} {one_line(step.arguments_json, 90)}"
+    return f"{printable(step.tool)} {one_line(step.arguments_json, SAID)}"
 
 
 def _step_finished(view: SessionView, event: events.StepFinished) -> list[Line]:
@@ -143,7 +145,7 @@ def _step_finished(view: SessionView, event: events.StepFinished) -> list[Line]:
     if state in ("REJECTED", "CANCELLED", "EDITED"):
         return [Line(f"  ✗ {name} {state}", "bad")]
     mark, tone = ("✗", "bad") if event.is_error else ("✓", "ok")
-    said = one_line(event.output_preview, 80) or "done"
+    said = one_line(event.output_preview, SAID) or "done"
     return [Line(f"  {mark} {name}: {said} ({seconds(event.latency)})", tone)]
 
 
@@ -177,7 +179,7 @@ def _grant_changed(view: SessionView, event: events.GrantChanged) -> list[Line]:
 
 
 def _tool_call_ready(view: SessionView, event: events.ToolCallReady) -> list[Line]:
-    arguments = one_line(event.arguments_json, 90)
+    arguments = one_line(event.arguments_json, SAID)
     return [Line(f"  a client must run {printable(event.tool)} {arguments} (step {event.step_id})", "ask")]
 
 
@@ -187,7 +189,7 @@ def _tool_call_claimed(view: SessionView, event: events.ToolCallClaimed) -> list
 
 def _tool_result_recorded(view: SessionView, event: events.ToolResultRecorded) -> list[Line]:
     mark, tone = ("✗", "bad") if event.is_error else ("✓", "ok")
-    return [Line(f"  {mark} {printable(event.tool)}: {one_line(event.output_preview)}", tone)]
+    return [Line(f"  {mark} {printable(event.tool)}: {one_line(event.output_preview, SAID)}", tone)]
 
 
 def _artifact_recorded(view: SessionView, event: events.ArtifactRecorded) -> list[Line]:
