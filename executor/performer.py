@@ -152,10 +152,11 @@ class Performer:
         return reply
 
     def _workspace(self, work: ToolWork) -> Workspace | None:
-        if not work.root_id:
+        if not work.directory:
             return None
         try:
-            return Workspace(self.roots[work.root_id], work.directory)
+            root_id = work.root_id or next(iter(self.roots))
+            return Workspace(self.roots[root_id], work.directory)
         except PathRefused as error:
             raise StepFailed("WORKSPACE_NOT_ALLOWED", str(error), "FATAL") from error
 

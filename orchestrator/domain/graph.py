@@ -10,7 +10,7 @@ from orchestrator.domain.errors import Violation
 MAX_SUBTASKS = 200
 MAX_DEPTH = 32
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-MAX_INSTRUCTIONS = 32 * 1024
+MAX_INSTRUCTIONS = 64 * 1024  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ def _check_fields(path: str, draft: SubtaskDraft, agents: list[str]) -> Iterable
         yield Violation(f"{path}.key", "must be 1 to 64 letters, digits, '.', '-' or '_', the first a letter or digit")
     if not draft.title.strip():
         yield Violation(f"{path}.title", "must not be empty")
-    if len(draft.instructions) > MAX_INSTRUCTIONS:
-        yield Violation(f"{path}.instructions", f"is over {MAX_INSTRUCTIONS} characters")
+    if len(draft.instructions.encode(errors="replace")) > MAX_INSTRUCTIONS:
+        yield Violation(f"{path}.instructions", f"is over {MAX_INSTRUCTIONS} bytes")
     if draft.agent not in agents:
         yield Violation(f"{path}.agent", f"no agent {draft.agent!r} may do subtasks; these may: {', '.join(agents)}")
 
