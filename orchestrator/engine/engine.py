@@ -18,6 +18,7 @@ from rpc import logs
 _log = structlog.get_logger("orchestrator.engine")
 
 Key = tuple[str, str]  # tenant, session id
+RELEASE_SECONDS = 1.0
 CLAIM_SECONDS = 0.5
 CLAIMS_AT_ONCE = 200
 MAX_SESSIONS = 2_000
@@ -113,8 +114,9 @@ class Engine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         try:
-            await self._leases.release()
-        except StorageUnavailable as error:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self._leases.release()
+        except (StorageUnavailable, TimeoutError) as error:
             _log.warning("the lease was not given up; it lapses", error=str(error))
 
     def room_again(self) -> None:
