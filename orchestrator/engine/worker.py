@@ -13,12 +13,11 @@ import structlog
 from orchestrator.domain.catalog import SECOND, Catalog
 from orchestrator.domain.change import Change, ChangeSet
 from orchestrator.domain.errors import StorageUnavailable
-from orchestrator.domain.outcomes import Outcome, fold
-from orchestrator.domain.reconcile import reconcile
+from orchestrator.domain.outcomes import Outcome
 from orchestrator.domain.records import Session
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.domain.starting import World
 from orchestrator.domain.states import StepState
+from orchestrator.engine.decision import Decision
 from orchestrator.engine.executors import Executors
 from orchestrator.operations.context import Reservation
 from orchestrator.store.answers import Answer
@@ -28,7 +27,6 @@ from rpc import logs, tracing
 _log = structlog.get_logger("orchestrator.engine")
 
 STALE_TRIES = 3
-HOLD = SECOND  # what is due sooner is waited for; letting go and claiming again would cost two commits
 STORAGE_PAUSE_SECONDS = 0.25
 LONGEST_STORAGE_PAUSE_SECONDS = 2.0
 
@@ -155,15 +153,15 @@ class Worker:
         """Everything that is due now, written. True when the session was released."""
         for _ in range(STALE_TRIES):
             self._wake.clear()
-            decision = _Decision(self, await self._current())
-            if not decision.writes:
+            decision = self._decide(await self._current())
+            try:
+                if not decision.writes:
+                    return self._unwritten(decision)
+                answer = await self._store.write(decision.change_set(), operation="engine", trace_id=self._trace_id)
+                if answer.outcome != Written.STALE:
+                    return self._after(decision, answer)
+            finally:
                 decision.abandon()
-                self._settle(decision.outcomes)
-                self._keep(decision)
-                return False
-            answer = await self._write(decision)
-            if answer.outcome != Written.STALE:
-                return self._after(decision, answer)
             self._snapshot = None
         return await self._turn_waiting()
 
@@ -184,56 +182,59 @@ class Worker:
             tracing.follow(run.traceparent)
             logs.bind(run_id=run.id)
 
-    async def _write(self, decision: "_Decision") -> Answer:
-        try:
-            answer = await self._store.write(decision.change_set(), operation="engine", trace_id=self._trace_id)
-        except BaseException:
-            decision.abandon()
-            raise
-        if answer.outcome != Written.WRITTEN:
-            decision.abandon()
-        return answer
-
     async def _turn_waiting(self) -> bool:
         """Stale three times: hold the session's row while deciding, so that busy commands cannot starve the run."""
-        decisions: list[_Decision] = []
+        decisions: list[Decision] = []
 
         def decide(snapshot: Snapshot) -> ChangeSet | None:
             for earlier in decisions:
                 earlier.abandon()
-            decisions.append(_Decision(self, snapshot))
+            decisions.append(self._decide(snapshot))
             return decisions[-1].change_set() if decisions[-1].writes else None
 
         self._wake.clear()
-        written = False
         try:
             answer = await self._store.write_waiting(
                 *self._key, decide, operation="engine_waiting", trace_id=self._trace_id
             )
-            written = answer.outcome == Written.WRITTEN
+            if answer.outcome == Written.UNCHANGED:
+                return self._unwritten(decisions[-1])
+            return self._after(decisions[-1] if decisions else None, answer)
         finally:
-            for decision in decisions[:-1] if written else decisions:
+            for decision in decisions:
                 decision.abandon()
-        if answer.outcome == Written.UNCHANGED:
-            self._settle(decisions[-1].outcomes)
-            self._keep(decisions[-1])
-            return False
-        return self._after(decisions[-1] if decisions else None, answer)
 
-    def _after(self, decision: "_Decision | None", answer: Answer) -> bool:
+    def _decide(self, snapshot: Snapshot) -> Decision:
+        change = Change(snapshot, self._ticks.now(), self._ticks.new_id)
+        return Decision(
+            change,
+            list(self._outcomes),
+            catalog=self._catalog,
+            reservation=self._executors.reserve(),
+            owner=self._owner,
+            epoch=self._epoch,
+        )
+
+    def _unwritten(self, decision: Decision) -> bool:
+        """There was nothing to write; the outcomes at hand are in the ledger already."""
+        self._settle(decision.outcomes)
+        self._keep(decision)
+        return False
+
+    def _after(self, decision: Decision | None, answer: Answer) -> bool:
         if decision is None or answer.outcome != Written.WRITTEN or answer.session is None:
             raise Gone(f"its change set was {answer.outcome}")
         decision.snapshot.session = answer.session
         self._epoch = answer.epoch
         self._settle(decision.outcomes)
         self._launch(decision.change, decision.reservation)
-        self._sort_flights(decision.snapshot)
         self._keep(decision)
         return decision.releases
 
-    def _keep(self, decision: "_Decision") -> None:
+    def _keep(self, decision: Decision) -> None:
         """Go on from the snapshot it was made on, as far as that is what the rows say."""
         self._snapshot = None if decision.change.leaves_rows_unwritten else decision.snapshot
+        self._sort_flights(decision.snapshot)
         self._follow(decision.snapshot)
         if decision.change.blocked:
             self._wait_for_room(decision.reservation)
@@ -257,52 +258,27 @@ class Worker:
     # Steps in flight
 
     def _launch(self, change: Change, reservation: Reservation) -> None:
-        for step_id in change.starts:
-            step = change.snapshot.steps[step_id]
-            self._flights[step_id] = step.dispatch_number
-            self._executors.start(change.snapshot, step, self._epoch, self.deliver)
-        reservation.settle(change.starts)
+        launched: list[str] = []
+        try:
+            for step_id in change.starts:
+                step = change.snapshot.steps[step_id]
+                self._flights[step_id] = step.dispatch_number
+                launched.append(step_id)
+                self._executors.start(change.snapshot, step, self._epoch, self.deliver)
+        finally:
+            reservation.settle(launched)
 
     def _sort_flights(self, snapshot: Snapshot) -> None:
-        """The rows are the truth: what is in flight by them is reattached, what somebody cancelled is cancelled."""
+        """The rows are the truth: what is in flight by them is reattached, and any other dispatch is ended."""
         if self._epoch == 0:
             return
         flying = {s.id: s for s in snapshot.steps.values() if s.state == StepState.DISPATCHED}
-        answered = {outcome.step_id for outcome in self._outcomes}
         for step_id, number in list(self._flights.items()):
             row = flying.get(step_id)
-            if (row is None or row.dispatch_number != number) and step_id not in answered:
+            if row is None or row.dispatch_number != number:
                 del self._flights[step_id]
                 self._executors.cancel(step_id, self._epoch, number)
         for step in flying.values():
             if step.id not in self._flights:
                 self._flights[step.id] = step.dispatch_number
                 self._executors.reattach(step, self._epoch, self.deliver)
-
-
-class _Decision:
-    """What the rules make of a snapshot and the outcomes at hand; abandoned unless it was written."""
-
-    def __init__(self, worker: Worker, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        self.outcomes = list(worker._outcomes)
-        self.change = Change(snapshot, worker._ticks.now(), worker._ticks.new_id)
-        self.reservation = worker._executors.reserve()
-        self._owner, self._epoch = worker._owner, worker._epoch
-        for outcome in self.outcomes:
-            fold(self.change, outcome)
-        reconcile(self.change, World(worker._catalog, self.reservation))
-        self.releases = not self.change.session.runnable and not self._soon_due()
-        self.writes = self._epoch == 0 or self.releases or bool(self.change.events)
-
-    def _soon_due(self) -> bool:
-        due = self.change.session.due_time
-        return due != 0 and due - self.change.now < HOLD
-
-    def change_set(self) -> ChangeSet:
-        if self._epoch == 0:
-            return self.change.as_change_set(claim_for=self._owner, release=self.releases)
-        return self.change.as_change_set(owner=self._owner, epoch=self._epoch, release=self.releases)
-
-    def abandon(self) -> None:
-        self.reservation.abandon()
