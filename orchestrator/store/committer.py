@@ -50,6 +50,8 @@ class Committer:
                 self._connection.drop()
                 for item in batch:
                     self._settle(item, error)
+            finally:
+                self._queue.done()
             self.idle = True
 
     async def _commit(self, batch: Sequence[Item]) -> None:
