@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FREE = "127.0.0.1:0"
+STATES = re.compile(r"^ *\d+  [A-Z_]+ → ([A-Z_]+)(?:$|  \()", re.MULTILINE)  # of the session, not of its plan
 GOAL = "открыт пустой проект, создай тестовое приложение на flutter"
 
 
@@ -139,7 +140,7 @@ async def test_a_run_goes_on_to_its_end_over_a_killed_orchestrator(up: Up) -> No
     assert "PLAN_EXECUTION → COMPLETED" in story
     numbers = [int(line[:4]) for line in story.splitlines() if line[:4].strip().isdigit()]
     assert numbers == sorted(numbers)
-    states = re.findall(r"→ ([A-Z_]+)(?:$|  \()", story, re.MULTILINE)
+    states = STATES.findall(story)
     assert len(states) == len(set(states)), story
     await up.see("orchestrator is back")
 
@@ -175,7 +176,7 @@ async def test_demo_shows_every_state_and_real_files(tmp_path: Path) -> None:
     async with asyncio.timeout(60):
         output = (await process.communicate())[0].decode()
     assert process.returncode == 0, output
-    states = re.findall(r"→ ([A-Z_]+)(?:$|  \()", output, re.MULTILINE)
+    states = STATES.findall(output)
     assert states == [
         "CLASSIFY",
         "PLAN_REQUIRED",
