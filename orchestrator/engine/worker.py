@@ -272,13 +272,11 @@ class Worker:
         """The rows are the truth: what is in flight by them is reattached, and any other dispatch is ended."""
         if self._epoch == 0:
             return
-        flying = {s.id: s for s in snapshot.steps.values() if s.state == StepState.DISPATCHED}
-        for step_id, number in list(self._flights.items()):
-            row = flying.get(step_id)
-            if row is None or row.dispatch_number != number:
-                del self._flights[step_id]
-                self._executors.cancel(step_id, self._epoch, number)
-        for step in flying.values():
-            if step.id not in self._flights:
-                self._flights[step.id] = step.dispatch_number
-                self._executors.reattach(step, self._epoch, self.deliver)
+        flying = {s.id: s.dispatch_number for s in snapshot.steps.values() if s.state == StepState.DISPATCHED}
+        for step_id, number in self._flights.items() - flying.items():
+            del self._flights[step_id]
+            self._executors.cancel(step_id, self._epoch, number)
+        for step_id, number in flying.items():
+            if step_id not in self._flights:
+                self._flights[step_id] = number
+                self._executors.reattach(snapshot.steps[step_id], self._epoch, self.deliver)

@@ -21,8 +21,6 @@ TABLES: dict[type, str] = {
     Attempt: "attempts",
     Step: "steps",
 }
-FAULTS = ("stale", "unavailable", "lost")
-"""lost: it was written, and nobody heard so."""
 
 
 class Ticks:
@@ -46,7 +44,8 @@ class MemoryStore:
         self.ticks = ticks
         self.sessions: dict[str, Snapshot] = {}
         self.alive: set[str] = set()
-        self.faults: deque[str] = deque()  # what befalls the next writes, in order; "" is nothing
+        # What befalls the next writes, in order: stale, fenced, unavailable, lost (written, and nobody heard so).
+        self.faults: deque[str] = deque()
         self.written: list[ChangeSet] = []
         self.operations: list[str] = []  # of all that was tried
         self.loads = 0
@@ -113,6 +112,11 @@ class MemoryStore:
             return Answer(Outcome.ABSENT)
         decide(_as_loaded(self.sessions[session_id]))  # its connection broke: the decision is made again
         change_set = decide(_as_loaded(self.sessions[session_id]))
+        match self.faults.popleft() if self.faults else "":
+            case "unavailable":
+                raise StorageUnavailable("away")
+            case "fenced":
+                return Answer(Outcome.FENCED)
         if change_set is None:
             return Answer(Outcome.UNCHANGED, self.sessions[session_id].session)
         return self._commit(change_set)
