@@ -144,15 +144,7 @@ class Engine:
             self._look.clear()
             room = MAX_SESSIONS - len(self._workers)
             try:
-                keys = await self._leases.claimable(min(CLAIMS_AT_ONCE, room)) if room > 0 else []
-                if self._stopping:
-                    return  # nobody would end what is begun now
-                again, self._again = self._again, set()
-                for key in {*keys, *again}:
-                    if key not in self._workers:
-                        self._supervise(key, self._new_worker(key))
-                    elif key in again:
-                        self._workers[key].nudge()
+                self._take_on(await self._leases.claimable(min(CLAIMS_AT_ONCE, room)) if room > 0 else [])
             except StorageUnavailable as error:
                 _log.warning("no claims: storage unavailable", error=str(error))
             try:
@@ -162,6 +154,18 @@ class Engine:
                 continue
 
     # Workers
+
+    def _take_on(self, claimable: list[Key]) -> None:
+        """Drive these and those that want another look; of the latter, what there is no place for waits."""
+        again, self._again = self._again, set()
+        for key in (*again, *claimable):
+            if (worker := self._workers.get(key)) is not None:
+                if key in again:
+                    worker.nudge()
+            elif self.may_take():
+                self._supervise(key, self._new_worker(key))
+            elif key in again:
+                self._again.add(key)
 
     def _new_worker(self, key: Key) -> Worker:
         return Worker(

@@ -1,6 +1,6 @@
 """Which step goes to which executor, whose slots it takes, and what ends a flight."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -39,6 +39,7 @@ class Ground:
     def __init__(self) -> None:
         self.deltas: list[Delta] = []
         self.rooms = 0
+        self.on_room: Callable[[], None] = lambda: None
         self.executors = Executors(
             catalog(), on_delta=lambda _t, _s, delta: self.deltas.append(delta), on_room=self._room
         )
@@ -49,6 +50,7 @@ class Ground:
 
     def _room(self) -> None:
         self.rooms += 1
+        self.on_room()
 
     @property
     def line(self) -> FakeLine:

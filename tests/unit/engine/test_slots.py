@@ -172,8 +172,8 @@ class Slots(RuleBasedStateMachine):
 
 TestSlots = Slots.TestCase
 TestSlots.settings = settings(
-    max_examples=80,
-    stateful_step_count=40,
+    max_examples=60,
+    stateful_step_count=30,
     derandomize=True,
     database=None,
     deadline=None,

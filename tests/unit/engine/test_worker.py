@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from gen.assent.executor.v1 import frames_pb2, step_pb2
-from gen.assent.v1 import failure_pb2
 from orchestrator.domain.change import Change
 from orchestrator.domain.deciding import decide
 from orchestrator.domain.reconcile import reconcile
@@ -20,12 +19,6 @@ UNKNOWN = frames_pb2.Unknown()
 REFUSED = frames_pb2.Refused(reason=frames_pb2.REFUSAL_REASON_NO_SLOT)
 
 
-def transient(seconds: int = 0) -> step_pb2.Failed:
-    failed = step_pb2.Failed(reason="MODEL_FAILED", disposition=failure_pb2.DISPOSITION_RETRYABLE)
-    failed.retry_after.seconds = seconds
-    return failed
-
-
 # Driving
 
 
@@ -35,7 +28,7 @@ async def test_a_claim_and_the_first_start_are_one_change_set_of_the_epoch_it_ma
     step = await scene.began()
     [claim] = scene.store.written[1:]
     assert (claim.claim_for, claim.owner, claim.epoch) == (OWNER, "", 0)
-    assert (scene.session.owner, scene.session.epoch) == (OWNER, 1)
+    assert (scene.session().owner, scene.session().epoch) == (OWNER, 1)
     assert [(f.step_id, f.epoch, f.WhichOneof("frame")) for f in scene.ground.line.frames] == [(step.id, 1, "start")]
     assert step.executor_instance == "i1"
 
@@ -44,9 +37,9 @@ async def test_a_claim_and_the_first_start_are_one_change_set_of_the_epoch_it_ma
 async def test_each_outcome_is_recorded_with_the_start_it_leads_to_and_the_end_with_the_release() -> None:
     scene = Scene()
     await scene.began()
-    await scene.reply("let me see", "index_files")
+    await scene.reply("index_files")
     await scene.tell(finished=step_pb2.Finished())
-    await scene.reply("done")
+    await scene.reply()
     assert scene.is_released
     claim, first, second, last = scene.store.written[1:]
     assert claim.claim_for
@@ -60,9 +53,9 @@ async def test_each_outcome_is_recorded_with_the_start_it_leads_to_and_the_end_w
 async def test_a_run_that_waits_for_a_person_is_released_and_holds_nothing() -> None:
     scene = Scene()
     await scene.began()
-    await scene.reply("may I?", "write_file")
+    await scene.reply("write_file")
     assert scene.is_released
-    assert (scene.session.runnable, scene.session.due_time) == (False, 0)
+    assert (scene.session().runnable, scene.session().due_time) == (False, 0)
     scene.check_slots()
 
 
@@ -70,10 +63,10 @@ async def test_a_run_that_waits_for_a_person_is_released_and_holds_nothing() -> 
 async def test_a_session_with_a_step_in_flight_is_never_released() -> None:
     scene = Scene()
     await scene.began()
-    await scene.reply("let me see", "index_files", "write_file")  # one runs, one waits for a person
-    assert scene.flying
+    await scene.reply("index_files", "write_file")  # one runs, one waits for a person
+    assert scene.flying()
     assert not scene.task.done()
-    assert scene.session.owner == OWNER
+    assert scene.session().owner == OWNER
 
 
 @in_virtual_time
@@ -81,20 +74,20 @@ async def test_what_is_due_soon_is_waited_for_and_not_released() -> None:
     scene = Scene()
     step = await scene.began()
     await scene.tell(refused=REFUSED)
-    assert not scene.flying
+    assert not scene.flying()
     assert not scene.task.done()
     scene.check_slots()
     await asyncio.sleep(0.06)
-    assert [(s.id, s.dispatch_number) for s in scene.flying] == [(step.id, 2)]
+    assert [(s.id, s.dispatch_number) for s in scene.flying()] == [(step.id, 2)]
 
 
 @in_virtual_time
 async def test_what_is_due_later_is_released_until_then() -> None:
     scene = Scene()
     await scene.began()
-    await scene.tell(failed=transient(seconds=5))
+    await scene.fail(seconds=5)
     assert scene.is_released
-    assert scene.worker.due_time == scene.session.due_time == scene.ticks.now() + 5_000_000
+    assert scene.worker.due_time == scene.session().due_time == scene.ticks.now() + 5_000_000
     assert not scene.worker.wants_another_look
 
 
@@ -102,8 +95,8 @@ async def test_what_is_due_later_is_released_until_then() -> None:
 async def test_outcomes_that_come_while_it_writes_are_in_the_next_change_set() -> None:
     scene = Scene()
     await scene.began()
-    await scene.reply("both", "index_files", "send_mail")
-    one, two = scene.flying
+    await scene.reply("index_files", "send_mail")
+    one, two = scene.flying()
     during = iter([True])
 
     def second_outcome() -> None:
@@ -115,8 +108,8 @@ async def test_outcomes_that_come_while_it_writes_are_in_the_next_change_set() -
     before = len(scene.store.written)
     await scene.tell(one, finished=step_pb2.Finished())
     assert len(scene.store.written) == before + 2
-    assert [s.state for s in scene.steps if s.kind == "TOOL"] == ["FAILED", "FAILED"]  # both without a result
-    assert [s.kind for s in scene.flying] == ["MODEL"]
+    assert [s.state for s in scene.steps() if s.kind == "TOOL"] == ["FAILED", "FAILED"]  # both without a result
+    assert [s.kind for s in scene.flying()] == ["MODEL"]
     scene.check_slots()
 
 
@@ -151,11 +144,11 @@ async def test_a_session_that_was_deleted_is_let_go() -> None:
 async def test_a_stale_decision_is_made_again_on_what_was_written_meanwhile() -> None:
     scene = Scene()
     step = await scene.began()
-    scene.touch()
-    await scene.reply("done")
+    scene.say()
+    await scene.reply()
     assert scene.store.operations == ["engine", "engine", "engine"]
-    assert next(s for s in scene.steps if s.id == step.id).state == "SUCCEEDED"
-    assert len(scene.flying) == 1  # the second message's
+    assert next(s for s in scene.steps() if s.id == step.id).state == "SUCCEEDED"
+    assert len(scene.flying()) == 1  # the second message's
     scene.check_slots()
 
 
@@ -164,9 +157,9 @@ async def test_a_decision_that_was_stale_three_times_takes_the_waiting_path() ->
     scene = Scene()
     await scene.began()
     scene.store.faults.extend(["stale"] * 3)
-    await scene.reply("let me see", "index_files")
+    await scene.reply("index_files")
     assert scene.store.operations == ["engine", *["engine"] * 3, "engine_waiting"]
-    assert [s.tool for s in scene.flying] == ["index_files"]
+    assert [s.tool for s in scene.flying()] == ["index_files"]
     assert scene.sent[-1][2] == "start"
     scene.check_slots()
 
@@ -177,12 +170,12 @@ async def test_what_was_not_written_on_the_waiting_path_leaves_no_slot_taken(fau
     scene = Scene()
     await scene.began()
     scene.store.faults.extend(["stale", "stale", "stale", fault])
-    await scene.reply("let me see", "index_files")
+    await scene.reply("index_files")
     assert scene.task.done() == (fault == "fenced")
     assert scene.ground.free() == scene.slots - (not scene.task.done())
     await asyncio.sleep(1)
     if fault == "unavailable":
-        assert [s.tool for s in scene.flying] == ["index_files"]
+        assert [s.tool for s in scene.flying()] == ["index_files"]
         scene.check_slots()
 
 
@@ -209,7 +202,7 @@ async def test_a_nudge_that_comes_while_it_is_released_asks_for_another_look() -
     scene = Scene()
     await scene.began()
     scene.store.on_write = scene.worker.nudge
-    await scene.reply("done")
+    await scene.reply()
     assert scene.is_released
     assert scene.worker.wants_another_look
 
@@ -219,7 +212,7 @@ async def test_a_step_cancelled_elsewhere_is_ended_where_it_runs() -> None:
     scene = Scene()
     step = await scene.began()
     scene.cancel()
-    assert scene.worker.is_behind(scene.session.last_sequence)
+    assert scene.worker.is_behind(scene.session().last_sequence)
     scene.worker.nudge()
     await settle()
     assert scene.sent == [(step.id, 1, "start"), (step.id, 1, "cancel"), (step.id, 1, "recorded")]
@@ -232,8 +225,8 @@ async def test_what_was_cancelled_while_its_outcome_was_on_its_way_stays_cancell
     scene = Scene()
     step = await scene.began()
     scene.cancel()
-    await scene.reply("too late", step=step)
-    assert [s.state for s in scene.steps] == ["CANCELLED"]
+    await scene.reply(step=step)
+    assert [s.state for s in scene.steps()] == ["CANCELLED"]
     assert scene.sent[-1] == (step.id, 1, "recorded")
     assert scene.is_released
     scene.check_slots()
@@ -248,11 +241,11 @@ async def test_a_fenced_worker_changes_nothing_lets_its_steps_go_and_stops() -> 
     step = await scene.began()
     scene.store.alive.add("replica-2")
     scene.store.taken_by("replica-2")
-    rows = replace(scene.session)
+    rows = replace(scene.session())
     written = len(scene.store.written)
-    await scene.reply("done")
+    await scene.reply()
     assert scene.task.done()
-    assert (scene.session, len(scene.store.written)) == (rows, written)
+    assert (scene.session(), len(scene.store.written)) == (rows, written)
     assert scene.sent == [(step.id, 1, "start")]  # neither recorded nor cancelled: the next owner asks
     assert scene.ground.free() == scene.slots
 
@@ -265,10 +258,10 @@ async def test_an_epoch_is_never_taken_from_a_reload() -> None:
     scene.store.taken_by("replica-2")
     scene.worker.nudge()
     await settle()
-    await scene.reply("done")
+    await scene.reply()
     assert scene.task.done()
-    assert (scene.session.owner, scene.session.epoch) == ("replica-2", 2)
-    assert scene.flying
+    assert (scene.session().owner, scene.session().epoch) == ("replica-2", 2)
+    assert scene.flying()
 
 
 @in_virtual_time
@@ -279,7 +272,7 @@ async def test_a_session_whose_owner_lives_is_not_taken() -> None:
     scene.store.taken_by("replica-2")
     await scene.begin()
     assert scene.task.done()
-    assert (scene.session.owner, scene.sent) == ("replica-2", [])
+    assert (scene.session().owner, scene.sent) == ("replica-2", [])
     scene.check_slots()
 
 
@@ -292,9 +285,9 @@ async def test_the_next_owner_asks_for_what_is_in_flight_with_its_own_epoch() ->
     assert scene.ground.free() == scene.slots
     await scene.begin(scene.new_worker())
     assert scene.sent == [(step.id, 1, "start"), (step.id, 1, "reattach")]
-    assert scene.ground.line.frames[-1].epoch == scene.session.epoch == 2
+    assert scene.ground.line.frames[-1].epoch == scene.session().epoch == 2
     scene.check_slots()
-    await scene.reply("done")
+    await scene.reply()
     assert scene.is_released
 
 
@@ -306,14 +299,14 @@ async def test_while_the_store_is_away_the_run_stays_as_it_was_and_goes_on_after
     scene = Scene()
     step = await scene.began()
     scene.store.is_away = True
-    await scene.reply("let me see", "index_files")
+    await scene.reply("index_files")
     await asyncio.sleep(60)
     assert not scene.task.done()
-    assert [s.id for s in scene.flying] == [step.id]
+    assert [s.id for s in scene.flying()] == [step.id]
     scene.check_slots()
     scene.store.is_away = False
     await asyncio.sleep(3)
-    assert [s.tool for s in scene.flying] == ["index_files"]
+    assert [s.tool for s in scene.flying()] == ["index_files"]
     assert [kind for _, _, kind in scene.sent] == ["start", "recorded", "start"]
     scene.check_slots()
 
@@ -335,11 +328,11 @@ async def test_a_claim_whose_answer_was_lost_is_made_again_and_its_step_asked_fo
     scene.say()
     scene.store.faults.append("lost")
     await scene.begin()
-    [step] = scene.flying
+    [step] = scene.flying()
     assert scene.sent == []
     scene.ground.executors.left("nowhere")
     await asyncio.sleep(1)
-    assert scene.session.epoch == 2
+    assert scene.session().epoch == 2
     assert scene.sent == [(step.id, 1, "reattach")]
     scene.check_slots()
 
@@ -349,18 +342,18 @@ async def test_an_outcome_whose_answer_was_lost_is_not_recorded_twice_and_the_ne
     scene = Scene()
     step = await scene.began()
     scene.store.faults.append("lost")
-    await scene.reply("let me see", "index_files")
+    await scene.reply("index_files")
     await asyncio.sleep(1)
-    [call] = scene.flying
+    [call] = scene.flying()
     assert [f for f in scene.sent if f[2] != "cancel"] == [
         (step.id, 1, "start"),
         (step.id, 1, "recorded"),
         (call.id, 1, "reattach"),
     ]
-    assert len([s for s in scene.steps if s.kind == "TOOL"]) == 1
+    assert len([s for s in scene.steps() if s.kind == "TOOL"]) == 1
     scene.check_slots()
     await scene.tell(finished=step_pb2.Finished())
-    assert [s.kind for s in scene.flying] == ["MODEL"]
+    assert [s.kind for s in scene.flying()] == ["MODEL"]
 
 
 @in_virtual_time
@@ -370,10 +363,10 @@ async def test_a_second_dispatch_whose_answer_was_lost_is_asked_for() -> None:
     scene.store.faults.append("lost")
     await scene.tell(unknown=UNKNOWN)
     await asyncio.sleep(1)
-    assert [(s.id, s.dispatch_number) for s in scene.flying] == [(step.id, 2)]
+    assert [(s.id, s.dispatch_number) for s in scene.flying()] == [(step.id, 2)]
     assert scene.sent.count((step.id, 2, "reattach")) == 1
     scene.check_slots()
-    await scene.reply("done")
+    await scene.reply()
     assert scene.is_released
 
 
@@ -408,7 +401,7 @@ async def test_without_an_executor_it_says_so_and_is_released() -> None:
     await scene.begin()
     assert scene.is_released
     assert len(scene.waits_for_room) == 1
-    assert scene.session.due_time > scene.ticks.now()
+    assert scene.session().due_time > scene.ticks.now()
 
 
 @in_virtual_time
@@ -424,7 +417,7 @@ async def test_rows_that_no_event_made_be_written_are_not_kept_in_memory(monkeyp
         patch.setattr("orchestrator.engine.decision.reconcile", begins_something)
         scene.worker.nudge()
         await settle()
-    await scene.reply("let me see", "index_files")
+    await scene.reply("index_files")
     assert {run.goal for run in scene.store.sessions["s1"].runs.values()} == {"how are you?"}
     assert scene.store.loads == 3  # at first, when nudged, and when what it made of that was not written
     await scene.tell(finished=step_pb2.Finished())
@@ -443,9 +436,9 @@ async def test_two_subtasks_with_room_for_one_are_both_written_whole() -> None:
 
     scene.store.command("s1", approve)
     await scene.begin(scene.new_worker())
-    assert len(scene.flying) == 1
+    assert len(scene.flying()) == 1
     assert len(scene.waits_for_room) == 1
-    await scene.tell(failed=transient(seconds=100))
+    await scene.fail(seconds=100)
     await asyncio.sleep(10)
     rows = scene.store.sessions["s1"]
     assert {s.attempt_id for s in rows.steps.values()} <= set(rows.attempts)
@@ -476,6 +469,6 @@ async def test_a_step_whose_start_cannot_be_said_leaves_no_slot_taken(monkeypatc
         raise ZeroDivisionError
 
     monkeypatch.setattr("orchestrator.engine.frames.tool_execution", breaks)
-    await scene.reply("both", "index_files", "send_mail")
+    await scene.reply("index_files", "send_mail")
     assert isinstance(scene.task.exception(), ZeroDivisionError)
     assert scene.ground.free() == scene.slots

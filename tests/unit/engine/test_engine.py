@@ -1,0 +1,288 @@
+"""One replica's engine: what it claims, whom it drives, and that one session's failure is nobody else's."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+
+import pytest
+from structlog.testing import capture_logs
+
+from orchestrator.domain.change import Change
+from orchestrator.domain.errors import StorageUnavailable
+from orchestrator.domain.reconcile import reconcile
+from orchestrator.domain.starting import World
+from orchestrator.engine import engine as engine_module
+from orchestrator.engine.engine import Engine
+from tests.unit.engine.memory_store import MemoryStore
+from tests.unit.engine.scene import OWNER, TOOLS, Stage
+from tests.unit.engine.virtual_time import in_virtual_time, settle
+
+Key = tuple[str, str]
+
+
+class FakeLeases:
+    """What the lease row's queries would find in the memory store."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.is_released = False
+        self.limits: list[int] = []
+        self.is_shy = False  # finds nothing to claim
+
+    def _wanting(self, owned: Callable[[str], bool]) -> dict[Key, int]:
+        if self.store.is_away:
+            raise StorageUnavailable("away")
+        now = self.store.ticks.now()
+        sessions = [rows.session for rows in self.store.sessions.values()]
+        return {
+            (s.tenant, s.id): s.last_sequence
+            for s in sessions
+            if owned(s.owner) and (s.runnable or 0 < s.due_time <= now)
+        }
+
+    async def renew(self) -> dict[Key, int]:
+        return self._wanting(lambda owner: owner == OWNER)
+
+    async def claimable(self, limit: int) -> list[Key]:
+        self.limits.append(limit)
+        found = [] if self.is_shy else list(self._wanting(lambda owner: owner not in self.store.alive))
+        return found[:limit]
+
+    async def release(self) -> None:
+        if self.store.is_away:
+            raise StorageUnavailable("away")
+        self.is_released = True
+        self.store.alive.discard(OWNER)
+
+
+class House(Stage):
+    """An engine with everything it needs."""
+
+    def __init__(self, *, slots: int = 4) -> None:
+        super().__init__(slots=slots)
+        self.leases = FakeLeases(self.store)
+        self.engine = Engine(
+            OWNER,
+            store=self.store,
+            leases=self.leases,
+            executors=self.ground.executors,
+            catalog=self.catalog,
+            ticks=self.ticks,
+            renew_seconds=5,
+        )
+        self.ground.on_room = self.engine.room_again
+
+    def hear(self, *session_ids: str) -> None:
+        """Somebody wrote to these sessions, new ones, elsewhere."""
+        for session_id in session_ids:
+            self.store.create(session_id)
+            self.say(session_id)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.engine.run())
+        await settle()
+        try:
+            yield
+        finally:
+            await self.engine.stop()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@in_virtual_time
+async def test_sessions_nobody_owns_are_claimed_and_driven() -> None:
+    house = House()
+    house.hear("s1", "s2")
+    async with house.running():
+        assert {house.flying(s)[0].executor_instance for s in ("s1", "s2")} == {"i1"}
+        house.hear("s3")
+        await asyncio.sleep(0.6)
+        assert house.flying("s3")
+
+
+@in_virtual_time
+async def test_a_nudge_makes_it_look_at_once() -> None:
+    house = House()
+    async with house.running():
+        house.hear("s1")
+        house.engine.nudge("t", "s1")
+        await settle()
+        assert house.flying("s1")
+
+
+@in_virtual_time
+async def test_sessions_that_found_no_room_are_looked_at_as_soon_as_there_is_some() -> None:
+    house = House(slots=1)
+    house.hear("s1", "s2", "s3")
+    async with house.running():
+        [first] = [s for s in ("s1", "s2", "s3") if house.flying(s)]
+        began = house.ticks.now()
+        await house.reply(session=first)
+        [second] = [s for s in ("s1", "s2", "s3") if house.flying(s)]
+        assert second != first
+        await house.reply(session=second)
+        [third] = [s for s in ("s1", "s2", "s3") if house.flying(s)]
+        assert {first, second, third} == {"s1", "s2", "s3"}
+        assert house.ticks.now() == began
+
+
+@in_virtual_time
+async def test_sessions_wait_for_an_executor_and_start_when_one_joins() -> None:
+    house = House(slots=0)
+    house.hear("s1")
+    async with house.running():
+        await asyncio.sleep(0.2)
+        house.ground.join(slots=1, tools=TOOLS)
+        await settle()
+        assert house.flying("s1")
+
+
+@in_virtual_time
+async def test_a_session_in_hand_that_found_no_room_is_told_of_it_too() -> None:
+    """It is not let go while another step of it is in flight."""
+    house = House(slots=2)
+    house.hear("s1")
+    async with house.running():
+        await house.reply("index_files", "send_mail")  # the model's own slot is free when this is written
+        assert len(house.flying("s1")) == 2
+
+
+@in_virtual_time
+async def test_what_is_due_later_is_looked_at_when_it_is_due() -> None:
+    house = House()
+    house.leases.is_shy = True
+    house.hear("s1")
+    async with house.running():
+        house.engine._look_at(("t", "s1"))
+        await settle()
+        await house.fail(seconds=5)
+        assert not house.flying("s1")
+        await asyncio.sleep(4.9)
+        assert not house.flying("s1")
+        await asyncio.sleep(0.2)
+        assert [s.dispatch_number for s in house.flying("s1")] == [2]
+
+
+@in_virtual_time
+async def test_a_session_whose_worker_fails_is_tried_again_later_and_later_and_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = House()
+    tries: list[float] = []
+
+    def breaks(change: Change, world: World) -> None:
+        if change.session.id == "bad":
+            tries.append(asyncio.get_running_loop().time())
+            raise ZeroDivisionError
+        reconcile(change, world)
+
+    monkeypatch.setattr("orchestrator.engine.decision.reconcile", breaks)
+    house.hear("bad", "good")
+    with capture_logs() as logged:
+        async with house.running():
+            await asyncio.sleep(130)
+            assert house.flying("good")
+            assert [round(later - tried) for tried, later in pairwise(tries)] == [1, 2, 4, 8, 16, 30, 30, 30]
+            monkeypatch.undo()
+            await asyncio.sleep(31)
+            assert house.flying("bad")
+            await house.reply(session="bad")
+            assert house.engine._failures == {}
+    assert [line["failures"] for line in logged if line["log_level"] == "error"] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+@in_virtual_time
+async def test_a_session_left_to_us_by_a_lost_answer_is_driven_after_the_next_renewal() -> None:
+    house = House()
+    house.leases.is_shy = True
+    house.hear("s1")
+    house.store.taken_by(OWNER)
+    async with house.running():
+        await asyncio.sleep(4.9)
+        assert not house.flying("s1")
+        await asyncio.sleep(0.2)
+        assert house.flying("s1")
+        assert house.session().epoch == 2
+
+
+@in_virtual_time
+async def test_what_another_replica_wrote_is_seen_at_the_next_renewal() -> None:
+    house = House()
+    house.hear("s1")
+    async with house.running():
+        house.cancel("s1")
+        await asyncio.sleep(5.1)
+        assert [kind for _, _, kind in house.ground.line.kinds] == ["start", "cancel", "recorded"]
+
+
+@in_virtual_time
+async def test_no_more_sessions_are_taken_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "MAX_SESSIONS", 2)
+    house = House(slots=9)
+    house.hear("s1", "s2", "s3", "s4")
+    async with house.running():
+        assert house.leases.limits == [2]
+        assert not house.engine.may_take()
+        house.engine._look_at(("t", "s3"))
+        house.engine._look_at(("t", "s4"))
+        await asyncio.sleep(1)
+        assert [s for s in ("s1", "s2", "s3", "s4") if house.flying(s)] == ["s1", "s2"]
+        await house.reply(session="s1")
+        await asyncio.sleep(1)
+        assert [s for s in ("s1", "s2", "s3", "s4") if house.flying(s)] == ["s2", "s3"]
+
+
+@in_virtual_time
+async def test_while_the_store_is_away_nothing_that_wanted_a_look_is_forgotten() -> None:
+    house = House()
+    house.leases.is_shy = True
+    house.hear("s1")
+    async with house.running():
+        house.store.is_away = True
+        house.engine._look_at(("t", "s1"))
+        await asyncio.sleep(20)
+        house.store.is_away = False
+        await asyncio.sleep(2.1)
+        assert house.flying("s1")
+
+
+@in_virtual_time
+async def test_stopping_hands_over_what_is_in_flight() -> None:
+    house = House()
+    house.hear("s1")
+    async with house.running():
+        [step] = house.flying("s1")
+        await house.engine.stop()
+        assert house.leases.is_released
+        assert not house.engine.may_take()
+        assert house.flying("s1") == [step]
+        assert house.ground.line.kinds == [(step.id, 1, "start")]
+        assert house.ground.free() == house.slots
+        house.hear("s2")
+        house.engine.nudge("t", "s2")
+        await asyncio.sleep(3)
+        assert not house.flying("s2")
+
+
+@in_virtual_time
+async def test_a_stop_with_the_store_away_still_stops() -> None:
+    house = House()
+    house.hear("s1")
+    async with house.running():
+        house.store.is_away = True
+        await house.engine.stop()
+        assert not house.leases.is_released
+
+
+@in_virtual_time
+async def test_nothing_is_kept_of_sessions_that_are_at_rest() -> None:
+    house = House()
+    house.hear("s1", "s2")
+    async with house.running():
+        await house.reply(session="s1")
+        await house.reply(session="s2")
+        engine = house.engine
+        assert (engine._workers, engine._tasks, engine._blocked, engine._again) == ({}, {}, set(), set())
+        assert house.ground.free() == house.slots
