@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
 from orchestrator.domain.events import LoggedEvent
 
 MAX_BOX_BYTES = 1024 * 1024
+HURRY_BYTES = MAX_BOX_BYTES // 4
 _ENVELOPE_BYTES = 256
 
 
@@ -71,12 +73,13 @@ class StreamEnding(Exception):
 class Box:
     """What waits for one watcher, at most MAX_BOX_BYTES of it; overflow is remembered, not stored."""
 
-    __slots__ = ("_bytes", "_items", "_wake", "overflowed", "position", "wants_deltas")
+    __slots__ = ("_bytes", "_hurry", "_items", "_wake", "overflowed", "position", "wants_deltas")
 
     def __init__(self, *, wants_deltas: bool) -> None:
         self._items: deque[LoggedEvent | Delta] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()  # nothing is gained by letting more gather
         self.wants_deltas = wants_deltas
         self.overflowed = False
         self.position: Position | None = None  # the newest this replica knows of
@@ -88,11 +91,15 @@ class Box:
         else:
             self._items.append(item)
             self._bytes += size
+        if self.overflowed or self._bytes > HURRY_BYTES:
+            self._hurry.set()
         self._wake.set()
 
     def move_to(self, position: Position) -> None:
         if self.position is None or position.last_sequence >= self.position.last_sequence:
             self.position = position
+            if position.settled:
+                self._hurry.set()
             self._wake.set()
 
     def take(self) -> list[LoggedEvent | Delta]:
@@ -100,7 +107,14 @@ class Box:
         self._items.clear()
         self._bytes = 0
         self._wake.clear()
+        self._hurry.clear()
         return items
+
+    async def gather(self, seconds: float) -> None:
+        """Let things come together for so long; shorter if nothing more will come by itself, or much has come."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
 
     async def wait(self, seconds: float) -> bool:
         """Whether something came before the time was up."""

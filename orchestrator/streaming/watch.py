@@ -5,7 +5,7 @@ No transaction is open while it waits.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from orchestrator.domain.errors import NotFound
@@ -15,6 +15,7 @@ from orchestrator.streaming.feed import Box, Delta, FeedItem, Heartbeat, Positio
 Key = tuple[str, str]  # tenant, session id
 PAGE = 500
 HEARTBEAT_SECONDS = 15.0
+WORTH_GATHERING_SECONDS = 0.005
 
 
 class Log(Protocol):
@@ -29,11 +30,12 @@ class Log(Protocol):
 class Watch:
     """What `Hub.join` gives. Joined before a command, it has the command's events without reading the log."""
 
-    def __init__(self, key: Key, box: Box, log: Log, closing: asyncio.Event) -> None:
+    def __init__(self, key: Key, box: Box, log: Log, closing: asyncio.Event, pace: Callable[[], float]) -> None:
         self._key = key
         self._box = box
         self._log = log
         self._closing = closing
+        self._pace = pace  # seconds between two messages to a watcher, while more is under way
 
     async def batches(self, *, after: int, until_settled: bool) -> AsyncIterator[list[FeedItem]]:
         """What happened after sequence `after`, durable events in order, each once.
@@ -53,6 +55,8 @@ class Watch:
                 return
             if fresh:
                 yield fresh
+                if (seconds := self._pace()) >= WORTH_GATHERING_SECONDS:
+                    await box.gather(seconds)
             elif target is not None and cursor < target.last_sequence:
                 async for page in self._read(cursor, target.last_sequence):
                     cursor = page[-1].sequence

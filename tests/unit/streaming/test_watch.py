@@ -1,5 +1,6 @@
 """A watcher misses nothing and sees nothing twice, and reads the log only for what it did not hear."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -112,6 +113,38 @@ async def test_a_slow_watcher_is_cut_with_the_sequence_to_resume_from() -> None:
         with pytest.raises(SlowWatcher) as cut:
             await anext(batches)
     assert cut.value.resume_after == 1
+
+
+@pytest.fixture
+def patient_hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """One that lets things gather for an hour, so that no time passes in a test."""
+    monkeypatch.setattr("orchestrator.streaming.hub.PACE_SECONDS_PER_SESSION", 3600)
+    monkeypatch.setattr("orchestrator.streaming.hub.LONGEST_PACE_SECONDS", 3600)
+    return Hub(FakeLog())
+
+
+async def test_on_a_busy_replica_what_comes_soon_after_travels_together(patient_hub: Hub) -> None:
+    with patient_hub.join(*KEY, deltas=False) as watch:
+        patient_hub.publish(replace(BUSY, last_sequence=1), [event(1)])
+        batches = watch.batches(after=0, until_settled=False)
+        assert await anext(batches) == [event(1)]
+        following = asyncio.ensure_future(anext(batches))
+        for sequence in (2, 3):
+            patient_hub.publish(replace(BUSY, last_sequence=sequence), [event(sequence)])
+            await asyncio.sleep(0)
+        assert not following.done()
+        patient_hub.publish(replace(DONE, last_sequence=4), [event(4)])
+        assert await following == [event(2), event(3), event(4)]
+
+
+async def test_what_gathers_never_makes_a_watcher_slow(patient_hub: Hub) -> None:
+    with patient_hub.join(*KEY, deltas=False) as watch:
+        patient_hub.publish(replace(BUSY, last_sequence=1), [event(1)])
+        batches = watch.batches(after=0, until_settled=False)
+        assert await anext(batches) == [event(1)]
+        following = asyncio.ensure_future(anext(batches))
+        patient_hub.publish(replace(BUSY, last_sequence=2), [event(2, "x" * 400_000)])
+        assert await following == [event(2, "x" * 400_000)]
 
 
 async def test_a_stopping_replica_says_where_to_resume() -> None:
