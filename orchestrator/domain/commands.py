@@ -4,7 +4,6 @@ Decisions have their own file, `deciding`. Every function works on a Change and 
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from orchestrator.domain.catalog import ARCHITECT, ROUTER, Catalog
 from orchestrator.domain.change import Change
@@ -19,6 +18,7 @@ from orchestrator.domain.errors import (
     WrongState,
 )
 from orchestrator.domain.events import MessageCreated, RunQueued, SessionCreated
+from orchestrator.domain.frozen import replace
 from orchestrator.domain.graph import check_plan
 from orchestrator.domain.planning import store_draft
 from orchestrator.domain.reconcile import activate

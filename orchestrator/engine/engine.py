@@ -186,8 +186,8 @@ class Engine:
     async def _drive(self, key: Key, worker: Worker) -> None:
         """The supervisor: a run that makes its worker fail is let go and tried again later, never lost."""
         try:
-            with logs.bound(session_id=key[1]):
-                await worker.run()
+            logs.bind(session_id=key[1])  # for this task, which serves this session and no other
+            await worker.run()
             self._failures.pop(key, None)
         except Exception:
             self._failures[key] = failures = self._failures.get(key, 0) + 1

@@ -1,11 +1,12 @@
 """Commands on sessions and their messages."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orchestrator.domain.change import Change
 from orchestrator.domain.commands import cancel, check_agent, create_session, receive_message
 from orchestrator.domain.errors import InvalidInput, StorageUnavailable, Violation, WrongState
+from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Message, Run, Session, Workspace
 from orchestrator.domain.states import RUN
 from orchestrator.operations.commanding import command, first_answer, replay, request_row

@@ -1,13 +1,14 @@
 """What the writer answers about a change set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 import asyncpg
 
 from orchestrator.domain.change import ChangeSet, Request
 from orchestrator.domain.events import LoggedEvent
+from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Session
 
 
