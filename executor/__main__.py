@@ -13,6 +13,7 @@ from executor.tools.confine import hide
 from rpc import logs, tracing
 from rpc.addresses import BadAddress
 from rpc.metrics import MetricsServer
+from rpc.settings import tell_wrong_settings
 
 
 async def serve(settings: Settings) -> None:
@@ -27,19 +28,17 @@ async def serve(settings: Settings) -> None:
 
 
 def main() -> int:
-    """Run until a signal; 1 with the reason on standard error when it cannot start."""
+    """Run until a signal; with the reason on standard error, 2 for a wrong setting, 1 when it cannot start."""
     try:
         settings = Settings()
         logs.configure("executor", settings.log_level)
         asyncio.run(serve(settings))
     except ValidationError as error:
-        wrong = "; ".join(f"ASSENT_{'_'.join(map(str, each['loc'])).upper()} {each['msg']}" for each in error.errors())
-        print(f"executor: {wrong}", file=sys.stderr)  # noqa: T201 - the reason, for whoever started it
+        return tell_wrong_settings(error)
     except (BadAddress, BadScript, StepFailed, OSError) as error:
-        print(f"executor: {error}", file=sys.stderr)  # noqa: T201 - the reason, for whoever started it
-    else:
-        return 0
-    return 1
+        sys.stderr.write(f"executor: {error}\n")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -136,6 +136,7 @@ class Performer:
             return await self.tools[work.tool].perform(call)
 
     async def _ask(self, request: ModelRequest, start: Start, tell: Tell) -> Reply:
+        request = replace(request, model=self.roster.full_name(request.model))
         attributes = genai.of_request(request)
         with tracing.span(f"chat {request.model}", traceparent=start.traceparent, attributes=attributes) as span:
             model = await self.roster.get(request.model)

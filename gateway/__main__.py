@@ -10,6 +10,7 @@ from gateway.bootstrap import build
 from gateway.settings import Settings
 from rpc import logs, tracing
 from rpc.addresses import BadAddress
+from rpc.settings import tell_wrong_settings
 from rpc.shutdown import run_until_signal
 
 _log = structlog.get_logger("gateway")
@@ -23,9 +24,7 @@ def main() -> int:
         logs.configure("gateway", settings.log_level)
         asyncio.run(_serve(settings))
     except ValidationError as error:
-        for problem in error.errors():
-            sys.stderr.write(f"ASSENT_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}\n")
-        return 2
+        return tell_wrong_settings(error)
     except BadAddress as error:
         sys.stderr.write(f"gateway: {error}\n")
         return 1

@@ -10,6 +10,7 @@ from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.settings import Settings
 from rpc import logs, memory, tracing
 from rpc.addresses import BadAddress
+from rpc.settings import tell_wrong_settings
 from rpc.shutdown import run_until_signal
 
 USAGE = "usage: python -m orchestrator [serve|migrate]"
@@ -23,16 +24,14 @@ def main(arguments: list[str]) -> int:
     logs.configure("orchestrator")
     try:
         settings = Settings()
+        logs.configure("orchestrator", settings.log_level)
         if command == "migrate":
             _migrate(settings)
         else:
             tracing.configure("orchestrator")
             asyncio.run(_serve(settings))
     except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]).upper()
-            sys.stderr.write(f"ASSENT_{name}: {problem['msg'].removeprefix('Value error, ')}\n")
-        return 2
+        return tell_wrong_settings(error)
     except (BadAddress, BadCatalog, StorageUnavailable) as error:
         sys.stderr.write(f"orchestrator: {error}\n")
         return 1
@@ -54,7 +53,7 @@ async def _serve(settings: Settings) -> None:
     orchestrator = Orchestrator(settings)
     await orchestrator.start()
     memory.tend()
-    await run_until_signal(orchestrator.stop, tasks=orchestrator.tasks)
+    await run_until_signal(orchestrator.stop, tracing.shutdown, tasks=orchestrator.tasks)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The orchestrator's settings, from the environment, checked once; units are in the names."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -15,6 +16,7 @@ class Settings(BaseSettings):
     grpc_addr: str = "127.0.0.1:50051"
     executor_addrs: str = "127.0.0.1:50052"  # comma-separated
     metrics_addr: str = ""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     catalog_dir: Path = SHIPPED_CATALOG
     lease_seconds: float = Field(15, gt=0)
     lease_renew_seconds: float = Field(5, gt=0)

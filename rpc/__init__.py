@@ -9,6 +9,7 @@
 - `rpc.logs`       configure(service), bind(session_id=…), get_logger via structlog
 - `rpc.shutdown`   run_until_signal(…): SIGTERM and SIGINT to an orderly stop
 - `rpc.memory`     tend(): garbage is looked for rarely once the service has started
+- `rpc.settings`   tell_wrong_settings(error): how a process says which of its settings is wrong
 - `rpc.addresses`  parse_address("host:port"), is_loopback
 - `rpc.probe`      python -m rpc.probe HOST:PORT: exits 0 when it is SERVING
 

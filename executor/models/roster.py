@@ -35,11 +35,14 @@ class Roster:
 
     def offers(self, name: str) -> bool:
         """Whether this executor can ask that model; the provider may still not know it."""
-        return _provider(name or self._default) in self.providers
+        return _provider(self.full_name(name)) in self.providers
+
+    def full_name(self, name: str) -> str:
+        """The name, or the default's where it is empty."""
+        return name or self._default
 
     async def get(self, name: str) -> Model:
-        """The model of that name, or the default where it is empty; StepFailed if its provider cannot be set up."""
-        name = name or self._default
+        """The model of that full name; StepFailed if its provider cannot be set up."""
         if _provider(name) == SCRIPTED:
             return self._scripted
         if name not in self._models:

@@ -117,7 +117,7 @@ def _limit(e: LimitExceeded) -> Problem:
 
 
 def _unsupported(e: NotYetSupported) -> Problem:
-    return Problem(StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED", str(e))
+    return Problem(StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED", str(e), metadata={"method": e.what})
 
 
 def _storage(e: StorageUnavailable) -> Problem:

@@ -123,13 +123,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     "maximum": "100"}
     """
     ERROR_REASON_WATCHER_TOO_SLOW: _ErrorReason.ValueType  # 71
-    """The watcher read too slowly and was cut. RESOURCE_EXHAUSTED, RETRYABLE: resume. Example: {"last_sequence": "412"}"""
+    """The watcher read too slowly and was cut. RESOURCE_EXHAUSTED, RETRYABLE: resume. Example:
+    {"resume_after_sequence": "412"}
+    """
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 72
     """The caller lacks the permission. PERMISSION_DENIED, FATAL. Example: {"permission": "approval.decide"}"""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 73
     """Nobody known is calling. UNAUTHENTICATED, FATAL. Example: {}"""
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 90
-    """The RPC belongs to a later version. UNIMPLEMENTED, FATAL. Example: {"method": "/assent.v1.RunService/ForkRun"}"""
+    """The RPC belongs to a later version. UNIMPLEMENTED, FATAL. Example: {"method": "ForkRun"}"""
     ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 91
     """The database cannot be reached or does not answer. UNAVAILABLE, RETRYABLE, with RetryInfo. When the outcome is
     not known, repeat with the request id. Example: {"request_id": "5f0c7f6e-…"}
@@ -340,13 +342,15 @@ a Failure: the agent used up its steps or attempts, HUMAN_REQUIRED. Example: {"l
 "maximum": "100"}
 """
 ERROR_REASON_WATCHER_TOO_SLOW: ErrorReason.ValueType  # 71
-"""The watcher read too slowly and was cut. RESOURCE_EXHAUSTED, RETRYABLE: resume. Example: {"last_sequence": "412"}"""
+"""The watcher read too slowly and was cut. RESOURCE_EXHAUSTED, RETRYABLE: resume. Example:
+{"resume_after_sequence": "412"}
+"""
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 72
 """The caller lacks the permission. PERMISSION_DENIED, FATAL. Example: {"permission": "approval.decide"}"""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 73
 """Nobody known is calling. UNAUTHENTICATED, FATAL. Example: {}"""
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 90
-"""The RPC belongs to a later version. UNIMPLEMENTED, FATAL. Example: {"method": "/assent.v1.RunService/ForkRun"}"""
+"""The RPC belongs to a later version. UNIMPLEMENTED, FATAL. Example: {"method": "ForkRun"}"""
 ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 91
 """The database cannot be reached or does not answer. UNAVAILABLE, RETRYABLE, with RetryInfo. When the outcome is
 not known, repeat with the request id. Example: {"request_id": "5f0c7f6e-…"}
