@@ -70,6 +70,10 @@ _SETTLED_REASONS = {"IDLE": "IDLE", "COMPLETED": "IDLE", "CLOSED": "CLOSED"}
 _EVENT_FIELDS = event_pb2.SessionEvent.DESCRIPTOR.fields_by_name
 
 
+# Absent by the contract where nothing failed, or nothing was chosen yet; that another one is there says something.
+_ABSENT_WHEN_EMPTY = ("Failure", "Workspace")
+
+
 def enum_word(descriptor: EnumDescriptor, number: int) -> str:
     """The domain's word of an enum value; empty for the unspecified one."""
     return "" if number == 0 else descriptor.values_by_number[number].name.removeprefix(_prefix(descriptor))
@@ -113,6 +117,8 @@ def _conversion_of_one(field: FieldDescriptor) -> Convert | None:
     if field.message_type.full_name in ("google.protobuf.Timestamp", "google.protobuf.Duration"):
         return _timestamp
     message_type = field.message_type
+    if message_type.name in _ABSENT_WHEN_EMPTY:
+        return lambda value: _fields(message_type, value) or None
     return lambda value: _fields(message_type, value)
 
 
