@@ -17,6 +17,8 @@ _CHUNK_BYTES = 192 * 1024
 _DELTAS_LIMIT_BYTES = 1024 * 1024
 _FRAMES_LIMIT = 100_000
 _ROOM_BYTES = 1024 * 1024
+# Of the event loop: by then a step that has nothing to wait for has run and ended, and its outcome travels along.
+_TURNS_TO_END = 2
 
 Entry = tuple[Ref, Said] | pb.ExecutorFrame
 
@@ -72,6 +74,8 @@ class Outbox:
     async def take(self) -> list[pb.ExecutorFrame]:
         """Everything that waits, once something does; possibly nothing after `wake` or `close`."""
         await self._something.wait()
+        for _ in range(_TURNS_TO_END):
+            await asyncio.sleep(0)
         self._something.clear()
         waiting, self._waiting = self._waiting, []
         self._delta_bytes = self._artifact_bytes = 0

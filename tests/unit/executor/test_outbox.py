@@ -1,5 +1,7 @@
 """What a slow stream is told: fewer and longer deltas, then none, but every outcome."""
 
+import asyncio
+
 from executor.models.model import Delta
 from executor.outbox import BATCH_BYTES, Outbox, batches
 from executor.steps import Accepted, Failed, Finished, Progress, Ref
@@ -51,6 +53,15 @@ async def test_a_stream_that_is_not_read_loses_deltas_and_no_outcome() -> None:
     assert [frame.WhichOneof("frame") for frame in frames[-2:]] == ["finished", "failed"]
     outbox.tell(A, Delta("TEXT", "again"))
     assert (await outbox.take())[0].delta.text == "again"
+
+
+async def test_what_a_step_says_as_soon_as_it_has_begun_travels_along() -> None:
+    outbox = Outbox()
+    taking = asyncio.create_task(outbox.take())
+    await asyncio.sleep(0)
+    outbox.tell(A, Accepted())
+    asyncio.get_running_loop().call_soon(outbox.tell, A, Finished(ToolResult("done"), 1))
+    assert [frame.WhichOneof("frame") for frame in await taking] == ["accepted", "finished"]
 
 
 def test_batches_are_cut_by_bytes_in_order_and_large_frames_in_chunks() -> None:
