@@ -203,9 +203,9 @@ def test_numbers_larger_than_doubles_hold_arrive_as_they_are() -> None:
 
 
 def test_a_plan_shows_its_subtasks_in_their_order() -> None:
-    subtasks = [a_subtask(id="k2", position=2), a_subtask(id="k1", position=1), a_subtask(id="k3", position=3)]
+    subtasks = [a_subtask(id=f"k{9 - at}", position=at) for at in (2, 1, 3)]
     told = plan_to_proto(a_plan(state="IN_PROGRESS"), subtasks)
-    assert [subtask.id for subtask in told.subtasks] == ["k1", "k2", "k3"]
+    assert [subtask.id for subtask in told.subtasks] == ["k8", "k7", "k6"]
     assert told.state == plan_pb2.PLAN_STATE_IN_PROGRESS
 
 
