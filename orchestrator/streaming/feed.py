@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from sys import getsizeof
 
 from orchestrator.domain.events import LoggedEvent
 
@@ -85,9 +86,10 @@ class Box:
         self.position: Position | None = None  # the newest this replica knows of
 
     def put(self, item: LoggedEvent | Delta) -> None:
-        size = _ENVELOPE_BYTES + len(item.text if isinstance(item, Delta) else item.payload_json)
+        size = _ENVELOPE_BYTES + getsizeof(item.text if isinstance(item, Delta) else item.payload_json)
         if self.overflowed or self._bytes + size > MAX_BOX_BYTES:
             self.overflowed = True
+            self._items.clear()
         else:
             self._items.append(item)
             self._bytes += size
