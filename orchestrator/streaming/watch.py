@@ -74,7 +74,8 @@ class Watch:
 
     async def _read(self, after: int, to: int) -> AsyncIterator[list[LoggedEvent]]:
         while after < to:
-            page = await self._log.events_after(*self._key, after, PAGE)
+            # No further: whether it has settled is known as of `to`.
+            page = await self._log.events_after(*self._key, after, min(PAGE, to - after))
             if not page:
                 raise NotFound("session", self._key[1])
             yield page

@@ -65,7 +65,7 @@ class SlowLog:
     async def events_after(self, tenant: str, session_id: str, after: int, limit: int) -> list[LoggedEvent]:
         if self.is_away:
             raise StorageUnavailable("away")
-        found = self.events[after:][:PAGE]
+        found = self.events[after:][: min(limit, PAGE)]
         await settle(3)
         return found
 
