@@ -21,11 +21,17 @@ T_co = TypeVar("T_co", covariant=True)
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
+# Of stored text. An event may travel twice, as fields and as the text that was hashed, and clients of gRPC take
+# messages up to 4 MiB unless they are told otherwise.
+PAGE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Paging:
-    """What the caller asks for: `size` 0 is 50, at most 500; `token` empty is the first page."""
+    """What the caller asks for: `size` 0 is 50, at most 500; `token` empty is the first page.
+
+    A page of large items is shorter than asked for: it ends with the item that reaches PAGE_BYTES.
+    """
 
     size: int = 0
     token: str = ""
@@ -59,9 +65,19 @@ async def fetch_page(
     order = [column.desc() if newest_first else column.asc() for column in key]
     # One more than the page tells whether there is another.
     rows = await database.rows(statement.add_columns(*key).order_by(*order).limit(size + 1))
-    shown = rows[:size]
-    token = _write(bound, shown[-1][-len(key) :]) if len(rows) > size else ""
+    shown = rows[: min(size, _fitting(rows))]
+    token = _write(bound, shown[-1][-len(key) :]) if len(rows) > len(shown) else ""
     return Page([decode(row) for row in shown], token)
+
+
+def _fitting(rows: Sequence[Row[Any]]) -> int:
+    """How many of the rows make a page by their bytes: at least one, or nobody would ever get past it."""
+    bytes_before = 0
+    for count, row in enumerate(rows):
+        if bytes_before >= PAGE_BYTES:
+            return count
+        bytes_before += sum(len(value.encode()) for value in row if isinstance(value, str))
+    return len(rows)
 
 
 def _scope_hash(scope: Sequence[object]) -> str:

@@ -14,7 +14,7 @@ from orchestrator.domain.records import Approval, Attempt, Message, Plan, Run, S
 from orchestrator.store import codec, tables
 from orchestrator.store.codec import RowCodec, clean, decode_session
 from orchestrator.store.database import Database
-from orchestrator.store.paging import Page, Paging, fetch_page
+from orchestrator.store.paging import PAGE_BYTES, Page, Paging, fetch_page
 
 R = TypeVar("R", Message, Run, Plan, Subtask, Attempt, Step, Approval)
 
@@ -89,14 +89,19 @@ _SESSION_COLUMNS = [str(name) for name in tables.session.c.keys()]
 
 
 async def events_after(database: Database, tenant: str, session_id: str, after: int, limit: int) -> list[LoggedEvent]:
-    """At most `limit` events after the sequence `after`, oldest first."""
-    rows = await database.fetch(_EVENTS_AFTER, tenant, session_id, after, limit)
+    """At most `limit` events after the sequence `after`, oldest first; fewer when they are large, but never none."""
+    rows = await database.fetch(_EVENTS_AFTER, tenant, session_id, after, limit, PAGE_BYTES)
     return [LoggedEvent(tenant, session_id, *row) for row in rows]
 
 
 _EVENTS_AFTER = """
-SELECT sequence, event_time, trace_id, payload_json, hash, previous_hash
-FROM event WHERE tenant = $1 AND session_id = $2 AND sequence > $3 ORDER BY sequence LIMIT $4"""
+SELECT sequence, event_time, trace_id, payload_json, hash, previous_hash FROM (
+    SELECT *, sum(octet_length(payload_json)) OVER (ORDER BY sequence) - octet_length(payload_json) AS bytes_before
+    FROM (
+        SELECT * FROM event WHERE tenant = $1 AND session_id = $2 AND sequence > $3 ORDER BY sequence LIMIT $4
+    ) AS asked
+) AS weighed
+WHERE bytes_before < $5 ORDER BY sequence"""
 
 
 async def list_events(

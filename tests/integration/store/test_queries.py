@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.domain.errors import InvalidInput
+from orchestrator.domain.events import LoggedEvent, MessageCreated
 from orchestrator.domain.records import Approval, Attempt, Message, Plan, Row, Session, Subtask
 from orchestrator.store import audit, queries, requests
 from orchestrator.store.database import Database
@@ -159,6 +160,49 @@ async def test_events_are_listed_oldest_first_after_a_sequence(
         await every_page(lambda paging: queries.list_events(database, TENANT, session.id, after=3, paging=paging), 2)
         == log[3:]
     )
+
+
+async def test_pages_of_large_items_are_short_and_leave_nothing_out(writer: Writer, database: Database) -> None:
+    """A client takes messages up to 4 MiB, and an event may travel in it twice."""
+    session = await new_session(writer)
+    for n in range(9):
+        text = chr(ord("a") + n) * 300_000 if n % 3 else "я" * 150_000
+        message = Message(TENANT, new_id(), session.id, "run", "USER", "auto", text, sequence=n)
+        change = replace(appending(session, message), events=(MessageCreated(message),))
+        session = await written(writer, change)
+
+    pages = list[Page[object]]()
+    for list_page in (queries.list_events, queries.list_messages):
+        found, token = list[object](), ""
+        while not found or token:
+            page: Page[object] = await list_page(database, TENANT, session.id, paging=Paging(500, token))
+            pages.append(page)
+            found += page.items
+            token = page.next_page_token
+        assert len(found) == (10 if list_page is queries.list_events else 9)
+        assert len(set(map(str, found))) == len(found)
+    log = list[LoggedEvent]()
+    while part := await queries.events_after(database, TENANT, session.id, len(log), 500):
+        pages.append(Page(part, ""))
+        log += part
+    assert_gapless_and_chained(log)
+    assert len(log) == 10
+    assert all(len(str(page.items).encode()) < 2 * 1024 * 1024 for page in pages)
+
+
+async def test_one_item_larger_than_a_page_is_a_page(writer: Writer, database: Database) -> None:
+    session = await new_session(writer)
+    large = Message(TENANT, new_id(), session.id, "run", "USER", "auto", "x" * 3_000_000, sequence=2)
+    after = replace(large, id=new_id(), text="y", sequence=3)
+    session = await written(writer, replace(appending(session, large), events=(MessageCreated(large),)))
+    await written(writer, replace(appending(session, after), events=(MessageCreated(after),)))
+
+    assert [event.sequence for event in await queries.events_after(database, TENANT, session.id, 1, 500)] == [2]
+    assert [event.sequence for event in await queries.events_after(database, TENANT, session.id, 2, 500)] == [3]
+    assert await every_page(lambda paging: queries.list_messages(database, TENANT, session.id, paging=paging), 1) == [
+        after,
+        large,
+    ]
 
 
 async def test_standings_are_those_of_the_sessions_asked_for(writer: Writer, database: Database) -> None:

@@ -17,6 +17,7 @@ STATEMENTS = {
     "writing without requests": text_for((), requests=False),
     "loading": snapshots._LOAD,
     "standings": queries._STANDINGS,
+    "events": queries._EVENTS_AFTER,
 }
 
 
