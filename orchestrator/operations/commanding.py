@@ -37,9 +37,12 @@ async def command(ctx: Context, caller: Caller, session_id: str, answer_type: ty
         if snapshot is None:
             raise NotFound("session", session_id)
         attempt = _Attempt(ctx, caller, snapshot, decide)
-        answer = await attempt.write()
-        if answer.outcome == Outcome.WRITTEN:
-            return attempt.done(answer)
+        try:
+            answer = await attempt.write()
+            if answer.outcome == Outcome.WRITTEN:
+                return attempt.done(answer)
+        finally:
+            attempt.abandon()
         if answer.outcome not in (Outcome.STALE, Outcome.FENCED):
             return await _unwritten(ctx, caller, session_id, answer, answer_type)
     return await _take_turn(ctx, caller, session_id, answer_type, decide)
@@ -115,16 +118,7 @@ class _Attempt(Generic[A]):
         change_set = self.change_set()
         if change_set is None:
             return Answer(Outcome.WRITTEN)
-        try:
-            answer = await self._ctx.writer.write(
-                change_set, operation=self._caller.method, trace_id=self._caller.trace_id
-            )
-        except BaseException:
-            self.abandon()
-            raise
-        if answer.outcome != Outcome.WRITTEN:
-            self.abandon()
-        return answer
+        return await self._ctx.writer.write(change_set, operation=self._caller.method, trace_id=self._caller.trace_id)
 
     def done(self, answer: Answer) -> A:
         """What follows a written change: the session is adopted, or its owner told, or it waits for an executor."""
@@ -132,7 +126,6 @@ class _Attempt(Generic[A]):
         if session is not None and self._claims and self._reservation is not None:
             self._ctx.hands.adopt(self._change, session, self._reservation)
         elif session is not None:
-            self.abandon()
             if self._change.blocked and self._reservation is not None:
                 self._ctx.hands.wait_for_room(session.tenant, session.id, self._reservation)
             else:
@@ -140,6 +133,7 @@ class _Attempt(Generic[A]):
         return self.answer
 
     def abandon(self) -> None:
+        """Whatever became of it; the slots of an adopted session's steps are not its own any more."""
         if self._reservation is not None:
             self._reservation.abandon()
 
@@ -158,14 +152,11 @@ async def _take_turn(ctx: Context, caller: Caller, session_id: str, answer_type:
         answer = await ctx.writer.write_waiting(
             caller.tenant, session_id, decide_on, operation=caller.method, trace_id=caller.trace_id
         )
-    except BaseException:
+        if answer.outcome in (Outcome.WRITTEN, Outcome.UNCHANGED):
+            return attempts[-1].done(answer)
+    finally:
         for attempt in attempts:
             attempt.abandon()
-        raise
-    if answer.outcome in (Outcome.WRITTEN, Outcome.UNCHANGED):
-        return attempts[-1].done(answer)
-    for attempt in attempts:
-        attempt.abandon()
     return await _unwritten(ctx, caller, session_id, answer, answer_type)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 
-from orchestrator.domain.change import Change, ChangeSet
+from orchestrator.domain.change import Change, ChangeSet, Request
 from orchestrator.domain.commands import create_session
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.records import Attempt, Message, Plan, Run, Session, Step, Subtask, is_open
@@ -44,7 +44,9 @@ class MemoryStore:
         self.ticks = ticks
         self.sessions: dict[str, Snapshot] = {}
         self.alive: set[str] = set()
-        # What befalls the next writes, in order: stale, fenced, unavailable, lost (written, and nobody heard so).
+        self.requests: dict[str, Request] = {}
+        # What befalls the next writes, in order: "" (nothing), unavailable, lost (written, and nobody heard so),
+        # broken, or what the answer says, such as stale and fenced.
         self.faults: deque[str] = deque()
         self.written: list[ChangeSet] = []
         self.operations: list[str] = []  # of all that was tried
@@ -85,13 +87,13 @@ class MemoryStore:
         self.operations.append(operation)
         if not change_set.events:
             assert change_set.claim_for or change_set.release, "a change set without events"
-        await asyncio.sleep(0)
         self.on_write()
+        await asyncio.sleep(0)
         fault = self.faults.popleft() if self.faults else ""
-        if self.is_away or fault == "unavailable":
+        if self.is_away:
             raise StorageUnavailable("away")
-        if fault == "stale":
-            return Answer(Outcome.STALE)
+        if fault not in ("", "lost"):
+            return _refused(fault)
         answer = self._commit(change_set)
         if fault == "lost":
             raise StorageUnavailable("who knows")
@@ -112,16 +114,16 @@ class MemoryStore:
             return Answer(Outcome.ABSENT)
         decide(_as_loaded(self.sessions[session_id]))  # its connection broke: the decision is made again
         change_set = decide(_as_loaded(self.sessions[session_id]))
-        match self.faults.popleft() if self.faults else "":
-            case "unavailable":
-                raise StorageUnavailable("away")
-            case "fenced":
-                return Answer(Outcome.FENCED)
+        if fault := self.faults.popleft() if self.faults else "":
+            return _refused(fault)
         if change_set is None:
             return Answer(Outcome.UNCHANGED, self.sessions[session_id].session)
         return self._commit(change_set)
 
     def _commit(self, change_set: ChangeSet) -> Answer:
+        asked = change_set.request
+        if asked is not None and (before := self.requests.get(asked.request_id)) is not None:
+            return Answer(Outcome.DUPLICATE, request=before)
         rows = self.sessions.get(change_set.session.id)
         if rows is None:
             return Answer(Outcome.ABSENT)
@@ -142,6 +144,8 @@ class MemoryStore:
         for row in change_set.rows:
             getattr(rows, TABLES.get(type(row), "approvals"))[row.id] = row
         self.written.append(change_set)
+        if asked is not None:
+            self.requests[asked.request_id] = asked
         return Answer(Outcome.WRITTEN, rows.session, (), rows.session.last_sequence, rows.session.epoch, owner)
 
 
@@ -153,3 +157,11 @@ def _as_loaded(rows: Snapshot) -> Snapshot:
         kept = {key: row for key, row in getattr(found, table).items() if getattr(row, "run_id", key) not in gone}
         setattr(found, table, kept)
     return found
+
+
+def _refused(fault: str) -> Answer:
+    if fault == "unavailable":
+        raise StorageUnavailable("away")
+    if fault == "broken":
+        raise ZeroDivisionError
+    return Answer(Outcome(fault))
