@@ -1,7 +1,7 @@
 """Running a command in a workspace, with nothing of this process' environment but what a shell needs.
 
 It may change files of the workspace and of a temporary directory of its own, and no others (sandbox.py). Whoever
-starts it ends it: when the step is over, for whatever reason, its whole process group is.
+starts it ends it: when the step is over, for whatever reason, its whole process group is, and what left the group.
 """
 
 import asyncio
@@ -18,12 +18,13 @@ from tempfile import TemporaryDirectory
 from pydantic import Field
 
 from executor.text import clean
+from executor.tools.leftovers import end_leftovers
 from executor.tools.sandbox import confined
 from executor.tools.tool import OUTPUT_LIMIT_BYTES, Arguments, SideEffect, Tool, ToolCall, ToolResult
 
 _HEAD_BYTES = OUTPUT_LIMIT_BYTES // 4 * 3
 _TAIL_BYTES = OUTPUT_LIMIT_BYTES - _HEAD_BYTES
-# How long a process that left the group may go on writing.
+# How long a process that could not be ended may go on writing.
 _LAST_WORDS_SECONDS = 0.5
 # Names whose values a command needs and that hold no secret; everything else stays with the executor.
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
@@ -113,6 +114,7 @@ async def _run_with(temporary: Path, arguments: RunCommand, call: ToolCall) -> T
         # What bash left running in the background ends with it, also because it may hold the pipe open.
         _kill_group(group)
         await process.exited.wait()
+        await asyncio.to_thread(end_leftovers, temporary)
         with suppress(TimeoutError):
             await asyncio.wait_for(process.silent.wait(), _LAST_WORDS_SECONDS)
         transport.close()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -76,6 +77,15 @@ async def test_output_that_is_no_text_can_be_stored(tmp_path: Path) -> None:
 async def test_what_it_leaves_in_the_background_ends_with_it(tmp_path: Path) -> None:
     result = await asyncio.wait_for(run(tmp_path, "sleep 60 & echo $!"), 10)
     assert await until_dead(int(result.content))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="found through /proc")
+async def test_what_left_its_process_group_ends_with_it(tmp_path: Path) -> None:
+    daemons = "for i in 1 2 3 4 5; do setsid bash -c 'echo $$; (setsid sleep 60 & echo $!); exec sleep 60' & done"
+    result = await asyncio.wait_for(run(tmp_path, f"{daemons}; sleep 0.5"), 15)
+    assert len(result.content.split()) == 10
+    for pid in result.content.split():
+        assert await until_dead(int(pid))
 
 
 async def test_a_time_limit_ends_the_whole_tree(tmp_path: Path) -> None:
