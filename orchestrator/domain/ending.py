@@ -3,8 +3,8 @@
 from orchestrator.domain.change import Change
 from orchestrator.domain.events import MessageCreated
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.records import Failure, Message, Run, ToolResult, is_done
-from orchestrator.domain.states import PLAN, SUBTASK, ApprovalState, AttemptState
+from orchestrator.domain.records import Failure, Message, Run, Step, ToolResult, is_done
+from orchestrator.domain.states import PLAN, SUBTASK, ApprovalState, AttemptState, StepState
 from orchestrator.domain.transitions import (
     end_attempt,
     end_run,
@@ -61,9 +61,16 @@ def cancel_run(change: Change, run: Run, *, actor: str, reason: str, session_tri
 
 
 def _close_steps(change: Change, run: Run, actor: str, reason: str) -> None:
-    words = "The run was cancelled before this call was done."
     for step in list(change.snapshot.steps.values()):
         if step.run_id == run.id and not is_done(step):
+            words = _of_its_end(step)
             result = ToolResult(words, is_error=True) if step.kind == "TOOL" else None
             failure = Failure("CANCELLED", reason or words, "FATAL")
             finish_step(change, replace(step, result=result, failure=failure), "cancelled", actor=actor)
+
+
+def _of_its_end(step: Step) -> str:
+    """What the call's result says: an executor may have carried out what it was already sent."""
+    if step.state == StepState.DISPATCHED:
+        return "The run was cancelled while this call was under way: it may have taken effect."
+    return "The run was cancelled before this call began."

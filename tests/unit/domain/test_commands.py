@@ -175,6 +175,16 @@ def test_every_open_call_of_a_cancelled_run_gets_its_one_result() -> None:
     assert [(e.trigger, e.state) for e in finished] == [("cancelled", "CANCELLED")] * 2
 
 
+def test_a_cancelled_call_does_not_claim_that_nothing_happened_once_it_was_sent() -> None:
+    play = Play()
+    play.say(agent="coder")
+    play.reply("", call("read_file", path="a"), call("write_file", "c2", path="a"))
+    play.cancel()
+    words = {step.tool: step.result.content for step in play.calls if step.result}
+    assert "may have taken effect" in words["read_file"]
+    assert "before this call began" in words["write_file"]
+
+
 def test_a_subtask_that_never_started_has_no_start_time_when_it_is_cancelled() -> None:
     play = Play()
     play.approved_plan(task("a"), task("b", "a"))
