@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.domain.change import Change
 from orchestrator.domain.deciding import decide, is_repeat
-from orchestrator.domain.errors import DomainError, NotFound, StorageUnavailable
+from orchestrator.domain.errors import DomainError, InvalidInput, NotFound, StorageUnavailable, Violation
 from orchestrator.domain.records import Approval, Decision
 from orchestrator.domain.states import ApprovalState
 from orchestrator.operations.commanding import command
@@ -22,13 +22,23 @@ class Decided:
 
 
 async def decide_approval(
-    ctx: Context, caller: Caller, approval_id: str, action: str, digest: str, feedback: str, *, session_id: str = ""
+    ctx: Context,
+    caller: Caller,
+    approval_id: str,
+    action: str,
+    digest: str,
+    feedback: str,
+    *,
+    session_id: str = "",
+    on_plan: bool | None = None,
 ) -> Decided:
-    """With a `session_id`, only that session's approval. Raises NotFound, ApprovalAlreadyResolved with the winner,
-    ActionNotAllowed, DigestMismatch."""
+    """With a `session_id`, only that session's approval; with `on_plan`, only a plan's, or only something else's.
+
+    Raises NotFound, InvalidInput, ApprovalAlreadyResolved with the winner, ActionNotAllowed, DigestMismatch.
+    """
     decision = Decision(action, caller.subject, 0, digest, feedback)
     try:
-        return await _decide(ctx, caller, approval_id, decision, session_id)
+        return await _decide(ctx, caller, approval_id, decision, session_id, on_plan)
     except StorageUnavailable:
         raise
     except DomainError as refusal:
@@ -48,10 +58,14 @@ async def decide_approval(
         raise
 
 
-async def _decide(ctx: Context, caller: Caller, approval_id: str, decision: Decision, session_id: str) -> Decided:
+async def _decide(
+    ctx: Context, caller: Caller, approval_id: str, decision: Decision, session_id: str, on_plan: bool | None
+) -> Decided:
     stored = await queries.get_approval(ctx.database, caller.tenant, approval_id)
     if stored is None or (session_id and stored.session_id != session_id):
         raise NotFound("approval", approval_id)
+    if on_plan is not None and on_plan != (stored.kind == "PLAN"):
+        raise InvalidInput([Violation("approval_id", f"names an approval of the kind {stored.kind}")])
 
     def decide_now(change: Change) -> Callable[[], Decided]:
         began_after = change.session.last_sequence
@@ -66,7 +80,7 @@ async def _decide(ctx: Context, caller: Caller, approval_id: str, decision: Deci
     try:
         return await command(ctx, caller, stored.session_id, Decided, decide_now)
     except _Overtaken:
-        return await _decide(ctx, caller, approval_id, decision, session_id)
+        return await _decide(ctx, caller, approval_id, decision, session_id, on_plan)
 
 
 class _Overtaken(Exception):

@@ -134,6 +134,7 @@ class Sessions:
                     decision.digest,
                     decision.feedback,
                     session_id=request.session_id,
+                    on_plan=name == "plan_decision",
                 )
                 return decided.began_after
             case other:

@@ -288,6 +288,23 @@ async def test_a_decision_named_through_another_session_is_not_found(
     assert said(problem) == (MISSING, "APPROVAL_NOT_FOUND", [])
 
 
+async def test_a_decision_about_a_plan_decides_no_tool_call_and_the_other_way_round(
+    client: Client, executor: ScriptedExecutor, tables: Tables, session_id: str
+) -> None:
+    await client.new_plan(session_id)
+    on_plan = await client.asked(session_id)
+    other = await client.new_session()
+    executor.play = calls("send_mail")
+    await client.send(other.id)
+    on_call = await client.asked(other.id)
+    await all_let_go()
+    for where, approval, part in ((session_id, on_plan, "tool_decision"), (other.id, on_call, "plan_decision")):
+        decision = {"approval_id": approval.id, "action": 1, "digest": approval.digest}
+        async with Unchanged(tables, audited=1):
+            problem = await client.refusal(client.converse(where, **{part: decision}))
+        assert said(problem) == (INVALID, "INVALID_REQUEST", [f"{part}.approval_id"])
+
+
 @pytest.mark.parametrize(
     "garbage", [b"\xff\xff\xff\xff", b"\x0a\x05ab", b"\x0a\x02\xff\xfe"], ids=["tag", "cut", "not UTF-8"]
 )
