@@ -130,7 +130,7 @@ class Orchestrator:
         settings = self._settings
         self._lease = Lease(self._database, self._owner, settings.grpc_addr, seconds=settings.lease_seconds)
         self._executors = Executors(
-            self._catalog, on_delta=self._hub.publish_delta, on_room=lambda: self._engine.room_again()
+            self._catalog, on_delta=self._hub.publish_delta, on_room=lambda slots: self._engine.room_again(slots)
         )
         self._links = [
             ExecutorLink(

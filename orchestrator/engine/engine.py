@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from itertools import islice
 from typing import Protocol
 
 import structlog
@@ -61,7 +62,7 @@ class Engine:
         self._workers: dict[Key, Worker] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._failures: dict[Key, int] = {}
-        self._blocked: set[Key] = set()  # with steps to start that no executor had room for
+        self._blocked: dict[Key, None] = {}  # with steps to start that no executor had room for, the longest first
         self._again: set[Key] = set()
         self._look = asyncio.Event()
         self._stopping = False
@@ -96,7 +97,7 @@ class Engine:
         if reservation.missed_room:
             self._look_at((tenant, session_id))
         else:
-            self._blocked.add((tenant, session_id))
+            self._blocked[tenant, session_id] = None
 
     # Life
 
@@ -119,12 +120,14 @@ class Engine:
         except (StorageUnavailable, TimeoutError) as error:
             _log.warning("the lease was not given up; it lapses", error=str(error))
 
-    def room_again(self) -> None:
-        """An executor has free slots: look at the sessions that waited for one."""
-        if self._blocked:
-            self._again |= self._blocked
-            self._blocked.clear()
-            self._look.set()
+    def room_again(self, slots: int) -> None:
+        """Executors have so many slots free that they had not: look at as many of the sessions that waited for one.
+
+        If all looked, most would find none and wait again: work that grows with the square of those who wait.
+        """
+        for key in list(islice(self._blocked, max(0, slots))):
+            del self._blocked[key]
+            self._look_at(key)
 
     async def _renew(self) -> None:
         while True:

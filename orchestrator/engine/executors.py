@@ -25,6 +25,7 @@ _log = structlog.get_logger("orchestrator.executors")
 
 Sink = Callable[[Outcome], None]
 OnDelta = Callable[[str, str, Delta], None]  # tenant, session id, delta
+OnRoom = Callable[[int], None]  # how many slots are free that were not
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ class Reservation:
 class Executors:
     """All executors of one replica. Links report to it; workers ask it to start, reattach, record and cancel."""
 
-    def __init__(self, catalog: Catalog, *, on_delta: OnDelta, on_room: Callable[[], None]) -> None:
+    def __init__(self, catalog: Catalog, *, on_delta: OnDelta, on_room: OnRoom) -> None:
         self._catalog = catalog
         self._on_delta = on_delta
         self._on_room = on_room
@@ -134,20 +135,15 @@ class Executors:
 
     def free(self, instance_id: str) -> None:
         """One of its slots is free again."""
-        instance = self._instances.get(instance_id)
-        was_full = instance is not None and self._free_slots(instance) <= 0
+        if (instance := self._instances.get(instance_id)) is not None and self._free_slots(instance) <= 0:
+            self.rooms += 1
         self._taken[instance_id] -= 1
         if not self._taken[instance_id]:
             del self._taken[instance_id]
-        if was_full:
-            self._tell_of_room()
+        self._on_room(1)
 
     def _free_slots(self, instance: Instance) -> int:
         return instance.slots - self._taken[instance.id]
-
-    def _tell_of_room(self) -> None:
-        self.rooms += 1
-        self._on_room()
 
     # What workers ask for
 
@@ -207,7 +203,8 @@ class Executors:
                 self._ask(flight)
             else:
                 self._lose(flight)
-        self._tell_of_room()
+        self.rooms += 1
+        self._on_room(self._free_slots(instance))
 
     def left(self, address: str) -> None:
         """The stream to this address broke: nothing new goes there until it is back."""

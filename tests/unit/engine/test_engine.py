@@ -126,7 +126,36 @@ async def test_sessions_that_found_no_room_are_looked_at_as_soon_as_there_is_som
         [third] = [s for s in ("s1", "s2", "s3") if house.flying(s)]
         assert {first, second, third} == {"s1", "s2", "s3"}
         assert house.ticks.now() == began
-        assert house.engine._blocked == set()
+        assert house.engine._blocked == {}
+
+
+@in_virtual_time
+async def test_many_that_wait_for_room_cost_no_more_each_than_a_few_do() -> None:
+    house = House(slots=4)
+    names = [f"s{n}" for n in range(60)]
+    house.hear(*names)
+    async with house.running():
+        while flying := [name for name in names if house.flying(name)]:
+            assert len(flying) == min(4, len(names))
+            await house.reply(session=flying[0])
+            names.remove(flying[0])
+    assert names == []
+    assert len(house.store.operations) < 60 * 4
+
+
+@in_virtual_time
+async def test_slots_that_come_free_together_are_all_taken() -> None:
+    house = House(slots=2)
+    names = ["s1", "s2", "s3", "s4"]
+    house.hear(*names)
+    async with house.running():
+        done = [name for name in names if house.flying(name)]
+        house.cancel(done[0])
+        house.cancel(done[1])
+        house.engine.nudge("t", done[0])
+        house.engine.nudge("t", done[1])
+        await settle()
+        assert [name for name in names if house.flying(name)] == [name for name in names if name not in done]
 
 
 @in_virtual_time
@@ -289,5 +318,5 @@ async def test_nothing_is_kept_of_sessions_that_are_at_rest() -> None:
         await house.reply(session="s1")
         await house.reply(session="s2")
         engine = house.engine
-        assert (engine._workers, engine._tasks, engine._blocked, engine._again) == ({}, {}, set(), set())
+        assert (engine._workers, engine._tasks, engine._blocked, engine._again) == ({}, {}, {}, set())
         assert house.ground.free() == house.slots

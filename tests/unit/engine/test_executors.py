@@ -39,7 +39,7 @@ class Ground:
     def __init__(self) -> None:
         self.deltas: list[Delta] = []
         self.rooms = 0
-        self.on_room: Callable[[], None] = lambda: None
+        self.on_room: Callable[[int], None] = lambda slots: None
         self.executors = Executors(
             catalog(), on_delta=lambda _t, _s, delta: self.deltas.append(delta), on_room=self._room
         )
@@ -48,9 +48,9 @@ class Ground:
             self.executors.add_line(line)
         self.outcomes: list[Outcome] = []
 
-    def _room(self) -> None:
-        self.rooms += 1
-        self.on_room()
+    def _room(self, slots: int) -> None:
+        self.rooms += slots
+        self.on_room(slots)
 
     @property
     def line(self) -> FakeLine:
@@ -175,16 +175,33 @@ def test_a_flight_keeps_its_slot_until_its_outcome_is_recorded(ground: Ground) -
     assert ground.free() == 2
 
 
-def test_a_slot_that_came_free_is_told_only_where_there_was_none(ground: Ground) -> None:
-    ground.join(slots=2)
+def test_every_slot_that_comes_free_is_told(ground: Ground) -> None:
+    ground.join("i1", slots=2)
+    ground.join("i2", slots=3, address=OTHER_ADDRESS)
+    assert ground.rooms == 5
     ground.rooms = 0
-    ground.fly("x1")
+    for name in ("x1", "x2"):
+        ground.fly(name)
     ground.executors.recorded("x1", 1, 1)
-    assert ground.rooms == 0
-    ground.fly("x1", 2)
-    ground.fly("x2")
-    ground.executors.recorded("x2", 1, 1)
-    assert ground.rooms == 1
+    ground.executors.let_go("x2", 1)
+    assert ground.rooms == 2
+    ground.reserve(a_step(id="x3")).abandon()
+    assert ground.rooms == 3
+    ground.fly("x4")
+    ground.executors.left(ADDRESS)
+    ground.executors.left(OTHER_ADDRESS)
+    ground.join("i2", slots=3, address=OTHER_ADDRESS)
+    assert ground.rooms == 5
+
+
+def test_a_reservation_knows_whether_there_was_room_where_there_had_been_none(ground: Ground) -> None:
+    ground.join(slots=1)
+    ground.fly("x1")
+    late = ground.executors.reserve()
+    assert not late(a_step(id="x2"), NOWHERE)
+    assert not late.missed_room
+    ground.executors.recorded("x1", 1, 1)
+    assert late.missed_room
 
 
 def test_steps_taken_over_before_their_executor_is_known_count_when_it_joins(ground: Ground) -> None:

@@ -36,7 +36,7 @@ class Linked:
         self.executor = executor
         self.address = address
         self.joined = asyncio.Event()
-        self.executors = Executors(Catalog(), on_delta=lambda *_: None, on_room=self.joined.set)
+        self.executors = Executors(Catalog(), on_delta=lambda *_: None, on_room=lambda _: self.joined.set())
         self.offered: list[Tool] = []
         self.outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
         self.awaited: set[str] | Exception = set()
