@@ -130,6 +130,16 @@ async def test_sessions_that_found_no_room_are_looked_at_as_soon_as_there_is_som
 
 
 @in_virtual_time
+async def test_room_that_comes_while_a_session_is_being_let_go_is_not_missed() -> None:
+    house = House(slots=0)
+    house.hear("s1")
+    once = iter([True])
+    house.store.on_write = lambda: house.ground.join(slots=1, tools=TOOLS) if next(once, False) else None
+    async with house.running():
+        assert house.flying("s1")
+
+
+@in_virtual_time
 async def test_many_that_wait_for_room_cost_no_more_each_than_a_few_do() -> None:
     house = House(slots=4)
     names = [f"s{n}" for n in range(60)]
