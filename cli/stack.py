@@ -9,6 +9,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,10 +19,13 @@ from typing import IO
 
 from cli.health import grpc_serves, http_ready, is_free, with_port
 from cli.postgres import EmbeddedPostgres, PostgresError
-from cli.processes import Child, Kept, Program, Say, keep_alive
+from cli.processes import POLL_SECONDS, Child, Kept, Program, Say, keep_alive
 from cli.spawn import last_lines
 from cli.trouble import CannotStart
 from rpc.addresses import Address
+
+LEFTOVERS_SECONDS = 15.0
+"""How long the services of one that was killed may take to stop by themselves: they give up their leases first."""
 
 OWN = {"ASSENT_DATABASE_URL", "ASSENT_METRICS_ADDR"}
 """What each service is told by itself or not at all: a secret, and an address that only one can have."""
@@ -102,12 +106,13 @@ class Stack:
         self._kept: list[Kept] = []  # in the order of starting; stopped in the reverse
         self._keepers: list[asyncio.Task[None]] = []
         self._lock: IO[str] | None = None
+        self._killed_before = False  # whoever had the data directory before us did not stop, but was ended
 
     async def start(self) -> None:
         """Start all of it, or stop what did start and raise CannotStart with the reason."""
         try:
             self._take_data_directory()
-            self._refuse_taken_ports()
+            await self._refuse_taken_ports()
             if not self.database_url:
                 self._start_postgres()
             await self._start_services()
@@ -126,6 +131,7 @@ class Stack:
             with suppress(asyncio.CancelledError):
                 await self._kept.pop().stop()
         if self._lock:
+            self._lock.truncate(0)
             self._lock.close()
             self._lock = None
 
@@ -137,23 +143,26 @@ class Stack:
         directory = self.settings.data_dir
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
-            self._lock = (directory / "up.lock").open("a+")
+            lock = (directory / "up.lock").open("a+")
         except OSError as problem:
             raise CannotStart(f"the data directory {directory} is unusable: {problem.strerror}") from problem
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as problem:
-            self._lock.seek(0)
-            holder = self._lock.read().strip()
+            lock.seek(0)
+            with lock:
+                holder = lock.read().strip()
             raise CannotStart(
                 f"the data directory {directory} is in use by another assent (pid {holder}); "
                 "stop it, or choose another with --data-dir"
             ) from problem
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
+        self._lock = lock
+        self._killed_before = lock.tell() > 0
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
 
-    def _refuse_taken_ports(self) -> None:
+    async def _refuse_taken_ports(self) -> None:
         settings = self.settings
         chosen = [
             ("orchestrator", "--grpc-addr", settings.grpc_address),
@@ -162,8 +171,12 @@ class Stack:
             ("orchestrator", "--metrics-addr", settings.metrics_address),
             ("executor", "--executor-metrics-addr", settings.executor_metrics_address),
         ]
+        give_up = time.monotonic() + (LEFTOVERS_SECONDS if self._killed_before else 0)
         for name, option, address in chosen:
-            if address and not is_free(address):
+            while address and not is_free(address):
+                if time.monotonic() < give_up:
+                    await asyncio.sleep(POLL_SECONDS)
+                    continue
                 raise CannotStart(
                     f"the {name} cannot listen on {address}: port {address.port} is taken; "
                     f"stop what uses it, or choose another with {option}"

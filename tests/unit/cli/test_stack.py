@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,24 @@ async def test_a_taken_port_is_named_with_the_option_that_changes_it(
         chosen = StackSettings(**{**vars(settings), "http_address": Address("127.0.0.1", port)})
         with pytest.raises(CannotStart, match=f"gateway cannot listen on 127.0.0.1:{port}(.*)--http-addr"):
             await Stack(chosen, said.append, root=root).start()
+
+
+async def test_what_a_killed_stack_left_behind_is_waited_for(
+    settings: StackSettings, root: Path, said: list[str]
+) -> None:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    (settings.data_dir / "up.lock").write_text("4711")  # it was not stopped, or nothing would stand there
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        chosen = replace(settings, grpc_address=Address("127.0.0.1", taken.getsockname()[1]))
+        stack = Stack(chosen, said.append, root=root)
+        starting = asyncio.create_task(stack.start())
+        await asyncio.wait({starting}, timeout=0.3)
+        assert not starting.done()
+    await starting
+    await stack.stop()
+    assert (settings.data_dir / "up.lock").read_text() == ""
 
 
 async def test_a_failed_migration_stops_the_start_with_its_reason(
