@@ -15,11 +15,17 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from orchestrator.domain.errors import StorageUnavailable
+from orchestrator.store.failures import DRIVER_ERRORS
+
 LOCK = 0x417373656E74  # "Assent"
 
 
 def upgrade(url: str) -> None:
-    """Apply every missing revision to the database at `url`. Blocks; for use where no event loop runs."""
+    """Apply every missing revision to the database at `url`. Blocks; for use where no event loop runs.
+
+    Raises StorageUnavailable when no connection can be made, in words for the person who starts it.
+    """
     asyncio.run(upgrade_async(url))
 
 
@@ -27,7 +33,10 @@ async def upgrade_async(url: str) -> None:
     """Apply every missing revision to the database at `url`."""
 
     async def connect() -> asyncpg.Connection:
-        return await asyncpg.connect(url, timeout=10, server_settings={"application_name": "assent migrate"})
+        try:
+            return await asyncpg.connect(url, timeout=10, server_settings={"application_name": "assent migrate"})
+        except DRIVER_ERRORS as error:
+            raise StorageUnavailable(f"cannot connect to the database: {str(error) or 'no answer in 10 s'}") from error
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.store import migrations, tables
 from orchestrator.store.database import Database
 from orchestrator.store.migrations import upgrade, upgrade_async
@@ -73,3 +74,8 @@ async def test_a_database_that_was_not_migrated_is_not_ready(empty_database_url:
     await upgrade_async(empty_database_url)
     assert await database.ready()
     await database.close()
+
+
+async def test_who_cannot_connect_is_told_why_in_one_line() -> None:
+    with pytest.raises(StorageUnavailable, match=r"^cannot connect to the database: .*Connect call failed.*$"):
+        await upgrade_async("postgresql://127.0.0.1:1/assent")
