@@ -354,7 +354,12 @@ def garbage_chunk() -> list[Frame]:
     return [Frame(step_id="x1", epoch=7, dispatch_number=1, chunk=chunk)]
 
 
-@pytest.mark.parametrize("nonsense", [misplaced_chunk, garbage_chunk])
+def chunk_without_its_first() -> list[Frame]:
+    chunk = frames_pb2.FrameChunk(index=1, data=finished(content="the rest").SerializeToString(), last=True)
+    return [Frame(step_id="x1", epoch=7, dispatch_number=1, chunk=chunk)]
+
+
+@pytest.mark.parametrize("nonsense", [misplaced_chunk, garbage_chunk, chunk_without_its_first])
 async def test_a_stream_that_speaks_nonsense_is_broken_off_and_taken_up_again(linked: Linked, nonsense: Any) -> None:
     stream = await linked.greeted()
     linked.fly(flying())
