@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -46,8 +46,16 @@ def app() -> None:
     try:
         commands()
     except Trouble as trouble:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"assent: {trouble}", markup=False)
-        sys.exit(trouble.code)
+        _tell(trouble)
+    except UnicodeEncodeError as error:
+        if error.encoding != "utf-8":  # a terminal of another encoding: not what was given is wrong
+            raise
+        _tell(Trouble("what was given is not UTF-8 text", ExitCode.USAGE))
+
+
+def _tell(trouble: Trouble) -> NoReturn:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"assent: {trouble}", markup=False)
+    sys.exit(trouble.code)
 
 
 def _run(command: Coroutine[Any, Any, object]) -> None:

@@ -226,3 +226,8 @@ async def test_the_end_of_input_leaves_without_deciding(assent: Command, stand_i
         await terminal.see("assent watch")
         assert await terminal.process.wait() == 130
     assert stand_in.decisions == []
+
+
+async def test_bytes_that_are_no_text_are_refused_without_a_traceback(assent: Command) -> None:
+    ended = await assent("run", "goal \udcff\udcfe")
+    assert (ended.code, ended.errors) == (2, "assent: what was given is not UTF-8 text\n")
