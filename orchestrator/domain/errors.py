@@ -65,6 +65,11 @@ class UnknownAgent(InvalidInput):
 
 
 @dataclass
+class WorkspaceNotAllowed(InvalidInput):
+    """The directory or root is not one that sessions may work in."""
+
+
+@dataclass
 class InvalidPlan(InvalidInput):
     """A plan whose graph is broken: cycle, unknown key, duplicate, too deep, too large."""
 

@@ -11,6 +11,7 @@ MAX_SUBTASKS = 200
 MAX_DEPTH = 32
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_INSTRUCTIONS = 64 * 1024  # bytes
+MAX_PLAN = 512 * 1024  # bytes, of all titles and instructions: a plan is shown, stored and approved whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,9 @@ def check_plan(drafts: Sequence[SubtaskDraft], agents: Iterable[str]) -> list[Vi
         return [Violation("subtasks", "a plan needs at least one subtask")]
     if len(drafts) > MAX_SUBTASKS:
         return [Violation("subtasks", f"has {len(drafts)} subtasks; a plan may have {MAX_SUBTASKS}")]
+    size = sum(len((d.title + d.instructions).encode(errors="replace")) for d in drafts)
+    if size > MAX_PLAN:
+        return [Violation("subtasks", f"their titles and instructions are {size} bytes; a plan may have {MAX_PLAN}")]
     known_agents = sorted(agents)
     problems = [v for i, d in enumerate(drafts) for v in _check_fields(f"subtasks[{i}]", d, known_agents)]
     problems += _check_keys(drafts)

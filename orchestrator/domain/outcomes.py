@@ -14,6 +14,7 @@ from orchestrator.domain.states import StepState
 from orchestrator.domain.transitions import finish_step
 
 MAX_FAULTS = 4
+MAX_REPLY = 500_000  # characters: a reply becomes a message, an event and part of every later call
 FIRST_BACKOFF = SECOND // 2
 FIRST_REFUSED_WAIT = SECOND // 20
 LONGEST_REFUSED_WAIT = 30 * SECOND
@@ -51,10 +52,8 @@ def fold(change: Change, outcome: Outcome) -> bool:
 
 
 def _succeeded(change: Change, step: Step, outcome: Outcome) -> None:
-    if (outcome.reply if step.kind == "MODEL" else outcome.result) is None:
-        reason = "MODEL_OUTPUT_INVALID" if step.kind == "MODEL" else "TOOL_FAILED"
-        failure = Failure(reason, "the executor reported success without a result", "HUMAN_REQUIRED")
-        _failed(change, step, replace(outcome, failure=failure))
+    if unusable := _unusable(step, outcome):
+        _failed(change, step, replace(outcome, failure=unusable))
         return
     step = replace(
         step,
@@ -66,6 +65,17 @@ def _succeeded(change: Change, step: Step, outcome: Outcome) -> None:
         failure=Failure(),
     )
     _finish(change, step, outcome, "succeeded")
+
+
+def _unusable(step: Step, outcome: Outcome) -> Failure | None:
+    """Why what an executor calls a success is none."""
+    if (outcome.reply if step.kind == "MODEL" else outcome.result) is None:
+        reason = "MODEL_OUTPUT_INVALID" if step.kind == "MODEL" else "TOOL_FAILED"
+        return Failure(reason, "the executor reported success without a result", "HUMAN_REQUIRED")
+    if outcome.reply is not None and (size := len(outcome.reply.text)) > MAX_REPLY:
+        words = f"the reply has {size} characters; {MAX_REPLY} are allowed"
+        return Failure("MODEL_OUTPUT_INVALID", words, "HUMAN_REQUIRED")
+    return None
 
 
 def _failed(change: Change, step: Step, outcome: Outcome) -> None:

@@ -75,8 +75,8 @@ class Engine:
     def reserve(self) -> Reservation:
         return self._executors.reserve()
 
-    def workspace_root(self) -> str:
-        return self._executors.workspace_root()
+    def workspace_roots(self) -> list[str]:
+        return self._executors.workspace_roots()
 
     def adopt(self, change: Change, session: Session, reservation: Reservation) -> None:
         if self._stopping:  # meanwhile: the next owner asks the executor, which has not heard of these starts

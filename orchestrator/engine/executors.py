@@ -122,8 +122,8 @@ class Executors:
     def reserve(self) -> Reservation:
         return Reservation(self)
 
-    def workspace_root(self) -> str:
-        return next((i.roots[0] for i in self._instances.values() if i.roots), "")
+    def workspace_roots(self) -> list[str]:
+        return [root for instance in self._instances.values() for root in instance.roots]
 
     def pick(self, step: Step, workspace: Workspace) -> Instance | None:
         """The instance with the most free slots of those that offer what the step needs."""

@@ -63,8 +63,8 @@ class Hands(Protocol):
     def wait_for_room(self, tenant: str, session_id: str, reservation: Reservation) -> None:
         """The session has steps to start and the reservation found no room: look at it as soon as there is some."""
 
-    def workspace_root(self) -> str:
-        """The root that new workspaces are made under; empty: whichever the executor has first."""
+    def workspace_roots(self) -> list[str]:
+        """The roots that connected executors offer; new workspaces are made under the first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from orchestrator.domain.change import Change
 from orchestrator.domain.commands import cancel, check_agent, create_session, receive_message
-from orchestrator.domain.errors import InvalidInput, StorageUnavailable, Violation, WrongState
+from orchestrator.domain.errors import InvalidInput, StorageUnavailable, Violation, WorkspaceNotAllowed, WrongState
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Message, Run, Session, Workspace
 from orchestrator.domain.states import RUN
@@ -42,7 +42,7 @@ async def create(ctx: Context, caller: Caller, wish: NewSession) -> Session:
     if (replayed := await replay(ctx, caller, Session)) is not None:
         return replayed
     session_id = ctx.new_id()
-    root = wish.workspace_root or ctx.hands.workspace_root()
+    root = _root(wish.workspace_root, ctx.hands.workspace_roots())
     workspace = Workspace(root, _directory(wish.workspace_directory) or session_id)
     session = Session(
         caller.tenant,
@@ -87,6 +87,14 @@ async def cancel_run(ctx: Context, caller: Caller, run: Run, reason: str) -> Run
         return lambda: cancelled
 
     return await command(ctx, caller, run.session_id, Run, decide)
+
+
+def _root(wanted: str, offered: list[str]) -> str:
+    """While no executor is connected any root is believed, and none is named: the first dispatch then chooses."""
+    if wanted and offered and wanted not in offered:
+        words = f"no executor offers this root; there are: {', '.join(offered)}"
+        raise WorkspaceNotAllowed([Violation("workspace.root_id", words)])
+    return wanted or next(iter(offered), "")
 
 
 def _directory(path: str) -> str:

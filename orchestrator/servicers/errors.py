@@ -18,6 +18,7 @@ from orchestrator.domain.errors import (
     SessionBusy,
     StorageUnavailable,
     UnknownAgent,
+    WorkspaceNotAllowed,
     WrongState,
 )
 from orchestrator.servicers.requests import current_request_id
@@ -53,7 +54,11 @@ def _invalid(e: InvalidInput) -> Problem:
     return Problem(StatusCode.INVALID_ARGUMENT, _INVALID.get(type(e), "INVALID_REQUEST"), str(e), fields=fields)
 
 
-_INVALID: dict[type[InvalidInput], str] = {InvalidPlan: "INVALID_PLAN", UnknownAgent: "AGENT_NOT_FOUND"}
+_INVALID: dict[type[InvalidInput], str] = {
+    InvalidPlan: "INVALID_PLAN",
+    UnknownAgent: "AGENT_NOT_FOUND",
+    WorkspaceNotAllowed: "WORKSPACE_NOT_ALLOWED",
+}
 
 
 def _reused(e: RequestIdReused) -> Problem:

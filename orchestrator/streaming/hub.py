@@ -5,7 +5,7 @@ What a watcher makes of it is in watch.py.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
@@ -30,12 +30,9 @@ class Hub:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._boxes: dict[Key, set[Box]] = defaultdict(set)
-        self._observers: list[Callable[[Session, Sequence[LoggedEvent]], None]] = []
         self._closing = asyncio.Event()
 
     def publish(self, session: Session, events: Sequence[LoggedEvent]) -> None:
-        for observer in self._observers:
-            observer(session, events)
         boxes = self._boxes.get((session.tenant, session.id))
         if not boxes:
             return
@@ -44,10 +41,6 @@ class Hub:
             for event in events:
                 box.put(event)
             box.move_to(position)
-
-    def observe(self, observer: Callable[[Session, Sequence[LoggedEvent]], None]) -> None:
-        """Call it, without waiting, with everything this replica writes."""
-        self._observers.append(observer)
 
     def publish_delta(self, tenant: str, session_id: str, delta: Delta) -> None:
         for box in self._boxes.get((tenant, session_id), ()):
@@ -77,6 +70,7 @@ class Hub:
         try:
             yield Watch(key, box, self._log, self._closing, self._pace)
         finally:
+            box.close()
             self._boxes[key].discard(box)
             if not self._boxes[key]:
                 del self._boxes[key]

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
-from orchestrator.domain.errors import NotFound
+from orchestrator.domain.errors import InvalidInput, NotFound, Violation
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.streaming.feed import Box, Delta, FeedItem, Heartbeat, Position, Settled, SlowWatcher, StreamEnding
 
@@ -40,11 +40,16 @@ class Watch:
     async def batches(self, *, after: int, until_settled: bool) -> AsyncIterator[list[FeedItem]]:
         """What happened after sequence `after`, durable events in order, each once.
 
-        Raises NotFound, SlowWatcher and StreamEnding with the sequence to resume from, and StorageUnavailable.
+        Raises NotFound, InvalidInput for a sequence the session has not reached, SlowWatcher and StreamEnding with the
+        sequence to resume from, and StorageUnavailable.
         """
         cursor, box = after, self._box
         if box.position is None:
-            box.move_to(await self._position())
+            position = await self._position()
+            if after > position.last_sequence:
+                words = f"is beyond the session's last event, {position.last_sequence}"
+                raise InvalidInput([Violation("after_sequence", words)])
+            box.move_to(position)
         while True:
             if box.overflowed:
                 raise SlowWatcher(cursor)

@@ -110,7 +110,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"plan": "0196f3c8-…", "digest": "9f86d081…"}
     """
     ERROR_REASON_WORKSPACE_NOT_ALLOWED: _ErrorReason.ValueType  # 57
-    """The directory, repository or root is not one the server allows. FAILED_PRECONDITION, FATAL. In a Failure: a
+    """The directory, repository or root is not one the server allows. INVALID_ARGUMENT, FATAL. In a Failure: a
     tool's path leads out of the workspace. Example: {"root_id": "main", "directory": "../etc"}
     """
     ERROR_REASON_SELF_APPROVAL: _ErrorReason.ValueType  # 58
@@ -329,7 +329,7 @@ ERROR_REASON_STALE_VERSION: ErrorReason.ValueType  # 56
 Example: {"plan": "0196f3c8-…", "digest": "9f86d081…"}
 """
 ERROR_REASON_WORKSPACE_NOT_ALLOWED: ErrorReason.ValueType  # 57
-"""The directory, repository or root is not one the server allows. FAILED_PRECONDITION, FATAL. In a Failure: a
+"""The directory, repository or root is not one the server allows. INVALID_ARGUMENT, FATAL. In a Failure: a
 tool's path leads out of the workspace. Example: {"root_id": "main", "directory": "../etc"}
 """
 ERROR_REASON_SELF_APPROVAL: ErrorReason.ValueType  # 58

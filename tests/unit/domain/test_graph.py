@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.domain.errors import Violation
-from orchestrator.domain.graph import MAX_DEPTH, MAX_INSTRUCTIONS, MAX_SUBTASKS, SubtaskDraft, check_plan, in_order
+from orchestrator.domain.graph import MAX_DEPTH, MAX_INSTRUCTIONS, MAX_PLAN, MAX_SUBTASKS, SubtaskDraft, check_plan, in_order
 from tests.unit.domain.build import task
 
 AGENTS = ["coder", "ask"]
@@ -114,3 +114,12 @@ def test_everything_wrong_is_told_at_once() -> None:
 def test_order_puts_each_key_after_what_it_depends_on_and_keeps_ties_as_given() -> None:
     graph = {"d": ["b", "c"], "b": ["a"], "c": ["a"], "a": [], "z": []}
     assert in_order(graph) == ["a", "b", "c", "d", "z"]
+
+
+def test_a_plan_larger_than_a_person_can_be_shown_is_refused_whole() -> None:
+    size = MAX_PLAN // 10
+    drafts = [SubtaskDraft(f"k{i}", "T", "x" * (size - 1), "coder") for i in range(10)]
+    assert problems(*drafts) == []
+    [(field, words)] = problems(*drafts, SubtaskDraft("one-more", "T", "x" * 100, "coder"))
+    assert field == "subtasks"
+    assert str(MAX_PLAN) in words

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator.domain.events import StepFinished
-from orchestrator.domain.outcomes import FIRST_BACKOFF, MAX_FAULTS, Outcome, fold
+from orchestrator.domain.outcomes import FIRST_BACKOFF, MAX_FAULTS, MAX_REPLY, Outcome, fold
 from orchestrator.domain.records import Failure, ModelReply, Step, ToolResult, Usage
 from tests.unit.domain.build import SECOND, Play, call, failure, task
 
@@ -34,6 +34,14 @@ def no_op(play: Play, step: Step, **fields: Any) -> None:
 
 def now(play: Play, step: Step) -> Step:
     return play.snapshot.steps[step.id]
+
+
+def test_a_reply_longer_than_any_may_be_fails_the_step_in_words() -> None:
+    play = thinking()
+    [step] = play.flying
+    play.outcome("SUCCEEDED", reply=ModelReply("x" * (MAX_REPLY + 1)))
+    assert now(play, step).failure.reason == "MODEL_OUTPUT_INVALID"
+    assert str(MAX_REPLY) in now(play, step).failure.message
 
 
 # --- what changes nothing

@@ -39,8 +39,8 @@ class Hands:
     def reserve(self) -> Reservation:
         return self._stage.ground.executors.reserve()
 
-    def workspace_root(self) -> str:
-        return ""
+    def workspace_roots(self) -> list[str]:
+        return []
 
     def adopt(self, change: Change, session: Session, reservation: Reservation) -> None:
         self.adopted.append(session)

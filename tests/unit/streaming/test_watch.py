@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.domain.errors import NotFound
+from orchestrator.domain.errors import InvalidInput, NotFound
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Session
 from orchestrator.streaming.feed import FeedItem, Position, Settled, SlowWatcher, StreamEnding
@@ -72,6 +72,15 @@ async def test_who_joins_late_reads_the_log_up_to_the_live_tail() -> None:
         assert await anext(batches) == [event(4), Settled("COMPLETED", 4)]
 
 
+async def test_a_sequence_the_session_has_not_reached_is_refused_by_name() -> None:
+    hub = Hub(FakeLog(1, 2, 3, settled=True))
+    with hub.join(*KEY, deltas=False) as watch, pytest.raises(InvalidInput) as refused:
+        await everything(watch, after=4)
+    assert [violation.field for violation in refused.value.violations] == ["after_sequence"]
+    with hub.join(*KEY, deltas=False) as watch:
+        assert await everything(watch, after=3) == [Settled("COMPLETED", 3)]
+
+
 async def test_a_gap_in_what_was_heard_is_read_from_the_log() -> None:
     log = FakeLog(1, 2, 3, 4, settled=True)
     hub = Hub(log)
@@ -89,12 +98,6 @@ async def test_what_was_heard_and_read_is_given_once() -> None:
         assert await anext(batches) == [event(1), event(2)]
         hub.publish(replace(DONE, last_sequence=2), [event(2)])
         assert await anext(batches) == [Settled("COMPLETED", 2)]
-
-
-async def test_a_cursor_beyond_a_settled_log_ends_at_once() -> None:
-    hub = Hub(FakeLog(1, settled=True))
-    with hub.join(*KEY, deltas=False) as watch:
-        assert await everything(watch, after=9) == [Settled("COMPLETED", 9)]
 
 
 async def test_a_session_that_is_not_there_is_not_found() -> None:
