@@ -110,3 +110,15 @@ async def test_a_command_in_flight_outlives_its_orchestrator_and_runs_once(
     assert [e["trigger"] for e in log.of("step_finished", tool="run_command")] == ["succeeded"]
     assert (tmp_path / "root/project/count").read_text() == "once\n"
     assert [e["state"] for e in log.of("run_finished")] == ["COMPLETED"]
+
+
+async def test_a_root_that_no_executor_offers_is_refused(replicas: Replicas, address: str) -> None:
+    client = (await replicas.start(executor_addrs=address)).client
+    session = await client.new_session()
+    await client.send(session.id, "Create a file", agent="auto")
+    await client.settled(session.id)  # so the executor has joined, with its root
+    problem = await client.refusal(client.new_session(workspace={"root_id": "nowhere"}))
+    assert (problem.reason, [field.field for field in problem.fields]) == (
+        "WORKSPACE_NOT_ALLOWED",
+        ["workspace.root_id"],
+    )

@@ -364,15 +364,6 @@ async def test_a_session_works_in_the_root_and_directory_it_names(client: Client
     assert (session.workspace.root_id, session.workspace.directory) == ("shared", "project")
 
 
-async def test_a_root_that_no_executor_offers_is_refused_with_those_there_are(
-    client: Client, executor: ScriptedExecutor, session_id: str
-) -> None:
-    await client.send(session_id)
-    await executor.next()  # so it has joined, with its roots
-    problem = await client.refusal(client.new_session(workspace={"root_id": "nowhere"}))
-    assert said(problem) == (INVALID, "WORKSPACE_NOT_ALLOWED", ["workspace.root_id"])
-
-
 async def test_a_page_token_of_another_list_is_refused(client: Client, session_id: str) -> None:
     await client.send(session_id)
     for token in ("nonsense", "eyJ", "W10", "WzFd"):

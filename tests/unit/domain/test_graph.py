@@ -3,7 +3,15 @@
 import pytest
 
 from orchestrator.domain.errors import Violation
-from orchestrator.domain.graph import MAX_DEPTH, MAX_INSTRUCTIONS, MAX_PLAN, MAX_SUBTASKS, SubtaskDraft, check_plan, in_order
+from orchestrator.domain.graph import (
+    MAX_DEPTH,
+    MAX_INSTRUCTIONS,
+    MAX_PLAN,
+    MAX_SUBTASKS,
+    SubtaskDraft,
+    check_plan,
+    in_order,
+)
 from tests.unit.domain.build import task
 
 AGENTS = ["coder", "ask"]
