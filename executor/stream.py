@@ -117,7 +117,7 @@ class Stream:
             raise invalid_request([("frames.chunk", f"the frame is larger than {_LARGE_FRAME_BYTES} bytes")])
         if chunk.last:
             del self._parts[ref]
-            whole = _large_frames.read(b"".join(parts))
+            whole = _large_frames.read_part(b"".join(parts))
             assert isinstance(whole, pb.OrchestratorFrame)
             if whole.HasField("chunk"):
                 raise invalid_request([("frames.chunk", "a chunk holds no chunks")])

@@ -85,6 +85,23 @@ async def test_broken_constraints_are_reported_by_field() -> None:
             assert "items[1].name" in problem.message
 
 
+async def test_text_with_nul_is_refused_by_its_field() -> None:
+    request = EchoRequest(text="a\0", items=[EchoItem(name="a"), EchoItem(name="\0")], nested=EchoRequest(text="\0"))
+    async with serving(Echo()) as echo:
+        for call in (echo.Say(request), echo.Count(request)):
+            problem = await refusal(call)
+            assert (problem.code, problem.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+            assert problem.fields == tuple(
+                (field, "must not contain NUL") for field in ("text", "items[1].name", "nested.text")
+            )
+
+
+async def test_text_with_nul_in_a_client_stream_does_not_end_it() -> None:
+    async with serving(Echo()) as echo:
+        answers = await collect(echo.Chat([EchoRequest(text="a\0"), HELLO]))
+    assert [answer.text for answer in answers] == ["a\0", "hello"]
+
+
 async def test_invalid_message_in_the_middle_of_a_stream_ends_it_after_what_was_answered() -> None:
     async with serving(Echo()) as echo:
         call = echo.Chat()
