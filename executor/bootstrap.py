@@ -14,8 +14,8 @@ from executor.performer import Performer
 from executor.roots import open_roots
 from executor.servicer import Executor, Identity
 from executor.settings import Settings
-from executor.tools.sandbox import is_available
-from executor.tools.toolbox import BUILT_IN
+from executor.tools.sandbox import can_shut_network, is_available
+from executor.tools.toolbox import built_in
 from gen.assent.executor.v1.executor_service_pb2_grpc import add_ExecutorServiceServicer_to_server
 from rpc import memory
 from rpc.addresses import Address
@@ -43,9 +43,12 @@ async def build(settings: Settings) -> Parts:
     """Read the script, open the roots, set the default model up; whatever is wrong with them is raised."""
     if not is_available():
         _log.warning("commands_not_confined", why="this system has no Landlock")
+    if not settings.command_network and not can_shut_network():
+        why = "this system has no seccomp that we know: commands can reach the network, Assent's own ports included"
+        _log.warning("command_network_not_shut", why=why)
     roster = Roster(settings.model, load_script(settings.script))
     await roster.get(settings.model)
-    performer = Performer(roster, BUILT_IN, open_roots(settings.roots))
+    performer = Performer(roster, built_in(settings.command_network), open_roots(settings.roots))
     identity = Identity(str(uuid.uuid4()), settings.address, _build())
     ledger = Ledger(identity.instance_id, settings.executor_slots, performer)
     executor = Executor(identity, ledger, performer)

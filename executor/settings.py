@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     script: Path = _SHIPPED_SCRIPT
     """What the scripted model plays."""
 
+    command_network: bool = False
+    """Whether commands that agents run reach the network, and with it Assent's own ports."""
+
     executor_slots: int = Field(256, ge=1, le=10_000)
     """How many steps it holds at most, outcomes that nobody has recorded yet included."""
 

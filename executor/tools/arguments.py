@@ -17,11 +17,11 @@ class BadArguments(ValueError):
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The arguments as Python values; integers of any size stay exact."""
+    """The arguments as Python values; integers of any size stay exact. Empty text is the empty object."""
     if len(text) > LIMIT_BYTES:
         raise BadArguments(f"the arguments are longer than {LIMIT_BYTES} bytes")
     try:
-        value = _decode(text)
+        value = _decode(text or "{}")
         _check_strings(value)
     except RecursionError as error:
         raise BadArguments(f"the arguments are nested deeper than {DEPTH_LIMIT} levels") from error

@@ -12,6 +12,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -84,18 +85,18 @@ class _Process(asyncio.SubprocessProtocol):
         self.exited.set()
 
 
-async def _run(arguments: RunCommand, call: ToolCall) -> ToolResult:
+async def _run(network: bool, arguments: RunCommand, call: ToolCall) -> ToolResult:
     call.workspace.ensure()
     with TemporaryDirectory(prefix="assent-", ignore_cleanup_errors=True) as temporary:
-        return await _run_with(Path(temporary), arguments, call)
+        return await _run_with(Path(temporary), network, arguments, call)
 
 
-async def _run_with(temporary: Path, arguments: RunCommand, call: ToolCall) -> ToolResult:
+async def _run_with(temporary: Path, network: bool, arguments: RunCommand, call: ToolCall) -> ToolResult:
     output = _Output()
     workspace = call.workspace.path
     transport, process = await asyncio.get_running_loop().subprocess_exec(
         lambda: _Process(output, call.progress),
-        *confined(["bash", "-c", arguments.command], [workspace, temporary]),
+        *confined(["bash", "-c", arguments.command], [workspace, temporary], network),
         cwd=workspace,
         env=environment(workspace, temporary),
         stdin=subprocess.DEVNULL,
@@ -143,10 +144,12 @@ def environment(home: Path, temporary: Path) -> dict[str, str]:
     return {"PATH": os.defpath, "LANG": "C.UTF-8", **passed_on, **places}
 
 
-RUN_COMMAND = Tool(
-    name="run_command",
-    description="Run a bash command in the workspace and read its output and exit code.",
-    side_effect=SideEffect.NON_IDEMPOTENT,
-    arguments=RunCommand,
-    running=_run,
-)
+def run_command(network: bool) -> Tool:
+    """The tool, whose commands reach the network or do not."""
+    return Tool(
+        name="run_command",
+        description="Run a bash command in the workspace and read its output and exit code.",
+        side_effect=SideEffect.NON_IDEMPOTENT,
+        arguments=RunCommand,
+        running=partial(_run, network),
+    )

@@ -1,7 +1,8 @@
 """What a command may touch, and how it is started so that it can touch nothing else. confine.py puts the walls up.
 
 Without Landlock (other systems, old kernels) a command has the rights of the executor's user; the executor says so
-when it starts. The network is not shut: package managers need it.
+when it starts. The network is shut as well, unless a setting opens it: on the loopback are Assent's own ports, and who
+reaches them can approve.
 """
 
 import json
@@ -23,9 +24,15 @@ def is_available() -> bool:
     return confine.version() > 0
 
 
-def confined(command: Sequence[str], writable: Sequence[Path]) -> list[str]:
+def can_shut_network() -> bool:
+    """Whether this system can keep a command from the network; Landlock alone keeps it from the plainest ways only."""
+    return confine.has_seccomp()
+
+
+def confined(command: Sequence[str], writable: Sequence[Path], network: bool) -> list[str]:
     """The command line that runs `command` with only these paths to write to, and programs to read."""
-    spec = {"writable": [str(path) for path in writable], "readable": [*_SYSTEM, *_toolchains()]}
+    paths = {"writable": [str(path) for path in writable], "readable": [*_SYSTEM, *_toolchains()]}
+    spec = {**paths, "network": network}
     return [sys.executable, "-I", "-S", confine.__file__, json.dumps(spec), *command]
 
 
