@@ -29,6 +29,10 @@ class Turns:
             self.give_back(taken)
             raise
 
+    def are_free(self, keys: Iterable[Hashable]) -> bool:
+        """Whether `take` would not have to wait."""
+        return self._lines.keys().isdisjoint(keys)
+
     def give_back(self, keys: Iterable[Hashable]) -> None:
         """Let the next in line of each key have its turn."""
         for key in keys:

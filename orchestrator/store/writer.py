@@ -18,6 +18,7 @@ from orchestrator.store.committer import Committer, OnWritten, announce
 from orchestrator.store.connection import Connect, OwnConnection
 from orchestrator.store.failures import UNAVAILABLE
 from orchestrator.store.log import seal
+from orchestrator.store.patience import Patience
 from orchestrator.store.queue import Item, Queue
 from orchestrator.store.turns import Turns
 from orchestrator.store.waiting import Decide, WaitingPath
@@ -41,6 +42,7 @@ class Writer:
         self._on_written = on_written
         self._turns = Turns()
         self._queue = Queue()
+        self._patience = Patience(ANSWER_SECONDS)
         self._connections = [OwnConnection(connect) for _ in range(committers)]
         self._waiting = WaitingPath(connect)
         self._tasks: list[asyncio.Task[None]] = []
@@ -58,6 +60,7 @@ class Writer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._patience.close()
         for connection in self._connections:
             connection.drop()
         self._waiting.close()
@@ -70,6 +73,10 @@ class Writer:
         """
         _check(change_set)
         try:
+            if self._turns.are_free(_keys(change_set)):
+                answer = await self._enqueue(change_set, operation, trace_id)
+                self._patience.bound(answer)
+                return await answer
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await (await self._enqueue(change_set, operation, trace_id))
         except TimeoutError:

@@ -74,13 +74,27 @@ class StreamEnding(Exception):
 class Box:
     """What waits for one watcher, at most MAX_BOX_BYTES of it; overflow is remembered, not stored."""
 
-    __slots__ = ("_bytes", "_hurry", "_items", "_wake", "overflowed", "position", "wants_deltas")
+    __slots__ = (
+        "_bytes",
+        "_hurry",
+        "_items",
+        "_quiet",
+        "_timer",
+        "_waiting_since",
+        "_wake",
+        "overflowed",
+        "position",
+        "wants_deltas",
+    )
 
     def __init__(self, *, wants_deltas: bool) -> None:
         self._items: deque[LoggedEvent | Delta] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()  # nothing is gained by letting more gather
+        self._quiet = False
+        self._timer: asyncio.TimerHandle | None = None  # one for all waits: most are far shorter than it
+        self._waiting_since: float | None = None
         self.wants_deltas = wants_deltas
         self.overflowed = False
         self.position: Position | None = None  # the newest this replica knows of
@@ -120,9 +134,24 @@ class Box:
 
     async def wait(self, seconds: float) -> bool:
         """Whether something came before the time was up."""
+        loop = asyncio.get_running_loop()
+        self._quiet, self._waiting_since = False, loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(seconds, self._look, seconds)
         try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return False
-        return True
+            await self._wake.wait()
+        finally:
+            self._waiting_since = None
+        return not self._quiet
+
+    def _look(self, seconds: float) -> None:
+        self._timer = None
+        if self._waiting_since is None:
+            return  # the next wait sets the timer again, if there is one
+        loop = asyncio.get_running_loop()
+        until = self._waiting_since + seconds
+        if until <= loop.time():
+            self._quiet = True
+            self._wake.set()
+        else:
+            self._timer = loop.call_at(until, self._look, seconds)
