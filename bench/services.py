@@ -89,6 +89,9 @@ async def services(data: Path, url: str, *, profile: Path | None = None) -> Asyn
     try:
         await _wait_until_serving(list(zip((executor, grpc), logs, children, strict=True)))
         yield Services(grpc, children[1].pid, children[0].pid)
+    except Exception:
+        sys.stderr.write("\n".join(last_lines(log) for log in logs))
+        raise
     finally:
         for child in reversed(children):
             child.send_signal(signal.SIGTERM)

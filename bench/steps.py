@@ -17,6 +17,7 @@ from bench import meter
 from bench.driver import WORKFLOWS, Driver, Timings
 from bench.services import Services, database, directory, services
 from gen.assent.v1.session_service_pb2_grpc import SessionServiceStub
+from rpc import memory
 from rpc.channel import connect
 
 WARM_UP_SECONDS = 1.0
@@ -36,7 +37,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=_numbers, default=(1, 16, 64), help="for example 1,16,64")
     parser.add_argument("--seconds", type=float, default=5, help="of each run")
     parser.add_argument("--runs", type=int, default=1, help="of each kind; with several a summary line follows")
-    parser.add_argument("--per-session", type=int, default=1, help="workflows in one session before the next one")
+    parser.add_argument("--per-session", type=int, default=10, help="workflows in one session before the next one")
     parser.add_argument("--profile", type=Path, help="write a cProfile of the orchestrator to this file")
     return parser.parse_args()
 
@@ -52,6 +53,7 @@ async def _measure(options: argparse.Namespace, data: Path, url: str, profile: P
         cluster = await meter.Cluster.connect(url)
         for workload in workloads:
             await driver.run(workload, 8, WARM_UP_SECONDS)
+            memory.tend()
             for concurrency in options.concurrency:
                 lines = []
                 for _ in range(options.runs):

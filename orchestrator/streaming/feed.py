@@ -144,6 +144,13 @@ class Box:
             self._waiting_since = None
         return not self._quiet
 
+    def close(self) -> None:
+        """The watcher has left: keep nothing for it."""
+        self._items.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _look(self, seconds: float) -> None:
         self._timer = None
         if self._waiting_since is None:

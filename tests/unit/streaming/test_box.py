@@ -13,8 +13,8 @@ async def test_what_comes_ends_the_wait() -> None:
     await asyncio.sleep(0)
     box.move_to(POSITION)
     assert await waiting
-    assert box._timer is not None
-    box._timer.cancel()
+    box.close()
+    assert box._timer is None
 
 
 async def test_a_quiet_time_ends_the_wait_and_so_does_the_next() -> None:
