@@ -10,7 +10,7 @@ from orchestrator.store.batch import Prepared
 
 BATCH_COUNT = 256
 BATCH_BYTES = 2 << 20
-WORTH_SHARING = 16  # fewer are one batch, even where another committer has nothing to do
+WORTH_SHARING = 32  # fewer are one batch, even where another committer has nothing to do
 PATIENCE_SECONDS = 0.005  # how long fewer wait for the committer that is writing, before the other one takes them
 
 
