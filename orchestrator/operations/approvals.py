@@ -61,27 +61,34 @@ async def decide_approval(
 async def _decide(
     ctx: Context, caller: Caller, approval_id: str, decision: Decision, session_id: str, on_plan: bool | None
 ) -> Decided:
-    stored = await queries.get_approval(ctx.database, caller.tenant, approval_id)
-    if stored is None or (session_id and stored.session_id != session_id):
-        raise NotFound("approval", approval_id)
-    if on_plan is not None and on_plan != (stored.kind == "PLAN"):
-        raise InvalidInput([Violation("approval_id", f"names an approval of the kind {stored.kind}")])
+    """What the session's snapshot says of the approval is newest; the row is read where that does not have it."""
+    stored = None if session_id else await _stored(ctx, caller, approval_id, session_id)
 
     def decide_now(change: Change) -> Callable[[], Decided]:
         began_after = change.session.last_sequence
         approval = change.snapshot.approvals.get(approval_id, stored)
+        if approval is None or (approval is stored and stored.state == ApprovalState.PENDING):
+            raise _Overtaken
+        if on_plan is not None and on_plan != (approval.kind == "PLAN"):
+            raise InvalidInput([Violation("approval_id", f"names an approval of the kind {approval.kind}")])
         if is_repeat(approval, decision):
             return lambda: Decided(approval, began_after)
-        if approval is stored and stored.state == ApprovalState.PENDING:
-            raise _Overtaken
         decided = decide(change, approval, replace(decision, decide_time=change.now))
         return lambda: Decided(change.snapshot.approvals.get(approval_id, decided), began_after)
 
-    try:
-        return await command(ctx, caller, stored.session_id, Decided, decide_now)
-    except _Overtaken:
-        return await _decide(ctx, caller, approval_id, decision, session_id, on_plan)
+    while True:
+        try:
+            return await command(ctx, caller, stored.session_id if stored else session_id, Decided, decide_now)
+        except _Overtaken:
+            stored = await _stored(ctx, caller, approval_id, session_id)
+
+
+async def _stored(ctx: Context, caller: Caller, approval_id: str, session_id: str) -> Approval:
+    stored = await queries.get_approval(ctx.database, caller.tenant, approval_id)
+    if stored is None or (session_id and stored.session_id != session_id):
+        raise NotFound("approval", approval_id)
+    return stored
 
 
 class _Overtaken(Exception):
-    """The approval's run ended between two reads: what became of the approval is read again."""
+    """The session's active run does not have it: what became of the approval is read, or read again."""
