@@ -81,8 +81,9 @@ async def test_what_it_leaves_in_the_background_ends_with_it(tmp_path: Path) -> 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="found through /proc")
 async def test_what_left_its_process_group_ends_with_it(tmp_path: Path) -> None:
-    daemons = "for i in 1 2 3 4 5; do setsid bash -c 'echo $$; (setsid sleep 60 & echo $!); exec sleep 60' & done"
-    result = await asyncio.wait_for(run(tmp_path, f"{daemons}; sleep 0.5"), 15)
+    daemon = "setsid bash -c 'echo $$ >> pids; (setsid sleep 60 & echo $! >> pids); exec sleep 60' &"
+    started = "until [ -e pids ] && [ $(wc -l < pids) = 10 ]; do sleep 0.01; done; cat pids"
+    result = await asyncio.wait_for(run(tmp_path, f"for i in 1 2 3 4 5; do {daemon} done; {started}"), 15)
     assert len(result.content.split()) == 10
     for pid in result.content.split():
         assert await until_dead(int(pid))
