@@ -38,6 +38,8 @@ def _options(limits: ChannelLimits) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", limits.max_send_bytes),
         ("grpc.keepalive_time_ms", round(limits.keepalive_seconds * 1000)),
         ("grpc.keepalive_timeout_ms", round(limits.keepalive_timeout_seconds * 1000)),
+        # Its default, a minute, would hold for the pings that gRPC sends of itself and takes for keepalive too.
+        ("grpc.http2.ping_timeout_ms", round(limits.keepalive_timeout_seconds * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),

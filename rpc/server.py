@@ -172,6 +172,7 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
         ("grpc.keepalive_time_ms", round(limits.keepalive_seconds * 1000)),
         ("grpc.keepalive_timeout_ms", round(limits.keepalive_timeout_seconds * 1000)),
+        ("grpc.http2.ping_timeout_ms", round(limits.keepalive_timeout_seconds * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         # Clients ping every 20 s at most (rpc/channel.py); the default would call that abuse.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

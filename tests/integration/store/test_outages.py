@@ -37,8 +37,8 @@ from tests.integration.store.making import (
     until_somebody_waits_for_a_lock,
     written,
 )
-from tests.integration.store.proxy import proxied
 from tests.postgres import embedded_server, migrate
+from tests.proxy import before_postgres
 
 ANSWER_LIMIT = 5.0
 
@@ -76,7 +76,7 @@ async def store_at(url: str) -> AsyncIterator[tuple[Database, Writer, Followed]]
 async def test_a_command_whose_commit_answer_was_lost_finds_that_it_was_written(
     own_postgres: EmbeddedPostgres,
 ) -> None:
-    async with proxied(own_postgres.url) as proxy, store_at(proxy.url) as (database, writer, _):
+    async with before_postgres(own_postgres.url) as proxy, store_at(proxy.url) as (database, writer, _):
         session = await new_session(writer)
         request, run = new_request(answer='"what was answered"'), a_run(session)
         proxy.lose_answer_to(run.id.encode())
@@ -88,7 +88,7 @@ async def test_a_command_whose_commit_answer_was_lost_finds_that_it_was_written(
 
 
 async def test_a_creation_whose_commit_answer_was_lost_makes_one_session(own_postgres: EmbeddedPostgres) -> None:
-    async with proxied(own_postgres.url) as proxy, store_at(proxy.url) as (database, writer, _):
+    async with before_postgres(own_postgres.url) as proxy, store_at(proxy.url) as (database, writer, _):
         session, request = Session(TENANT, new_id()), new_request()
         proxy.lose_answer_to(session.id.encode())
         answer = await writer.write(creation(session, request), operation="create")
@@ -99,7 +99,7 @@ async def test_a_creation_whose_commit_answer_was_lost_makes_one_session(own_pos
 async def test_an_engines_change_set_whose_commit_answer_was_lost_is_stale_not_written_twice(
     own_postgres: EmbeddedPostgres,
 ) -> None:
-    async with proxied(own_postgres.url) as proxy, store_at(proxy.url) as (database, writer, _):
+    async with before_postgres(own_postgres.url) as proxy, store_at(proxy.url) as (database, writer, _):
         held = await written(writer, appending(await new_session(writer), claim_for="me"))
         run = a_run(held)
         proxy.lose_answer_to(run.id.encode())
@@ -112,7 +112,7 @@ async def test_an_engines_change_set_whose_commit_answer_was_lost_is_stale_not_w
 async def test_the_waiting_path_decides_again_when_its_commit_answer_was_lost(
     own_postgres: EmbeddedPostgres,
 ) -> None:
-    async with proxied(own_postgres.url) as proxy, store_at(proxy.url) as (database, writer, _):
+    async with before_postgres(own_postgres.url) as proxy, store_at(proxy.url) as (database, writer, _):
         session, request, seen = await new_session(writer), new_request(), list[int]()
 
         def decide(snapshot: Snapshot) -> ChangeSet:
@@ -242,7 +242,7 @@ async def test_reads_survive_a_restart_of_the_server(own_postgres: EmbeddedPostg
 
 
 async def test_a_silent_network_is_answered_in_time(own_postgres: EmbeddedPostgres) -> None:
-    async with proxied(own_postgres.url) as proxy, store_at(proxy.url) as (database, writer, _):
+    async with before_postgres(own_postgres.url) as proxy, store_at(proxy.url) as (database, writer, _):
         session = await new_session(writer)
         assert await database.ready()
         proxy.stall()
