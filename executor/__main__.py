@@ -10,7 +10,7 @@ from executor.errors import StepFailed
 from executor.models.script import BadScript
 from executor.settings import Settings
 from executor.tools.confine import hide
-from rpc import logs, tracing
+from rpc import failpoints, logs, tracing
 from rpc.addresses import BadAddress
 from rpc.metrics import MetricsServer
 from rpc.settings import tell_wrong_settings
@@ -32,6 +32,7 @@ def main() -> int:
     try:
         settings = Settings()
         logs.configure("executor", settings.log_level)
+        failpoints.arm_for_service(settings.failpoint)
         asyncio.run(serve(settings))
     except ValidationError as error:
         return tell_wrong_settings(error)

@@ -22,6 +22,7 @@ from executor.steps import (
     Tell,
     Unknown,
 )
+from rpc import failpoints
 
 # Enough to outlive every frame that may still be on its way for a step that has just been recorded.
 _RECENT_LIMIT = 65_536
@@ -186,6 +187,8 @@ class Ledger:
         self._held[held.ref.step_id] = held
         self._empty.clear()
         held.tell(Accepted())
+        if failpoints.on:
+            failpoints.hit("executor.effect.before")
         outcome = self._performs.instantly(start)
         if outcome is not None:
             self._ended(held, outcome)
@@ -195,6 +198,8 @@ class Ledger:
 
     @staticmethod
     def _ended(held: Held, outcome: Outcome) -> None:
+        if failpoints.on:
+            failpoints.hit("executor.effect.after")
         held.outcome = outcome
         held.task = None
         held.tell(outcome)

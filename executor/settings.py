@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from rpc import failpoints
+
 _SHIPPED_SCRIPT = Path(__file__).parent.parent / "catalog/scripts/demo.yaml"
 
 
@@ -46,6 +48,9 @@ class Settings(BaseSettings):
     stop_grace_seconds: float = Field(10, ge=0)
     """How long a stopping executor lets its steps run on."""
 
+    failpoint: str = ""
+    """Where it shall fail, for tests and staging: NAME:N:ACTION, separated by commas."""
+
     reflection: bool = True
     """Whether tools such as grpcurl can ask what there is."""
 
@@ -55,6 +60,12 @@ class Settings(BaseSettings):
         if ":" not in model:
             raise ValueError("must be PROVIDER:MODEL, for example openai:gpt-5-mini, ollama:qwen3 or scripted:")
         return model
+
+    @field_validator("failpoint")
+    @classmethod
+    def _is_a_failpoint(cls, text: str) -> str:
+        failpoints.parse(text)
+        return text
 
     @property
     def address(self) -> str:

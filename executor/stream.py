@@ -17,6 +17,7 @@ from executor.performer import Performer
 from executor.steps import Ref
 from gen.assent.executor.v1 import executor_service_pb2 as service_pb
 from gen.assent.executor.v1 import frames_pb2 as pb
+from rpc import failpoints
 from rpc.problem import Problem
 from rpc.validation import RequestReader, invalid_request
 
@@ -51,8 +52,12 @@ class Stream:
             while not self.outbox.is_closed:
                 frames = await self.outbox.take()
                 self._add_capacity(frames)
+                if failpoints.on:
+                    await failpoints.reach(*failpoints.of_frames("executor.send", frames, "before"))
                 for batch in batches(frames):
                     yield service_pb.PerformStepsResponse(frames=batch)
+                if failpoints.on:
+                    await failpoints.reach(*failpoints.of_frames("executor.send", frames, "after"))
             await reading
         finally:
             self._ledger.detach(self.outbox)
@@ -94,6 +99,8 @@ class Stream:
         ref = Ref(frame.step_id, frame.epoch, frame.dispatch_number)
         if not ref.step_id:
             raise invalid_request([("frames.step_id", "value is required")])
+        if failpoints.on:
+            failpoints.hit(*failpoints.of_frames("executor.receive", [frame], "before"))
         match frame.WhichOneof("frame"):
             case "start":
                 self._ledger.start(wire.start(ref, frame.start), self.outbox)
@@ -107,6 +114,8 @@ class Stream:
                 self._read_artifact(ref, frame.read_artifact)
             case "chunk":
                 self._put_together(ref, frame.chunk)
+        if failpoints.on:
+            failpoints.hit(*failpoints.of_frames("executor.receive", [frame], "after"))
 
     def _put_together(self, ref: Ref, chunk: pb.FrameChunk) -> None:
         parts = self._parts.setdefault(ref, [])

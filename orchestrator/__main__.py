@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from orchestrator.catalog import BadCatalog
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.settings import Settings
-from rpc import logs, memory, tracing
+from rpc import failpoints, logs, memory, tracing
 from rpc.addresses import BadAddress
 from rpc.settings import tell_wrong_settings
 from rpc.shutdown import run_until_signal
@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> int:
             _migrate(settings)
         else:
             tracing.configure("orchestrator")
+            failpoints.arm_for_service(settings.failpoint)
             asyncio.run(_serve(settings))
     except ValidationError as error:
         return tell_wrong_settings(error)

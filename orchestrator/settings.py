@@ -6,6 +6,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from rpc import failpoints
+
 SHIPPED_CATALOG = Path(__file__).parent.parent / "catalog"
 
 
@@ -21,6 +23,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(15, gt=0)
     lease_renew_seconds: float = Field(5, gt=0)
     stop_grace_seconds: float = Field(10, ge=0)
+    failpoint: str = ""  # NAME:N:ACTION, comma-separated; for tests and staging
     reflection: bool = True  # until there is authentication, every orchestrator is a development one
 
     @field_validator("database_url")
@@ -33,6 +36,12 @@ class Settings(BaseSettings):
         if not url.startswith(("postgresql://", "postgres://")):
             raise ValueError("must be a postgresql:// URL")
         return url
+
+    @field_validator("failpoint")
+    @classmethod
+    def _is_a_failpoint(cls, text: str) -> str:
+        failpoints.parse(text)
+        return text
 
     @property
     def executors(self) -> list[str]:

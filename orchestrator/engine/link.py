@@ -16,6 +16,7 @@ from orchestrator.domain.catalog import Tool
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.engine.executors import Executors
 from orchestrator.engine.frames import Assembly, Nonsense, batches, cancel_frame, recorded_frame, tools_of
+from rpc import failpoints
 from rpc.channel import connect
 
 _log = structlog.get_logger("orchestrator.executors")
@@ -69,7 +70,7 @@ class ExecutorLink:
                     await self._serve(executor_service_pb2_grpc.ExecutorServiceStub(channel))
             except grpc.aio.AioRpcError as error:
                 _log.warning("executor stream broken", address=self.address, code=error.code().name)
-            except Nonsense as error:
+            except (Nonsense, ConnectionError) as error:
                 _log.warning("executor stream broken off", address=self.address, reason=str(error))
             finally:
                 pause = FIRST_PAUSE_SECONDS if self.connected else min(pause * 2, LONGEST_PAUSE_SECONDS)
@@ -78,13 +79,18 @@ class ExecutorLink:
 
     async def _serve(self, stub: Stub) -> None:
         call = stub.PerformSteps()
+        reader = asyncio.create_task(self._read(call, stub))
         writer = asyncio.create_task(self._write(call))
         try:
-            await self._read(call, stub)
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            if writer.done() and isinstance(writer.exception(), ConnectionError):
+                await writer
+            await reader  # in every other case why it broke is the reader's to say
         finally:
+            reader.cancel()
             writer.cancel()
             call.cancel()
-            await asyncio.gather(writer, return_exceptions=True)  # why it broke is the reader's to say
+            await asyncio.gather(reader, writer, return_exceptions=True)
 
     async def _read(self, call: Call, stub: Stub) -> None:
         assembly = Assembly()
@@ -95,6 +101,8 @@ class ExecutorLink:
                     await self._take(frame, stub)
 
     async def _take(self, frame: frames_pb2.ExecutorFrame, stub: Stub) -> None:
+        if failpoints.on:
+            await failpoints.reach(*failpoints.of_frames("receive", [frame], "before"))
         match frame.WhichOneof("frame"):
             case "hello":
                 await self._greet(frame.hello, stub)
@@ -104,6 +112,8 @@ class ExecutorLink:
                 self._executors.left(self.address)
             case _:
                 self._executors.receive(frame)
+        if failpoints.on:
+            await failpoints.reach(*failpoints.of_frames("receive", [frame], "after"))
 
     async def _greet(self, hello: frames_pb2.Hello, stub: Stub) -> None:
         self._clock_ahead = hello.clock_nanos - time.monotonic_ns()
@@ -137,8 +147,12 @@ class ExecutorLink:
             self._wake.clear()
             ready = list(self._outbox)
             self._outbox.clear()
+            if failpoints.on:
+                await failpoints.reach(*failpoints.of_frames("send", ready, "before"))
             for batch in batches(ready):
                 await call.write(executor_service_pb2.PerformStepsRequest(frames=batch))
+            if failpoints.on:
+                await failpoints.reach(*failpoints.of_frames("send", ready, "after"))
 
     def _disconnected(self) -> None:
         self.connected = False

@@ -22,7 +22,7 @@ from orchestrator.engine.executors import Executors
 from orchestrator.operations.context import Reservation
 from orchestrator.store.answers import Answer
 from orchestrator.store.answers import Outcome as Written
-from rpc import logs, tracing
+from rpc import failpoints, logs, tracing
 
 _log = structlog.get_logger("orchestrator.engine")
 
@@ -264,6 +264,8 @@ class Worker:
                 step = change.snapshot.steps[step_id]
                 self._flights[step_id] = step.dispatch_number
                 launched.append(step_id)
+                if failpoints.on:
+                    failpoints.hit("dispatch")
                 self._executors.start(change.snapshot, step, self._epoch, self.deliver)
         finally:
             reservation.settle(launched)

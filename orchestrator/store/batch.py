@@ -27,6 +27,15 @@ class Prepared:
     has_request: bool
     size: int  # bytes, roughly: what bounds a batch
 
+    @property
+    def kind(self) -> str:
+        """What it is, in the words of the failpoints."""
+        if self.has_request:
+            return "command"
+        if self.change_set.claim_for:
+            return "claim"
+        return "release" if self.change_set.release else "engine"
+
 
 def prepare(change_set: ChangeSet, sealed: list[LoggedEvent], trace_id: str) -> Prepared:
     """Encode a change set and its sealed events."""

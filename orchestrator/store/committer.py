@@ -20,6 +20,7 @@ from orchestrator.store.connection import OwnConnection
 from orchestrator.store.failures import DRIVER_ERRORS, is_about_data, is_repeated_request
 from orchestrator.store.queue import Item, Queue
 from orchestrator.store.timing import observe_transaction
+from rpc import failpoints
 
 RETRY_SECONDS = 0.05
 BUSY_SECONDS = 0.003
@@ -83,7 +84,11 @@ class Committer:
         text, parameters = statement_of([item.prepared for item in batch])
         connection = await self._connection.get()
         began = time.perf_counter()
+        if failpoints.on:
+            await failpoints.reach(*failpoints.each("commit", [item.prepared.kind for item in batch], "before"))
         replies = await connection.fetch(text, *parameters)
+        if failpoints.on:
+            await failpoints.reach(*failpoints.each("commit", [item.prepared.kind for item in batch], "after"))
         seconds = time.perf_counter() - began
         for operation in {item.operation for item in batch}:
             observe_transaction(operation, seconds)

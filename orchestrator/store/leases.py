@@ -4,6 +4,8 @@ The database's clock decides, through assent_now() alone. Sessions are taken and
 """
 
 from orchestrator.store.database import Database
+from orchestrator.store.failures import storage_errors
+from rpc import failpoints
 
 Key = tuple[str, str]  # tenant, session id
 
@@ -48,7 +50,12 @@ class Lease:
 
         A lease that had lapsed lives again; the sessions somebody else has claimed meanwhile are lost all the same.
         """
-        rows = await self._database.fetch(_RENEW, self._owner, self._address, self._length)
+        with storage_errors():
+            if failpoints.on:
+                await failpoints.reach("lease.renew.before")
+            rows = await self._database.fetch(_RENEW, self._owner, self._address, self._length)
+            if failpoints.on:
+                await failpoints.reach("lease.renew.after")
         return {(row["tenant"], row["id"]): row["last_sequence"] for row in rows}
 
     async def claimable(self, limit: int) -> list[Key]:
@@ -58,4 +65,9 @@ class Lease:
 
     async def release(self) -> None:
         """Give up everything at once: what is still owned can be claimed by others now."""
-        await self._database.fetch(_RELEASE, self._owner, int(FORGET_SECONDS * 1_000_000))
+        with storage_errors():
+            if failpoints.on:
+                await failpoints.reach("lease.release.before")
+            await self._database.fetch(_RELEASE, self._owner, int(FORGET_SECONDS * 1_000_000))
+            if failpoints.on:
+                await failpoints.reach("lease.release.after")

@@ -18,6 +18,7 @@ from orchestrator.store.committer import RETRY_SECONDS, must_ask_again, poisoned
 from orchestrator.store.connection import Connect, OwnConnection
 from orchestrator.store.failures import DRIVER_ERRORS, is_about_data, is_repeated_request
 from orchestrator.store.timing import observe_transaction
+from rpc import failpoints
 
 CONNECTIONS = 4
 
@@ -87,7 +88,12 @@ async def _decided(
             held = snapshot.session
             return Answer(Outcome.UNCHANGED, held, (), held.last_sequence, held.epoch, held.owner)
         prepared = sealed(change_set)
+        doer = "command" if prepared.has_request else "engine"
         text, parameters = statement_of([prepared])
         [reply] = await connection.fetch(text, *parameters)
+        if failpoints.on:
+            await failpoints.reach(f"waiting.{doer}.before")
+    if failpoints.on:
+        await failpoints.reach(f"waiting.{doer}.after")
     observe_transaction(operation, time.perf_counter() - began)
     return None if must_ask_again(reply) else answer_of(change_set, prepared.sealed, reply)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rpc import failpoints
 from tests.e2e.services import ROOT
 
 DATABASE = {"ASSENT_DATABASE_URL": "postgresql://assent@/assent?host=/nowhere"}
@@ -52,6 +53,14 @@ async def test_an_orchestrator_without_a_postgresql_database_says_what_it_needs(
     code, said = await refused(tmp_path, "orchestrator", ASSENT_DATABASE_URL=url)
     assert said.startswith("ASSENT_DATABASE_URL: ")
     assert "PostgreSQL URL" in said or "postgresql:// URL" in said
+    assert code == 2
+
+
+@pytest.mark.parametrize("name", ["orchestrator", "executor"])
+async def test_a_failpoint_that_does_not_exist_is_refused_with_those_that_do(name: str, tmp_path: Path) -> None:
+    code, said = await refused(tmp_path, name, **DATABASE, ASSENT_FAILPOINT="commit:1:crash")
+    assert said.startswith("ASSENT_FAILPOINT: there is no failpoint commit; there are\n")
+    assert [line.split()[0] for line in said.splitlines()[1:]] == list(failpoints.POINTS)
     assert code == 2
 
 

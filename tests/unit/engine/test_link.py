@@ -20,6 +20,7 @@ from orchestrator.engine import link as link_module
 from orchestrator.engine.executors import Executors
 from orchestrator.engine.frames import MAX_BATCH_BYTES, recorded_frame, start_frame
 from orchestrator.engine.link import ExecutorLink
+from rpc import failpoints
 from tests.unit.domain.build import a_step
 from tests.unit.engine.fake_executor import CLOCK, LIMIT_SECONDS, FakeExecutor, Frame, Stream
 from tests.unit.engine.virtual_time import in_virtual_time, settle
@@ -284,6 +285,25 @@ async def test_a_stream_that_breaks_while_something_is_written_to_it_is_taken_up
     linked.may_answer.set()
     again = await linked.greeted()
     assert kinds(await again.heard(1)) == [("x1", "reattach")]
+
+
+@pytest.mark.parametrize("point", ["send.reattach.before", "send.reattach.after", "receive.finished.before"])
+async def test_a_stream_that_breaks_at_a_frame_is_taken_up_again_and_what_was_lost_is_asked_for(
+    linked: Linked, point: str
+) -> None:
+    failpoints.arm(f"{point}:1:lose")
+    try:
+        linked.fly(flying())
+        stream = await linked.greeted()
+        stream.say(finished())
+        stream = await linked.greeted()
+        await stream.heard(1)
+        stream.say(finished())
+        assert (await linked.outcome()).kind == "SUCCEEDED"
+        assert [order.point for order in failpoints.fired] == [point]
+        assert [frame.WhichOneof("frame") for frame in stream.frames] == ["reattach"]
+    finally:
+        failpoints.disarm()
 
 
 @in_virtual_time
