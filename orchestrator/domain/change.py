@@ -59,6 +59,7 @@ class Change:
     new_id: Callable[[], str]
     events: list[Event] = field(default_factory=list)
     starts: list[str] = field(default_factory=list)  # steps to start once this is written
+    ends: list[Step] = field(default_factory=list)  # cancelled in flight: their executors are told once this is written
     blocked: bool = False  # something is due that no executor has room for
     _base_sequence: int = -1
     _rows: dict[tuple[type, str], Row] = field(default_factory=dict)

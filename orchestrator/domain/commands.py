@@ -1,6 +1,7 @@
-"""What a command does to a session, before the engine's rules go on: messages, client plans, cancels.
+"""What a command does to a session, before the engine's rules go on: messages and client plans.
 
-Decisions have their own file, `deciding`. Every function works on a Change and returns the row the caller asked for.
+Decisions are in `deciding`, what ends or holds runs in `control`. Every function works on a Change and returns the row
+the caller asked for.
 """
 
 from collections.abc import Callable
@@ -49,7 +50,7 @@ def check_agent(name: str, catalog: Catalog) -> str:
 def receive_message(
     change: Change, text: str, agent: str, author: str, catalog: Catalog, *, traceparent: str = ""
 ) -> tuple[Message, Run]:
-    """A user's message starts a run, or queues one behind those before it."""
+    """A user's message starts a run, queues one behind those before it, or cancels those: as the session wants it."""
     _check_open(change)
     addressed = check_agent(agent or change.session.agent, catalog)
     _check_room(change)
@@ -97,13 +98,6 @@ def submit_plan(
     plan = store_draft(change, run, draft, author, ask=False)
     run = _enter(change, change.snapshot.runs[run.id])
     return plan, run
-
-
-def cancel(change: Change, run_id: str, actor: str, reason: str) -> Run:
-    """Ends an open run, active or queued. Raises WrongState for one that has ended."""
-    run = change.snapshot.runs[run_id]
-    cancel_run(change, run, actor=actor, reason=reason or f"cancelled by {actor}")
-    return change.snapshot.runs[run_id]
 
 
 def _check_open(change: Change) -> None:
@@ -162,9 +156,19 @@ def _routed(run: Run, agent: str, catalog: Catalog) -> Run:
 
 def _enter(change: Change, run: Run) -> Run:
     ahead = [r for r in change.snapshot.runs.values() if is_open(r) and r.id != run.id]
+    if change.session.when_busy == "INTERRUPT":
+        _interrupt(change, ahead, run)
+        ahead = []
     if not ahead:
         return activate(change, change.put(run))
     behind = max(ahead, key=lambda r: r.queue_number)
     run = change.put(replace(run, queued_behind_run_id=behind.id))
     change.emit(RunQueued(run.id, run.message_id, behind.id, run.agent))
     return run
+
+
+def _interrupt(change: Change, ahead: list[Run], run: Run) -> None:
+    """Every open run ends: the active one, and what was queued before the session's runs interrupted one another."""
+    words = "a message" if run.kind == "MESSAGE" else "a plan"
+    for each in sorted(ahead, key=lambda r: r.queue_number):
+        cancel_run(change, each, actor=run.requester, reason=f"interrupted by {words} of {run.requester}")

@@ -4,7 +4,7 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.events import MessageCreated
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Failure, Message, Run, Step, ToolResult, is_done
-from orchestrator.domain.states import PLAN, SUBTASK, ApprovalState, AttemptState, StepState
+from orchestrator.domain.states import PLAN, SUBTASK, ApprovalState, AttemptState, RunState, StepState
 from orchestrator.domain.transitions import (
     end_attempt,
     end_run,
@@ -37,7 +37,8 @@ def complete_run(change: Change, run: Run, text: str, agent: str) -> None:
 
 
 def cancel_run(change: Change, run: Run, *, actor: str, reason: str, session_trigger: str = "run_cancelled") -> None:
-    """Ends an open run at once: every open call gets its one final result, every pending approval is closed.
+    """Ends an open run, active or queued, at once: every open call gets its one final result, every pending approval is
+    closed.
 
     Steps in flight are CANCELLED here; whoever started them tells the executor.
     """
@@ -54,15 +55,27 @@ def cancel_run(change: Change, run: Run, *, actor: str, reason: str, session_tri
     for approval in list(change.snapshot.approvals.values()):
         if approval.run_id == run.id and approval.state == ApprovalState.PENDING:
             settle_approval(change, approval, "cancelled", reason=reason)
-    end_run(change, change.snapshot.runs[run.id], "cancelled", actor=actor, reason=reason)
+    run = replace(change.snapshot.runs[run.id], pause=None, cancel_reason=reason)
+    _close_ranks(change, run)
+    end_run(change, run, "cancelled", actor=actor, reason=reason)
     if change.session.active_run_id == run.id:
         move_session(change, session_trigger, actor=actor, reason=reason)
         change.put_session(active_run_id="")
 
 
+def _close_ranks(change: Change, run: Run) -> None:
+    """Who was queued behind a queued run is now behind the one ahead of that."""
+    for behind in list(change.snapshot.runs.values()):
+        if behind.queued_behind_run_id == run.id and behind.state == RunState.CREATED:
+            ahead = run.queued_behind_run_id if run.state == RunState.CREATED else ""
+            change.put(replace(behind, queued_behind_run_id=ahead))
+
+
 def _close_steps(change: Change, run: Run, actor: str, reason: str) -> None:
     for step in list(change.snapshot.steps.values()):
         if step.run_id == run.id and not is_done(step):
+            if step.state == StepState.DISPATCHED:
+                change.ends.append(step)
             words = _of_its_end(step)
             result = ToolResult(words, is_error=True) if step.kind == "TOOL" else None
             failure = Failure("CANCELLED", reason or words, "FATAL")

@@ -32,6 +32,12 @@ class SessionStateChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionClosed:
+    actor: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MessageCreated:
     message: Message
 
@@ -186,6 +192,7 @@ class ApprovalResolved:
 Event = (
     SessionCreated
     | SessionStateChanged
+    | SessionClosed
     | MessageCreated
     | AgentSwitched
     | RunQueued

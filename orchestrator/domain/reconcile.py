@@ -10,6 +10,7 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.ending import complete_run
 from orchestrator.domain.planning import begin_planning, begin_routing, conclude_planning, conclude_routing
 from orchestrator.domain.records import Attempt, Run
+from orchestrator.domain.snapshot import is_flying
 from orchestrator.domain.starting import World
 from orchestrator.domain.states import (
     ApprovalState,
@@ -65,6 +66,8 @@ def activate(change: Change, run: Run) -> Run:
 def _advance_run(change: Change, run: Run, world: World) -> bool:
     if run.state == RunState.PAUSED:
         return False
+    if run.pause is not None:
+        return _pause_when_quiet(change, run)
     if run.state == RunState.RESUMED:
         move_run(change, run, "running")
         return True
@@ -75,6 +78,15 @@ def _advance_run(change: Change, run: Run, world: World) -> bool:
                 _CONCLUSIONS[attempt.purpose](change, change.snapshot.runs[run.id], attempt, world)
                 return True
     return _begin_what_is_due(change, change.snapshot.runs[run.id], world)
+
+
+def _pause_when_quiet(change: Change, run: Run) -> bool:
+    """Nothing new starts; what an executor has in hand is waited for, and its outcome is used after the resume."""
+    if is_flying(change.snapshot):
+        return False
+    assert run.pause is not None
+    move_run(change, run, "paused", actor=run.pause.requester, reason=run.pause.reason)
+    return True
 
 
 def _begin_what_is_due(change: Change, run: Run, world: World) -> bool:
@@ -116,7 +128,7 @@ def _settle(change: Change) -> None:
         change.put_session(runnable=False, due_time=0, settled=True)
         return
     steps = change.snapshot.steps.values()
-    flying = any(s.state == StepState.DISPATCHED for s in steps)
+    flying = is_flying(change.snapshot)
     waiting_steps = [s for s in steps if s.state in (StepState.PENDING, StepState.APPROVED)]
     due = [s.not_before_time for s in waiting_steps if s.not_before_time > change.now]
     due += [
@@ -124,6 +136,8 @@ def _settle(change: Change) -> None:
         for s in change.snapshot.subtasks.values()
         if s.state == SubtaskState.PENDING and s.not_before_time > change.now
     ]
+    if run.pause is not None:
+        due = []  # nothing will start: the resume looks again
     if change.blocked:
         due.append(change.now + BLOCKED_WAIT)
     asked = any(a.state == ApprovalState.PENDING for a in change.snapshot.approvals.values())

@@ -106,6 +106,15 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """A wish that nothing new starts in a run; it is PAUSED once nothing is in flight."""
+
+    requester: str
+    reason: str
+    request_time: int
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One piece of durable work in a session."""
 
@@ -128,6 +137,8 @@ class Run:
     failure: Failure = field(default_factory=Failure)
     usage: Usage = field(default_factory=Usage)
     traceparent: str = ""  # of the request that began it (W3C): its steps belong to the same trace
+    pause: Pause | None = None  # asked for, and perhaps in force
+    cancel_reason: str = ""
     create_time: int = 0
     start_time: int = 0
     end_time: int = 0

@@ -7,6 +7,7 @@ A snapshot is private to one decision (or to the engine's hold on the session). 
 from dataclasses import dataclass, field
 
 from orchestrator.domain.records import Approval, Attempt, Message, Plan, Run, Session, Step, Subtask
+from orchestrator.domain.states import StepState
 
 
 @dataclass(slots=True)
@@ -33,3 +34,8 @@ class Snapshot:
     def plan(self) -> Plan | None:
         """The active run's current plan version."""
         return self.plans.get(self.run.plan_id) if self.run else None
+
+
+def is_flying(snapshot: Snapshot) -> bool:
+    """Whether an executor has a step of the active run in hand."""
+    return any(step.state == StepState.DISPATCHED for step in snapshot.steps.values())

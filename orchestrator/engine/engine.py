@@ -1,6 +1,7 @@
 """The engine of one replica: its lease, its claims, and a supervised worker for each session in its hands."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 from typing import Protocol
@@ -10,7 +11,7 @@ import structlog
 from orchestrator.domain.catalog import SECOND, Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.errors import StorageUnavailable
-from orchestrator.domain.records import Session
+from orchestrator.domain.records import Session, Step
 from orchestrator.engine.executors import Executors
 from orchestrator.engine.worker import Store, Ticks, Worker
 from orchestrator.operations.context import Reservation
@@ -77,6 +78,10 @@ class Engine:
 
     def workspace_roots(self) -> list[str]:
         return self._executors.workspace_roots()
+
+    def end(self, steps: Sequence[Step], epoch: int) -> None:
+        for step in steps:
+            self._executors.end(step, epoch)
 
     def adopt(self, change: Change, session: Session, reservation: Reservation) -> None:
         if self._stopping:  # meanwhile: the next owner asks the executor, which has not heard of these starts

@@ -178,10 +178,13 @@ class Executors:
         """End it where it runs, and forget it: its row says CANCELLED already."""
         flight = self._of(step_id, epoch)
         if flight is not None and flight.step.dispatch_number == number:
-            address = flight.step.executor_address
-            self._send(address, frames.cancel_frame(step_id, epoch, number))
-            self._send(address, frames.recorded_frame(step_id, epoch, number))
+            self.end(flight.step, epoch)
             self._end(flight)
+
+    def end(self, step: Step, epoch: int) -> None:
+        """End it where it runs, whoever started it."""
+        for frame in (frames.cancel_frame, frames.recorded_frame):
+            self._send(step.executor_address, frame(step.id, epoch, step.dispatch_number))
 
     def let_go(self, step_id: str, epoch: int) -> None:
         """The session is not ours any more: the next owner will ask."""

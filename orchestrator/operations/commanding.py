@@ -12,6 +12,7 @@ from orchestrator.domain.errors import NotFound, RequestIdReused, StorageUnavail
 from orchestrator.domain.reconcile import reconcile
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.starting import World
+from orchestrator.domain.states import SessionState
 from orchestrator.operations.context import Caller, Context, Reservation
 from orchestrator.store import codec, snapshots
 from orchestrator.store.answers import Answer, Outcome
@@ -96,7 +97,7 @@ class _Attempt(Generic[A]):
     def _go_on(self) -> None:
         session = self._change.session
         if session.owner or not self._ctx.hands.may_take():
-            self._change.put_session(runnable=True, settled=False)
+            self._change.put_session(runnable=True, settled=session.state == SessionState.CLOSED)
             return
         self._reservation = self._ctx.hands.reserve()
         reconcile(self._change, World(self._ctx.catalog, self._reservation))
@@ -123,6 +124,9 @@ class _Attempt(Generic[A]):
     def done(self, answer: Answer) -> A:
         """What follows a written change: the session is adopted, or its owner told, or it waits for an executor."""
         session = answer.session
+        if session is not None and self._change.ends:
+            # Its owner does so too, once it hears of it, unless it died: then nobody else would.
+            self._ctx.hands.end(self._change.ends, session.epoch)
         if session is not None and self._claims and self._reservation is not None:
             self._ctx.hands.adopt(self._change, session, self._reservation)
         elif session is not None:

@@ -63,6 +63,9 @@ class Hands(Protocol):
     def wait_for_room(self, tenant: str, session_id: str, reservation: Reservation) -> None:
         """The session has steps to start and the reservation found no room: look at it as soon as there is some."""
 
+    def end(self, steps: Sequence[Step], epoch: int) -> None:
+        """A command cancelled these while they were in flight: tell their executors, as far as they are connected."""
+
     def workspace_roots(self) -> list[str]:
         """The roots that connected executors offer; new workspaces are made under the first."""
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from orchestrator.domain import control
 from orchestrator.domain.change import Change
-from orchestrator.domain.commands import cancel, check_agent, create_session, receive_message
-from orchestrator.domain.errors import InvalidInput, StorageUnavailable, Violation, WorkspaceNotAllowed, WrongState
+from orchestrator.domain.commands import check_agent, create_session, receive_message
+from orchestrator.domain.errors import InvalidInput, StorageUnavailable, Violation, WorkspaceNotAllowed
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Message, Run, Session, Workspace
-from orchestrator.domain.states import RUN
 from orchestrator.operations.commanding import command, first_answer, replay, request_row
 from orchestrator.operations.context import Caller, Context
 from orchestrator.store.answers import Outcome
@@ -77,16 +77,14 @@ async def send_message(ctx: Context, caller: Caller, session_id: str, text: str,
     return await command(ctx, caller, session_id, Sent, decide)
 
 
-async def cancel_run(ctx: Context, caller: Caller, run: Run, reason: str) -> Run:
-    """Raises WrongState for a run that has ended."""
+async def close(ctx: Context, caller: Caller, session_id: str, reason: str) -> Session:
+    """Raises WrongState for a session that is closed."""
 
-    def decide(change: Change) -> Callable[[], Run]:
-        if run.id not in change.snapshot.runs:  # it has ended, and ended runs are not loaded
-            raise WrongState("run", run.id, run.state, "cancelled", RUN.accepting("cancelled"))
-        cancelled = cancel(change, run.id, caller.subject, reason)
-        return lambda: cancelled
+    def decide(change: Change) -> Callable[[], Session]:
+        control.close(change, caller.subject, reason)
+        return lambda: replace(change.session, last_sequence=change.next_sequence - 1, update_time=change.now)
 
-    return await command(ctx, caller, run.session_id, Run, decide)
+    return await command(ctx, caller, session_id, Session, decide)
 
 
 def _root(wanted: str, offered: list[str]) -> str:

@@ -4,7 +4,7 @@ from gen.assent.v1 import run_pb2, step_pb2
 from gen.assent.v1 import run_service_pb2 as pb
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.records import Run
-from orchestrator.operations import reports, sessions
+from orchestrator.operations import reports, runs
 from orchestrator.operations.context import Context
 from orchestrator.servicers.convert import enum_word, to_proto
 from orchestrator.servicers.later import the_rest_later
@@ -34,10 +34,17 @@ class Runs:
         found = [to_proto(run_pb2.Run, r) for r in page.items]
         return pb.ListRunsResponse(runs=found, next_page_token=page.next_page_token)
 
+    async def PauseRun(self, request: pb.PauseRunRequest, context: RpcContext) -> pb.PauseRunResponse:
+        run = await runs.pause(self._ctx, caller("PauseRun", request), request.run_id, request.reason)
+        return pb.PauseRunResponse(run=to_proto(run_pb2.Run, run))
+
+    async def ResumeRun(self, request: pb.ResumeRunRequest, context: RpcContext) -> pb.ResumeRunResponse:
+        run = await runs.resume(self._ctx, caller("ResumeRun", request), request.run_id, request.reason)
+        return pb.ResumeRunResponse(run=to_proto(run_pb2.Run, run))
+
     async def CancelRun(self, request: pb.CancelRunRequest, context: RpcContext) -> pb.CancelRunResponse:
-        run = await self._run(request.run_id)
         who = caller("CancelRun", request)
-        run = await sessions.cancel_run(self._ctx, who, run, request.reason)
+        run = await runs.cancel(self._ctx, who, request.run_id, request.reason)
         return pb.CancelRunResponse(run=to_proto(run_pb2.Run, run))
 
     async def ListSteps(self, request: pb.ListStepsRequest, context: RpcContext) -> pb.ListStepsResponse:

@@ -100,6 +100,12 @@ class Sessions:
                 events = self._shown(request.session_id, items, request.include_payload_json)
                 yield pb.StreamSessionResponse(events=events)
 
+    async def CloseSession(self, request: pb.CloseSessionRequest, context: RpcContext) -> pb.CloseSessionResponse:
+        logs.bind(session_id=request.session_id)
+        who = caller("CloseSession", request)
+        session = await sessions.close(self._ctx, who, request.session_id, request.reason)
+        return pb.CloseSessionResponse(session=to_proto(session_pb2.Session, session))
+
     async def Converse(self, request: pb.ConverseRequest, context: RpcContext) -> AsyncIterator[pb.ConverseResponse]:
         logs.bind(session_id=request.session_id)
         who = caller("Converse", request)
@@ -162,7 +168,6 @@ def _refuse_what_comes_later(request: pb.CreateSessionRequest) -> None:
         "settings.budget": settings.HasField("budget"),
         "settings.policy": bool(settings.policy),
         "settings.allowed_providers": bool(settings.allowed_providers),
-        "settings.when_busy": settings.when_busy == session_pb2.WHEN_BUSY_INTERRUPT,
         "workspace.repository": bool(request.workspace.repository),
         "workspace.base_branch": bool(request.workspace.base_branch),
     }

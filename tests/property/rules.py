@@ -29,8 +29,10 @@ STEP_ENDED = ("SUCCEEDED", "FAILED", "REJECTED", "EDITED", "CANCELLED")
 SAFE_TO_REPEAT = ("READ_ONLY", "IDEMPOTENT")
 
 
-def session_state(snapshot: Snapshot, run: Run | None, last_ended: str) -> str:
+def session_state(snapshot: Snapshot, run: Run | None, last_ended: str, closed: bool = False) -> str:
     """The session's state as a function of its active run, that run's plan and its open FAILURE questions."""
+    if closed:
+        return "CLOSED"
     if run is None:
         return "COMPLETED" if last_ended == "COMPLETED" else "IDLE"
     if any(a.kind == "FAILURE" and a.state == "PENDING" for a in snapshot.approvals.values() if a.run_id == run.id):
@@ -52,6 +54,7 @@ def check_dispatches(snapshot: Snapshot, change: Change) -> None:
         step = snapshot.steps[step_id]
         run = snapshot.runs[step.run_id]
         assert snapshot.session.active_run_id == run.id or run.state in ENDED
+        assert run.pause is None, "a step was started though a pause was asked"
         plan = snapshot.plans.get(run.plan_id)
         if plan is not None:
             assert plan.state not in ("DRAFT", "APPROVED", "REJECTED"), "a step of a plan nobody approved"
@@ -153,10 +156,14 @@ def check_liveness(snapshot: Snapshot) -> None:
         return
     flying = any(s.state == "DISPATCHED" for s in snapshot.steps.values())
     asked = any(a.state == "PENDING" for a in snapshot.approvals.values())
-    assert flying or session.due_time or asked, "stuck"
     assert session.runnable == flying
+    assert session.settled == (run.state in ("WAITING", "PAUSED"))
+    if run.pause is not None:
+        assert (run.state == "PAUSED") == (not flying)
+        assert session.due_time == 0
+        return
+    assert flying or session.due_time or asked, "stuck"
     assert (run.state == "WAITING") == (asked and not flying and not session.due_time)
-    assert session.settled == (run.state == "WAITING")
 
 
 class History:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from orchestrator.domain.change import Change
-from orchestrator.domain.commands import cancel, receive_message, submit_plan
+from orchestrator.domain.commands import receive_message, submit_plan
+from orchestrator.domain.control import cancel, close, pause, resume
 from orchestrator.domain.deciding import decide
 from orchestrator.domain.drafts import PlanDraft
-from orchestrator.domain.errors import ActionNotAllowed, ApprovalAlreadyResolved, DigestMismatch
+from orchestrator.domain.errors import ActionNotAllowed, ApprovalAlreadyResolved, DigestMismatch, WrongState
 from orchestrator.domain.events import RunFinished
 from orchestrator.domain.outcomes import Outcome, fold
 from orchestrator.domain.reconcile import reconcile
@@ -26,6 +27,7 @@ from tests.unit.domain.build import SECOND, Play
 
 T = TypeVar("T")
 Command = Callable[[Change], object]
+Steer = Callable[[Change, str, str, str], object]
 ACTIONS = ["APPROVE"] * 4 + ["RETRY"] * 3 + ["REJECT"] * 2 + ["ABORT", "EDIT"]
 
 
@@ -37,23 +39,58 @@ def _one_of(data: st.DataObject, things: list[T]) -> T:
 class AnySession(RuleBasedStateMachine):
     """A session, everybody who acts on it, and a history made of its events alone."""
 
-    @initialize()
-    def create(self) -> None:
-        self.play = Play()
+    @initialize(when_busy=st.sampled_from(["ENQUEUE", "ENQUEUE", "INTERRUPT"]))
+    def create(self, when_busy: str) -> None:
+        self.play = Play(when_busy=when_busy)
+        self.closed = False
         self.history = rules.History()
         self.last_ended = ""
         self.past: list[Outcome] = []
 
     # --- people
 
+    @rule(
+        data=st.data(), command=st.sampled_from([pause, pause, resume]), apart=st.booleans(), really=st.integers(0, 1)
+    )
+    @precondition(lambda self: self._open_runs)
+    def hold_or_let_go(self, data: st.DataObject, command: Steer, apart: bool, really: int) -> None:
+        run = self.play.snapshot.runs[_one_of(data, self._open_runs)]
+
+        def act(change: Change) -> object:
+            return command(change, run.id, "anna", "why")
+
+        if run.state == "PAUSED" if command is pause else run.pause is None:
+            self._refused(act, WrongState)
+        elif command is pause and run.pause is not None:
+            change = self.play.change()
+            assert act(change) == run
+            assert change.is_empty
+        elif really or command is resume:
+            self._do(act, apart)
+
+    @rule(apart=st.booleans(), really=st.integers(0, 9))
+    def close(self, apart: bool, really: int) -> None:
+        if self.closed:
+            self._refused(lambda c: close(c, "anna", ""), WrongState)
+        elif not really:
+            self.closed = True
+            self._do(lambda c: close(c, "anna", ""), apart)
+            assert not self._open_runs
+
     @rule(agent=st.sampled_from(["auto", "auto", "auto", "ask", "coder", "architect"]), apart=st.booleans())
     @precondition(lambda self: len(self._open_runs) < 3)
     def say(self, agent: str, apart: bool) -> None:
+        if self.closed:
+            self._refused(lambda c: receive_message(c, "hi", agent, "anna", self.play.catalog), WrongState)
+            return
         self._do(lambda c: receive_message(c, "make it", agent, "anna", self.play.catalog), apart)
 
     @rule(draft=scripted.plans, apart=st.booleans())
     @precondition(lambda self: len(self._open_runs) < 3)
     def submit(self, draft: PlanDraft, apart: bool) -> None:
+        if self.closed:
+            self._refused(lambda c: submit_plan(c, draft, "the goal", "anna", self.play.catalog), WrongState)
+            return
         self._do(lambda c: submit_plan(c, draft, "the goal", "anna", self.play.catalog), apart)
 
     @rule(data=st.data(), action=st.sampled_from(ACTIONS), apart=st.booleans())
@@ -96,6 +133,8 @@ class AnySession(RuleBasedStateMachine):
                 self._do(partial(decide, approval=approval, decision=decision))
             elif self.play.session.due_time:
                 self.wait(True)
+            elif (run := self.play.snapshot.run) is not None and run.state == "PAUSED":
+                self._do(partial(resume, run_id=run.id, actor="anna", reason=""))
 
     @rule(data=st.data())
     @precondition(lambda self: self.play.flying)
@@ -229,7 +268,7 @@ class AnySession(RuleBasedStateMachine):
         rules.check_order(snapshot)
         rules.check_results(snapshot)
         rules.check_liveness(snapshot)
-        assert snapshot.session.state == rules.session_state(snapshot, snapshot.run, self.last_ended)
+        assert snapshot.session.state == rules.session_state(snapshot, snapshot.run, self.last_ended, self.closed)
         for step in self.play.flying:
             if step.kind == "MODEL":
                 rules.check_conversation(self.play.seen(step).messages)

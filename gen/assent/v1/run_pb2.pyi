@@ -33,7 +33,7 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     RUN_STATE_UNSPECIFIED: _RunState.ValueType  # 0
     """Never stored; in a filter: any state."""
     RUN_STATE_CREATED: _RunState.ValueType  # 1
-    """Accepted, and queued behind the runs before it. Leaves to RUNNING, PAUSED or an end."""
+    """Accepted, and queued behind the runs before it. Leaves to RUNNING or an end."""
     RUN_STATE_RUNNING: _RunState.ValueType  # 2
     """Being worked on, or waiting for a timer only. Leaves to WAITING, PAUSED or an end."""
     RUN_STATE_WAITING: _RunState.ValueType  # 3
@@ -55,7 +55,7 @@ class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
 RUN_STATE_UNSPECIFIED: RunState.ValueType  # 0
 """Never stored; in a filter: any state."""
 RUN_STATE_CREATED: RunState.ValueType  # 1
-"""Accepted, and queued behind the runs before it. Leaves to RUNNING, PAUSED or an end."""
+"""Accepted, and queued behind the runs before it. Leaves to RUNNING or an end."""
 RUN_STATE_RUNNING: RunState.ValueType  # 2
 """Being worked on, or waiting for a timer only. Leaves to WAITING, PAUSED or an end."""
 RUN_STATE_WAITING: RunState.ValueType  # 3
@@ -150,6 +150,8 @@ class Run(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
+    CANCEL_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7; set by the server unless the client chose one."""
     session_id: _builtins.str
@@ -180,6 +182,8 @@ class Run(_message.Message):
     """Its place in the session's order of runs: 1, 2, 3 …"""
     final_message_id: _builtins.str
     """The agent's message it ended with; empty: none yet, or none at all."""
+    cancel_reason: _builtins.str
+    """Why it was cancelled, in words; empty unless CANCELLED."""
     @_builtins.property
     def failure(self) -> _failure_pb2.Failure:
         """Why it failed; absent unless FAILED."""
@@ -199,6 +203,12 @@ class Run(_message.Message):
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended; absent before that."""
+
+    @_builtins.property
+    def pause(self) -> Global___Pause:
+        """The pause that was asked for it; absent: none. While the run is not PAUSED, it has yet to take hold: steps in
+        flight are finishing, or the run is queued.
+        """
 
     def __init__(
         self,
@@ -223,14 +233,48 @@ class Run(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        pause: Global___Pause | None = ...,
+        cancel_reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "pause", b"pause", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "final_message_id", b"final_message_id", "goal", b"goal", "id", b"id", "kind", b"kind", "message_id", b"message_id", "plan_id", b"plan_id", "queue_number", b"queue_number", "queued_behind_run_id", b"queued_behind_run_id", "requester", b"requester", "route", b"route", "route_agent", b"route_agent", "route_reason", b"route_reason", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "final_message_id", b"final_message_id", "goal", b"goal", "id", b"id", "kind", b"kind", "message_id", b"message_id", "pause", b"pause", "plan_id", b"plan_id", "queue_number", b"queue_number", "queued_behind_run_id", b"queued_behind_run_id", "requester", b"requester", "route", b"route", "route_agent", b"route_agent", "route_reason", b"route_reason", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class Pause(_message.Message):
+    """A wish that nothing new starts in a run, until somebody resumes it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_TIME_FIELD_NUMBER: _builtins.int
+    requester: _builtins.str
+    """The principal who asked."""
+    reason: _builtins.str
+    """Why, in their words; may be empty."""
+    @_builtins.property
+    def request_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked."""
+
+    def __init__(
+        self,
+        *,
+        requester: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request_time", b"request_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_time", b"request_time", "requester", b"requester"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pause: _TypeAlias = Pause  # noqa: Y015
 
 @_typing.final
 class RunSpec(_message.Message):

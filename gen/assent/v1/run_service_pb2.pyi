@@ -279,7 +279,7 @@ class PauseRunResponse(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> _run_pb2.Run:
-        """The run. PAUSED once nothing is in flight."""
+        """The run, with `pause`. PAUSED already if nothing is in flight."""
 
     def __init__(
         self,
@@ -387,7 +387,7 @@ class CancelRunResponse(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> _run_pb2.Run:
-        """The run, with `cancel_requested`. CANCELLED once what was in flight has ended."""
+        """The run, CANCELLED."""
 
     def __init__(
         self,

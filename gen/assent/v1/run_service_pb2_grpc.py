@@ -133,22 +133,26 @@ class RunServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseRun(self, request, context):
-        """Starts nothing new; PAUSED when nothing is in flight. Errors: RUN_NOT_FOUND, WRONG_STATE (paused or ended).
+        """Starts nothing new; PAUSED when nothing is in flight, at once where nothing is. A queued run is PAUSED when its turn
+        comes, and the runs behind it wait. Decisions on a paused run are recorded; what they allow starts after ResumeRun.
+        A pause that was asked already is left as it is. Errors: RUN_NOT_FOUND, WRONG_STATE (paused or ended).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeRun(self, request, context):
-        """Lets a paused run go on. Errors: RUN_NOT_FOUND, WRONG_STATE (not paused).
+        """Lets a paused run go on, or withdraws a pause that has not taken hold. Errors: RUN_NOT_FOUND, WRONG_STATE (not
+        paused).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """Ends a run: every open step gets a final result, and the run is CANCELLED when what was in flight has ended.
-        Errors: RUN_NOT_FOUND, WRONG_STATE (ended).
+        """Ends a run, active, queued or paused, at once: every open step gets its one final result, every pending approval is
+        CANCELLED, executors are told to end what is in flight, and the next queued run starts. Errors: RUN_NOT_FOUND,
+        WRONG_STATE (ended).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -30,12 +30,18 @@ class RunServiceStub:
     ListRuns: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ListRunsRequest, _run_service_pb2.ListRunsResponse]
     """Lists runs, newest first. Errors: INVALID_PAGE_TOKEN."""
     PauseRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.PauseRunRequest, _run_service_pb2.PauseRunResponse]
-    """Starts nothing new; PAUSED when nothing is in flight. Errors: RUN_NOT_FOUND, WRONG_STATE (paused or ended)."""
+    """Starts nothing new; PAUSED when nothing is in flight, at once where nothing is. A queued run is PAUSED when its turn
+    comes, and the runs behind it wait. Decisions on a paused run are recorded; what they allow starts after ResumeRun.
+    A pause that was asked already is left as it is. Errors: RUN_NOT_FOUND, WRONG_STATE (paused or ended).
+    """
     ResumeRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ResumeRunRequest, _run_service_pb2.ResumeRunResponse]
-    """Lets a paused run go on. Errors: RUN_NOT_FOUND, WRONG_STATE (not paused)."""
+    """Lets a paused run go on, or withdraws a pause that has not taken hold. Errors: RUN_NOT_FOUND, WRONG_STATE (not
+    paused).
+    """
     CancelRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.CancelRunRequest, _run_service_pb2.CancelRunResponse]
-    """Ends a run: every open step gets a final result, and the run is CANCELLED when what was in flight has ended.
-    Errors: RUN_NOT_FOUND, WRONG_STATE (ended).
+    """Ends a run, active, queued or paused, at once: every open step gets its one final result, every pending approval is
+    CANCELLED, executors are told to end what is in flight, and the next queued run starts. Errors: RUN_NOT_FOUND,
+    WRONG_STATE (ended).
     """
     ForkRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ForkRunRequest, _run_service_pb2.ForkRunResponse]
     """Starts a new run from a chosen subtask of an earlier one, keeping what came before it. Errors: RUN_NOT_FOUND,
@@ -100,7 +106,10 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_service_pb2.PauseRunRequest,
         context: _aio.ServicerContext[_run_service_pb2.PauseRunRequest, _abc.Awaitable[_run_service_pb2.PauseRunResponse]],
     ) -> _abc.Awaitable[_run_service_pb2.PauseRunResponse]:
-        """Starts nothing new; PAUSED when nothing is in flight. Errors: RUN_NOT_FOUND, WRONG_STATE (paused or ended)."""
+        """Starts nothing new; PAUSED when nothing is in flight, at once where nothing is. A queued run is PAUSED when its turn
+        comes, and the runs behind it wait. Decisions on a paused run are recorded; what they allow starts after ResumeRun.
+        A pause that was asked already is left as it is. Errors: RUN_NOT_FOUND, WRONG_STATE (paused or ended).
+        """
 
     @_abc_1.abstractmethod
     def ResumeRun(
@@ -108,7 +117,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_service_pb2.ResumeRunRequest,
         context: _aio.ServicerContext[_run_service_pb2.ResumeRunRequest, _abc.Awaitable[_run_service_pb2.ResumeRunResponse]],
     ) -> _abc.Awaitable[_run_service_pb2.ResumeRunResponse]:
-        """Lets a paused run go on. Errors: RUN_NOT_FOUND, WRONG_STATE (not paused)."""
+        """Lets a paused run go on, or withdraws a pause that has not taken hold. Errors: RUN_NOT_FOUND, WRONG_STATE (not
+        paused).
+        """
 
     @_abc_1.abstractmethod
     def CancelRun(
@@ -116,8 +127,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_service_pb2.CancelRunRequest,
         context: _aio.ServicerContext[_run_service_pb2.CancelRunRequest, _abc.Awaitable[_run_service_pb2.CancelRunResponse]],
     ) -> _abc.Awaitable[_run_service_pb2.CancelRunResponse]:
-        """Ends a run: every open step gets a final result, and the run is CANCELLED when what was in flight has ended.
-        Errors: RUN_NOT_FOUND, WRONG_STATE (ended).
+        """Ends a run, active, queued or paused, at once: every open step gets its one final result, every pending approval is
+        CANCELLED, executors are told to end what is in flight, and the next queued run starts. Errors: RUN_NOT_FOUND,
+        WRONG_STATE (ended).
         """
 
     @_abc_1.abstractmethod

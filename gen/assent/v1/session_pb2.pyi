@@ -99,7 +99,7 @@ class _WhenBusyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WhenBusy.Val
     WHEN_BUSY_ENQUEUE: _WhenBusy.ValueType  # 2
     """Its run waits behind the others."""
     WHEN_BUSY_INTERRUPT: _WhenBusy.ValueType  # 3
-    """The active run is cancelled and the message's run goes next."""
+    """Every open run is cancelled and the message's run begins at once."""
 
 class WhenBusy(_WhenBusy, metaclass=_WhenBusyEnumTypeWrapper):
     """What happens to a message that arrives while a run is active."""
@@ -111,7 +111,7 @@ WHEN_BUSY_REJECT: WhenBusy.ValueType  # 1
 WHEN_BUSY_ENQUEUE: WhenBusy.ValueType  # 2
 """Its run waits behind the others."""
 WHEN_BUSY_INTERRUPT: WhenBusy.ValueType  # 3
-"""The active run is cancelled and the message's run goes next."""
+"""Every open run is cancelled and the message's run begins at once."""
 Global___WhenBusy: _TypeAlias = WhenBusy  # noqa: Y015
 
 @_typing.final

@@ -956,7 +956,7 @@ class CloseSessionResponse(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session. CLOSED once what ran has been ended."""
+        """The session, CLOSED."""
 
     def __init__(
         self,

@@ -128,8 +128,9 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SendMessage(self, request, context):
-        """Stores a user's message and begins a run for it, or queues one behind the runs before it. Answers at once; follow
-        the run with StreamSession after `last_sequence`. Errors: SESSION_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
+        """Stores a user's message and begins a run for it. While runs are open, the session's `when_busy` says whether it is
+        refused, queued behind them, or cancels them. Answers at once; follow the run with StreamSession after
+        `last_sequence`. Errors: SESSION_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
         AGENT_NOT_FOUND, LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -196,8 +197,8 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CloseSession(self, request, context):
-        """Closes a session: cancels what runs and what is queued, and accepts nothing more. Errors: SESSION_NOT_FOUND,
-        WRONG_STATE (closed already).
+        """Closes a session: cancels what runs and what is queued, all at once, and accepts nothing more. Streams that ask for
+        it end; others get `session_closed` and stay. Errors: SESSION_NOT_FOUND, WRONG_STATE (closed already).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -23,8 +23,9 @@ class SessionServiceStub:
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
     """Lists sessions, newest first. Errors: INVALID_PAGE_TOKEN."""
     SendMessage: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SendMessageRequest, _session_service_pb2.SendMessageResponse]
-    """Stores a user's message and begins a run for it, or queues one behind the runs before it. Answers at once; follow
-    the run with StreamSession after `last_sequence`. Errors: SESSION_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
+    """Stores a user's message and begins a run for it. While runs are open, the session's `when_busy` says whether it is
+    refused, queued behind them, or cancels them. Answers at once; follow the run with StreamSession after
+    `last_sequence`. Errors: SESSION_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
     AGENT_NOT_FOUND, LIMIT_EXCEEDED.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]
@@ -58,8 +59,8 @@ class SessionServiceStub:
     SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     CloseSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CloseSessionRequest, _session_service_pb2.CloseSessionResponse]
-    """Closes a session: cancels what runs and what is queued, and accepts nothing more. Errors: SESSION_NOT_FOUND,
-    WRONG_STATE (closed already).
+    """Closes a session: cancels what runs and what is queued, all at once, and accepts nothing more. Streams that ask for
+    it end; others get `session_closed` and stay. Errors: SESSION_NOT_FOUND, WRONG_STATE (closed already).
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
     """Erases a closed session with everything in it, for good. Errors: SESSION_NOT_FOUND, WRONG_STATE (not closed)."""
@@ -97,8 +98,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.SendMessageRequest,
         context: _aio.ServicerContext[_session_service_pb2.SendMessageRequest, _abc.Awaitable[_session_service_pb2.SendMessageResponse]],
     ) -> _abc.Awaitable[_session_service_pb2.SendMessageResponse]:
-        """Stores a user's message and begins a run for it, or queues one behind the runs before it. Answers at once; follow
-        the run with StreamSession after `last_sequence`. Errors: SESSION_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
+        """Stores a user's message and begins a run for it. While runs are open, the session's `when_busy` says whether it is
+        refused, queued behind them, or cancels them. Answers at once; follow the run with StreamSession after
+        `last_sequence`. Errors: SESSION_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
         AGENT_NOT_FOUND, LIMIT_EXCEEDED.
         """
 
@@ -180,8 +182,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.CloseSessionRequest,
         context: _aio.ServicerContext[_session_service_pb2.CloseSessionRequest, _abc.Awaitable[_session_service_pb2.CloseSessionResponse]],
     ) -> _abc.Awaitable[_session_service_pb2.CloseSessionResponse]:
-        """Closes a session: cancels what runs and what is queued, and accepts nothing more. Errors: SESSION_NOT_FOUND,
-        WRONG_STATE (closed already).
+        """Closes a session: cancels what runs and what is queued, all at once, and accepts nothing more. Streams that ask for
+        it end; others get `session_closed` and stay. Errors: SESSION_NOT_FOUND, WRONG_STATE (closed already).
         """
 
     @_abc_1.abstractmethod

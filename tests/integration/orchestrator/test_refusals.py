@@ -11,7 +11,6 @@ import pytest
 from gen.assent.v1 import (
     approval_service_pb2,
     plan_pb2,
-    run_service_pb2,
     session_pb2,
     session_service_pb2,
     usage_service_pb2,
@@ -322,7 +321,6 @@ async def test_bytes_that_are_no_message_are_refused(client: Client, tables: Tab
         ({"settings": {"budget": {"calls": 5}}}, "settings.budget"),
         ({"settings": {"policy": "strict"}}, "settings.policy"),
         ({"settings": {"allowed_providers": ["openai"]}}, "settings.allowed_providers"),
-        ({"settings": {"when_busy": session_pb2.WHEN_BUSY_INTERRUPT}}, "settings.when_busy"),
         ({"client_tools": [session_pb2.ClientTool(name="ask_user")]}, "client_tools"),
         ({"workspace": {"repository": "https://example.org/x.git"}}, "workspace.repository"),
         ({"workspace": {"base_branch": "main"}}, "workspace.base_branch"),
@@ -385,11 +383,8 @@ async def test_a_page_larger_than_the_largest_is_refused(client: Client, session
 
 async def test_what_comes_in_a_later_version_says_so(client: Client, tables: Tables, session_id: str) -> None:
     later = [
-        (client.sessions.CloseSession, session_service_pb2.CloseSessionRequest(session_id=session_id)),
         (client.sessions.DeleteSession, session_service_pb2.DeleteSessionRequest(session_id=session_id)),
         (client.sessions.SwitchAgent, session_service_pb2.SwitchAgentRequest(session_id=session_id, agent="ask")),
-        (client.runs.PauseRun, run_service_pb2.PauseRunRequest(run_id=NOBODY)),
-        (client.runs.ResumeRun, run_service_pb2.ResumeRunRequest(run_id=NOBODY)),
         (client.approvals.ListGrants, approval_service_pb2.ListGrantsRequest(session_id=session_id)),
         (client.usage.GetUsage, usage_service_pb2.GetUsageRequest()),
     ]

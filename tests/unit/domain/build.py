@@ -11,7 +11,8 @@ from typing import Any
 
 from orchestrator.domain.catalog import ARCHITECT, ROUTER, Agent, Catalog, Policy, Rule, Tool
 from orchestrator.domain.change import Change
-from orchestrator.domain.commands import cancel, create_session, receive_message, submit_plan
+from orchestrator.domain.commands import create_session, receive_message, submit_plan
+from orchestrator.domain.control import cancel, close, pause, resume
 from orchestrator.domain.deciding import decide
 from orchestrator.domain.drafts import PlanDraft
 from orchestrator.domain.events import Event
@@ -167,6 +168,15 @@ class Play:
 
     def cancel(self, run_id: str = "") -> Change:
         return self.do(lambda c: cancel(c, run_id or self.session.active_run_id, "anna", "no longer wanted"))
+
+    def pause(self, run_id: str = "") -> Change:
+        return self.do(lambda c: pause(c, run_id or self.session.active_run_id, "anna", "lunch"))
+
+    def resume(self, run_id: str = "") -> Change:
+        return self.do(lambda c: resume(c, run_id or self.session.active_run_id, "boris", ""))
+
+    def close(self) -> Change:
+        return self.do(lambda c: close(c, "anna", "all done"))
 
     def outcome(self, kind: str, step: Step | None = None, **fields: Any) -> Change:
         step = step or self.flying[0]

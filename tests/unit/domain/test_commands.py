@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.domain.commands import MAX_QUEUED_RUNS, cancel, receive_message, submit_plan
+from orchestrator.domain.commands import MAX_QUEUED_RUNS, receive_message, submit_plan
+from orchestrator.domain.control import cancel
 from orchestrator.domain.drafts import PlanDraft
 from orchestrator.domain.errors import InvalidInput, InvalidPlan, LimitExceeded, SessionBusy, WrongState
 from orchestrator.domain.events import RunFinished, RunQueued, StepFinished

@@ -6,7 +6,8 @@ from typing import Any
 from gen.assent.executor.v1 import frames_pb2, step_pb2
 from gen.assent.v1 import failure_pb2, tool_call_pb2
 from orchestrator.domain.catalog import Catalog
-from orchestrator.domain.commands import cancel, receive_message, submit_plan
+from orchestrator.domain.commands import receive_message, submit_plan
+from orchestrator.domain.control import cancel
 from orchestrator.domain.drafts import PlanDraft
 from orchestrator.domain.records import Session, Step
 from orchestrator.domain.states import StepState

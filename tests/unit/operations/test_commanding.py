@@ -1,7 +1,7 @@
 """How a command is carried out, whatever the store answers; and that no slot stays taken for what was not written."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -10,8 +10,9 @@ import pytest
 
 from orchestrator.domain.change import Change, Request
 from orchestrator.domain.commands import receive_message
+from orchestrator.domain.control import cancel, close
 from orchestrator.domain.errors import NotFound, RequestIdReused, StorageUnavailable, WrongState
-from orchestrator.domain.records import Session
+from orchestrator.domain.records import Session, Step
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.operations.commanding import command
 from orchestrator.operations.context import Caller, Context, Reservation
@@ -32,12 +33,16 @@ class Hands:
         self.takes = True
         self.adopted: list[Session] = []
         self.told: list[str] = []
+        self.ended: list[tuple[str, int]] = []  # step ids and epochs
 
     def may_take(self) -> bool:
         return self.takes
 
     def reserve(self) -> Reservation:
         return self._stage.ground.executors.reserve()
+
+    def end(self, steps: Sequence[Step], epoch: int) -> None:
+        self.ended += [(step.id, epoch) for step in steps]
 
     def workspace_roots(self) -> list[str]:
         return []
@@ -154,6 +159,50 @@ async def test_a_decision_that_changes_nothing_is_answered_and_not_written(desk:
     assert await at.command(lambda change: lambda: "as before") == "as before"
     assert (at.store.operations, at.hands.told, at.hands.adopted) == ([], [], [])
     assert at.store.requests == {}
+
+
+# When it cancels what is in flight
+
+
+def cancelling(change: Change) -> Callable[[], str]:
+    run = cancel(change, change.session.active_run_id, "anna", "enough")
+    return lambda: run.id
+
+
+@in_virtual_time
+async def test_the_executors_of_cancelled_steps_are_told_though_the_owner_may_be_gone(desk: MakeDesk) -> None:
+    at = desk()
+    await at.command()
+    [step] = at.flying()
+    at.store.taken_by("replica-2")
+    await at.command(cancelling, who=replace(WHO, request_id="q2"))
+    assert at.hands.ended == [(step.id, at.session().epoch)]
+    assert at.hands.told == ["nudge"]
+
+
+@in_virtual_time
+@pytest.mark.parametrize("fault", ["unavailable", "over"])
+async def test_executors_are_told_nothing_of_a_cancel_that_was_not_written(desk: MakeDesk, fault: str) -> None:
+    at = desk()
+    await at.command()
+    at.store.faults.append(fault)
+    with pytest.raises(StorageUnavailable):
+        await at.command(cancelling, who=replace(WHO, request_id="q2"))
+    assert at.hands.ended == []
+
+
+@in_virtual_time
+async def test_a_session_that_was_closed_has_settled_before_its_owner_looks(desk: MakeDesk) -> None:
+    at = desk()
+    await at.command()
+    at.store.taken_by("replica-2")
+
+    def closing(change: Change) -> Callable[[], str]:
+        session = close(change, "anna", "")
+        return lambda: session.id
+
+    await at.command(closing, who=replace(WHO, request_id="q2"))
+    assert (at.session().state, at.session().settled, at.session().runnable) == ("CLOSED", True, True)
 
 
 # When others were faster
