@@ -22,6 +22,7 @@ from orchestrator.engine.executors import Executors
 from orchestrator.operations.context import Reservation
 from orchestrator.store.answers import Answer
 from orchestrator.store.answers import Outcome as Written
+from orchestrator.store.timing import observe_tries
 from rpc import failpoints, logs, tracing
 
 _log = structlog.get_logger("orchestrator.engine")
@@ -151,7 +152,7 @@ class Worker:
 
     async def _turn(self) -> bool:
         """Everything that is due now, written. True when the session was released."""
-        for _ in range(STALE_TRIES):
+        for tries in range(1, STALE_TRIES + 1):
             self._wake.clear()
             decision = self._decide(await self._current())
             try:
@@ -159,6 +160,7 @@ class Worker:
                     return self._unwritten(decision)
                 answer = await self._store.write(decision.change_set(), operation="engine", trace_id=self._trace_id)
                 if answer.outcome != Written.STALE:
+                    observe_tries("engine", tries)
                     return self._after(decision, answer)
             finally:
                 decision.abandon()
@@ -199,6 +201,7 @@ class Worker:
             )
             if answer.outcome == Written.UNCHANGED:
                 return self._unwritten(decisions[-1])
+            observe_tries("engine", STALE_TRIES + len(decisions))
             return self._after(decisions[-1] if decisions else None, answer)
         finally:
             for decision in decisions:

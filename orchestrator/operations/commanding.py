@@ -17,6 +17,7 @@ from orchestrator.operations.context import Caller, Context, Reservation
 from orchestrator.store import codec, snapshots
 from orchestrator.store.answers import Answer, Outcome
 from orchestrator.store.requests import find as find_request
+from orchestrator.store.timing import observe_tries
 
 A = TypeVar("A")
 Decide = Callable[[Change], Callable[[], A]]
@@ -33,7 +34,7 @@ async def command(ctx: Context, caller: Caller, session_id: str, answer_type: ty
     """
     if (replayed := await replay(ctx, caller, answer_type)) is not None:
         return replayed
-    for _ in range(STALE_TRIES):
+    for tries in range(1, STALE_TRIES + 1):
         snapshot = await snapshots.load(ctx.database, caller.tenant, session_id)
         if snapshot is None:
             raise NotFound("session", session_id)
@@ -41,6 +42,7 @@ async def command(ctx: Context, caller: Caller, session_id: str, answer_type: ty
         try:
             answer = await attempt.write()
             if answer.outcome == Outcome.WRITTEN:
+                observe_tries(caller.method, tries)
                 return attempt.done(answer)
         finally:
             attempt.abandon()
@@ -157,6 +159,7 @@ async def _take_turn(ctx: Context, caller: Caller, session_id: str, answer_type:
             caller.tenant, session_id, decide_on, operation=caller.method, trace_id=caller.trace_id
         )
         if answer.outcome in (Outcome.WRITTEN, Outcome.UNCHANGED):
+            observe_tries(caller.method, STALE_TRIES + len(attempts))
             return attempts[-1].done(answer)
     finally:
         for attempt in attempts:

@@ -1,14 +1,17 @@
 """The writer's promises: compare and append, one winner, fences, claims, repeats, and poison kept to itself."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
+import asyncpg
 import pytest
 
 from orchestrator.domain.change import ChangeSet
-from orchestrator.domain.records import Session
-from orchestrator.store import queries, snapshots
+from orchestrator.domain.records import Session, ToolResult
+from orchestrator.store import committer, queries, snapshots
 from orchestrator.store.answers import Outcome, PoisonedChangeSet
+from orchestrator.store.batch import Prepared, statement_of
 from orchestrator.store.database import Database
 from orchestrator.store.leases import Lease
 from orchestrator.store.writer import Writer
@@ -25,6 +28,7 @@ from tests.integration.store.making import (
     new_id,
     new_request,
     new_session,
+    now_micros,
     set_clock,
     stored_session,
     until_somebody_waits_for_a_lock,
@@ -289,6 +293,60 @@ async def test_two_poisoned_change_sets_and_one_row_twice_in_a_batch(writer: Wri
     )
     assert [isinstance(result, PoisonedChangeSet) for result in results[:2]] == [True, True]
     assert sum(isinstance(result, PoisonedChangeSet) for result in results[2:]) == 1
+
+
+async def test_every_kind_of_poison_in_one_batch_leaves_the_healthy_written_and_the_connection_in_use(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NUL and a lone surrogate in a tool's output are healthy; a CHECK violation and a duplicate key are not."""
+    connections, batches = _counted(database, monkeypatch)
+    writer = Writer(connections.make, clock=now_micros, committers=1, on_written=lambda *_: None)
+    await writer.start()
+    dirty, checked, taken = [await new_session(writer) for _ in range(3)]
+    step = a_step(dirty, new_id(), result=ToolResult("a\0b\ud800c", structured_json='"\ud800"'))
+    batches.clear()
+    cleaned, *refused = await healthy_and(
+        writer,
+        appending(dirty, step),
+        appending(checked, a_run(checked, state="FLYING")),
+        creation(Session(TENANT, taken.id)),
+    )
+    assert getattr(cleaned, "outcome", cleaned) is Outcome.WRITTEN
+    stored = await queries.get_step(database, TENANT, step.id)
+    assert stored is not None
+    assert stored.result == ToolResult("a\0b\ufffdc", structured_json='"\ufffd"')
+    assert [type(each) for each in refused] == [PoisonedChangeSet] * 2
+    assert 43 in batches, "they were never tried together"
+    assert connections.made == 1, "the connection was given up"
+    for session in (checked, taken):
+        assert await stored_session(database, session) == session
+        await written(writer, appending(session))
+    await writer.close()
+    await assert_sound(database)
+
+
+class Connections:
+    """Counts the connections that a writer makes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.made = 0
+
+    async def make(self) -> asyncpg.Connection:
+        self.made += 1
+        return await self._database.connect_writer()
+
+
+def _counted(database: Database, monkeypatch: pytest.MonkeyPatch) -> tuple[Connections, list[int]]:
+    """Connections that are counted, and the sizes of the batches that will be tried."""
+    sizes: list[int] = []
+
+    def noting(batch: Sequence[Prepared]) -> tuple[str, list[object]]:
+        sizes.append(len(batch))
+        return statement_of(batch)
+
+    monkeypatch.setattr(committer, "statement_of", noting)
+    return Connections(database), sizes
 
 
 async def test_nul_and_lone_surrogates_poison_nothing(writer: Writer, database: Database) -> None:
