@@ -34,9 +34,11 @@ from orchestrator.settings import Settings
 from orchestrator.store import queries, snapshots
 from orchestrator.store.database import Database
 from orchestrator.store.leases import Lease
+from orchestrator.store.notify import Notices
 from orchestrator.store.writer import Writer
 from orchestrator.streaming.feed import Position
 from orchestrator.streaming.hub import Hub
+from orchestrator.streaming.relay import Relay
 from rpc.metrics import MetricsServer
 from rpc.server import Server, Service
 
@@ -97,14 +99,17 @@ class Orchestrator:
         self._metrics = MetricsServer(settings.metrics_addr)
         self._database = await Database.open(settings.database_url)
         self._hub = Hub(_Log(self._database))
-        self._writer = Writer(self._database.connect_writer, clock=now_micros, on_written=self._hub.publish)
+        self._writer = Writer(
+            self._database.connect_writer, clock=now_micros, on_written=lambda *written: self._relay.written(*written)
+        )
         await self._writer.start()
         self._engine = self._make_engine()
+        self._relay = Relay(self._owner, Notices(self._database), self._hub, self._engine)
         self._server = self._make_server()
         await self._lease.register()
         port = await self._server.start()
         works = [self._engine.run(), self._hub.look_around(), self._watch_overdue(), self._watch_readiness()]
-        works += [link.run() for link in self._links]
+        works += [self._relay.run(), *(link.run() for link in self._links)]
         self._tasks = [asyncio.create_task(work) for work in works]
         return port
 
@@ -118,6 +123,7 @@ class Orchestrator:
         await self._server.drain()
         self._hub.close()
         await self._engine.stop()
+        await self._relay.gave_up()
         await self._server.stop(self._settings.stop_grace_seconds)
         for task in self._tasks:
             task.cancel()
@@ -130,7 +136,9 @@ class Orchestrator:
         settings = self._settings
         self._lease = Lease(self._database, self._owner, settings.grpc_addr, seconds=settings.lease_seconds)
         self._executors = Executors(
-            self._catalog, on_delta=self._hub.publish_delta, on_room=lambda slots: self._engine.room_again(slots)
+            self._catalog,
+            on_delta=lambda *said: self._relay.said(*said),
+            on_room=lambda slots: self._engine.room_again(slots),
         )
         self._links = [
             ExecutorLink(

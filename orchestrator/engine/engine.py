@@ -98,6 +98,17 @@ class Engine:
         else:
             self._look.set()
 
+    # What other replicas say
+
+    def hear(self, tenant: str, session_id: str, last_sequence: int) -> None:
+        """Somebody else wrote in the session; if it is in these hands, that was a command."""
+        if worker := self._workers.get((tenant, session_id)):
+            worker.hear(last_sequence)
+
+    def look(self) -> None:
+        """There may be sessions to claim."""
+        self._look.set()
+
     def wait_for_room(self, tenant: str, session_id: str, reservation: Reservation) -> None:
         if reservation.missed_room:
             self._look_at((tenant, session_id))

@@ -106,6 +106,11 @@ class Worker:
         self._outdated = True
         self._wake.set()
 
+    def hear(self, last_sequence: int) -> None:
+        """Another replica has written as far as this. A snapshot that is being loaded may be older than that."""
+        if self._snapshot is None or self.is_behind(last_sequence):
+            self.nudge()
+
     def is_behind(self, last_sequence: int) -> bool:
         """Whether somebody wrote what this worker has not seen."""
         return self._snapshot is not None and self._snapshot.session.last_sequence < last_sequence

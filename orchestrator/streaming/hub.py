@@ -5,8 +5,8 @@ What a watcher makes of it is in watch.py.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import structlog
 
@@ -19,6 +19,7 @@ from orchestrator.streaming.watch import Key, Log, Watch
 _log = structlog.get_logger("orchestrator.streaming")
 
 LOOK_SECONDS = 1.0
+RARE_LOOK_SECONDS = 5.0  # while other replicas are heard, only what a lost word hid is still to be found
 # The more are watched, the more travels in one message: about 700 messages a second, a twentieth of the loop.
 PACE_SECONDS_PER_SESSION = 0.0015
 LONGEST_PACE_SECONDS = 0.1  # to people that is at once; where a session comes to rest is never held back
@@ -31,6 +32,9 @@ class Hub:
         self._log = log
         self._boxes: dict[Key, set[Box]] = defaultdict(set)
         self._closing = asyncio.Event()
+        self._hearing = False
+        self._look = asyncio.Event()
+        self.on_watched: Callable[[Key], None] = lambda _: None  # a session's deltas are wanted here from now on
 
     def publish(self, session: Session, events: Sequence[LoggedEvent]) -> None:
         boxes = self._boxes.get((session.tenant, session.id))
@@ -46,6 +50,20 @@ class Hub:
         for box in self._boxes.get((tenant, session_id), ()):
             if box.wants_deltas and not box.overflowed:
                 box.put(delta)
+
+    def hear(self, tenant: str, session_id: str, position: Position) -> None:
+        """Another replica says how far the session has come."""
+        for box in self._boxes.get((tenant, session_id), ()):
+            box.move_to(position)
+
+    def set_hearing(self, hears: bool) -> None:
+        """Whether other replicas are heard; what was said in between is looked up at once."""
+        self._hearing = hears
+        self._look.set()
+
+    def wanting_deltas(self) -> list[Key]:
+        """The sessions whose live deltas somebody here wants."""
+        return [key for key, boxes in self._boxes.items() if any(box.wants_deltas for box in boxes)]
 
     def watched(self, tenant: str, session_id: str) -> bool:
         return (tenant, session_id) in self._boxes
@@ -67,6 +85,8 @@ class Hub:
         key = (tenant, session_id)
         box = Box(wants_deltas=deltas)
         self._boxes[key].add(box)
+        if deltas:
+            self.on_watched(key)
         try:
             yield Watch(key, box, self._log, self._closing, self._pace)
         finally:
@@ -81,7 +101,10 @@ class Hub:
     async def look_around(self) -> None:
         """For as long as it runs: finds what other replicas wrote in the sessions watched here."""
         while not self.closing:
-            await asyncio.sleep(LOOK_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RARE_LOOK_SECONDS if self._hearing else LOOK_SECONDS):
+                    await self._look.wait()
+            self._look.clear()
             keys = list(self._boxes)
             if not keys:
                 continue
@@ -91,5 +114,4 @@ class Hub:
                 _log.warning("watched sessions could not be looked up", error=str(error))
                 continue
             for key, position in positions.items():
-                for box in self._boxes.get(key, ()):
-                    box.move_to(position)
+                self.hear(*key, position)

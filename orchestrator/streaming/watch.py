@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 from orchestrator.domain.errors import InvalidInput, NotFound, Violation
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.streaming.feed import Box, Delta, FeedItem, Heartbeat, Position, Settled, SlowWatcher, StreamEnding
@@ -58,14 +60,17 @@ class Watch:
             if target is not None and until_settled and target.settled and cursor >= target.last_sequence:
                 yield [*fresh, Settled(target.state, cursor)]
                 return
-            if fresh:
+            if target is not None and cursor < target.last_sequence:
+                fresh, waiting = _but_last_pieces(fresh)
+                if fresh:
+                    yield fresh
+                async for page in self._read(cursor, target.last_sequence):
+                    cursor = page[-1].sequence
+                    yield _woven(page, waiting, is_last=cursor >= target.last_sequence)
+            elif fresh:
                 yield fresh
                 if (seconds := self._pace()) >= WORTH_GATHERING_SECONDS:
                     await box.gather(seconds)
-            elif target is not None and cursor < target.last_sequence:
-                async for page in self._read(cursor, target.last_sequence):
-                    cursor = page[-1].sequence
-                    yield list(page)
             elif self._closing.is_set():
                 raise StreamEnding(cursor)
             elif not await box.wait(HEARTBEAT_SECONDS):
@@ -97,3 +102,39 @@ def _following(items: list[LoggedEvent | Delta], cursor: int) -> tuple[list[Feed
             fresh.append(item)
             cursor = item.sequence
     return fresh, cursor
+
+
+def _but_last_pieces(items: list[FeedItem]) -> tuple[list[FeedItem], list[Delta]]:
+    """Apart, what may belong to a step whose start is yet to be read: another replica's words come before its log."""
+    end = len(items)
+    while end and isinstance(items[end - 1], Delta):
+        end -= 1
+    return items[:end], [item for item in items[end:] if isinstance(item, Delta)]
+
+
+def _woven(page: list[LoggedEvent], waiting: list[Delta], *, is_last: bool) -> list[FeedItem]:
+    """Each piece before the end of its step, the rest after the last page; `waiting` keeps what is still to come."""
+    woven: list[FeedItem] = []
+    for event in page:
+        if waiting and (ended := _step_ended(event)) is not None:
+            woven += [piece for piece in waiting if (piece.step_id, piece.dispatch_number) == ended]
+            waiting[:] = [piece for piece in waiting if (piece.step_id, piece.dispatch_number) != ended]
+        woven.append(event)
+    return [*woven, *waiting] if is_last else woven
+
+
+class _Ended(msgspec.Struct):
+    step_id: str
+    dispatch_number: int
+
+
+_STEP_FINISHED = '{"step_finished":'
+_decode = msgspec.json.Decoder(dict[str, _Ended]).decode
+
+
+def _step_ended(event: LoggedEvent) -> tuple[str, int] | None:
+    """The step and the dispatch that this event ends, if it does."""
+    if not event.payload_json.startswith(_STEP_FINISHED):
+        return None
+    (ended,) = _decode(event.payload_json).values()
+    return ended.step_id, ended.dispatch_number

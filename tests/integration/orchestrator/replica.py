@@ -1,7 +1,7 @@
 """Orchestrators in this process, on one database: started, stopped, crashed; and a look at what they left in it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -46,6 +46,15 @@ class Replica:
         """Whether anything is kept for a watcher of the session."""
         return self._orchestrator._hub.watched("default", session_id)
 
+    @property
+    def knows_others(self) -> bool:
+        """Whether it tells other replicas what happens here."""
+        return bool(self._orchestrator._relay._others)
+
+    def relays(self, session_id: str) -> bool:
+        """Whether another replica is known to want the session's live deltas."""
+        return ("default", session_id) in self._orchestrator._relay._watched
+
 
 class Replicas:
     """Starts orchestrators on the test's database and stops them all in the end."""
@@ -64,6 +73,15 @@ class Replicas:
     async def stop(self) -> None:
         for replica in self._started:
             await replica.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what sets no event that a test could wait on."""
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.005)
 
 
 def tell_callers_apart(patch: pytest.MonkeyPatch) -> None:
@@ -106,6 +124,14 @@ class Tables:
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
         )
         return found
+
+    async def end_listening(self) -> int:
+        """Cut the connections that replicas hear one another on, as a restart of the server does; how many."""
+        ended = await self._connection.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid() AND (query LIKE 'LISTEN%' OR query LIKE '%pg_notify(%')"
+        )
+        return len(ended)
 
     async def clear(self) -> None:
         """As new, for the next test."""
