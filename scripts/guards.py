@@ -1,0 +1,233 @@
+"""Removes each guard that a promise stands on, one at a time in a copy of the checkout, and sees a test go red.
+
+A guard that can be removed with every test green is not tested: the script says so and fails. So it does when a
+guard is not found where the table says (then the table is out of date), or when a test is red with all guards in place.
+Usage: python scripts/guards.py [words of a guard's name …]
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STATEMENT, LEDGER = "orchestrator/store/statement.py", "executor/ledger.py"
+LIMIT_SECONDS = 300.0
+GREEN, RED = "green", "red"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """`text` of `file`, which stands there once, becomes `without`; then one of the `tests` must fail."""
+
+    name: str
+    file: str
+    text: str
+    without: str
+    tests: tuple[str, ...]  # run together, in this order; a table entry of a moved guard is for its mover to mend
+
+    def is_found_in(self, root: Path) -> bool:
+        return (root / self.file).read_text().count(self.text) == 1
+
+
+GUARDS = (
+    Guard(
+        "a write names its epoch",
+        STATEMENT,
+        "AND (input.owner = '' OR (s.owner = input.owner AND s.epoch = input.epoch))",
+        "",
+        ("tests/integration/store/test_writer.py",),
+    ),
+    Guard(
+        "a write names the sequence it was made against",
+        STATEMENT,
+        "AND s.last_sequence = input.expected_sequence",
+        "",
+        ("tests/integration/store/test_writer.py",),
+    ),
+    Guard(
+        "a live owner is not robbed",
+        STATEMENT,
+        "AND (input.claim_for = '' OR s.owner IN ('', input.claim_for) OR NOT EXISTS (\n"
+        "            SELECT FROM lease WHERE lease.owner = s.owner AND lease.expire_time > assent_now()))",
+        "",
+        ("tests/integration/store/test_writer.py",),
+    ),
+    Guard(
+        "a repeated request is not carried out again",
+        STATEMENT,
+        '{"AND NOT input.repeated" if requests else ""}',
+        "",
+        ("tests/integration/store/test_writer.py",),
+    ),
+    Guard(
+        "a request id repeated with other content is refused",
+        "orchestrator/operations/commanding.py",
+        "if (stored.method, stored.fingerprint) != (caller.method, caller.fingerprint):",
+        "if False:",
+        ("tests/integration/orchestrator/test_repeats.py",),
+    ),
+    Guard(
+        "one change set of a session in a batch or in flight",
+        "orchestrator/store/writer.py",
+        "    return (key,) if request is None else (key, (",
+        "    key = ('unique', id(change_set))\n    return (key,) if request is None else (key, (",
+        ("tests/integration/store/test_writer.py", "tests/integration/store/test_outages.py"),
+    ),
+    Guard(
+        "poison is isolated",
+        "orchestrator/store/committer.py",
+        "elif len(batch) > 1:",
+        "elif False:",
+        ("tests/integration/store/test_writer.py",),
+    ),
+    Guard(
+        "unknown is written down before it is said",
+        LEDGER,
+        "        self._tombstones[ref.step_id] = max(before, (ref.epoch, ref.dispatch))\n",
+        "",
+        ("tests/integration/executor/test_reattachment.py",),
+    ),
+    Guard(
+        "a start that is not newer is refused",
+        LEDGER,
+        "if (ref.epoch, ref.dispatch) <= newest:",
+        "if False:",
+        ("tests/integration/executor/test_reattachment.py",),
+    ),
+    Guard(
+        "a step that is known is reattached, not started",
+        LEDGER,
+        """        held = self._held.get(ref.step_id)
+        if held is not None and not self._is_over(held, ref):
+            self._reattach(held, ref, listener)
+            return
+        refused""",
+        "        refused",
+        ("tests/integration/executor/test_reattachment.py",),
+    ),
+    Guard(
+        "an older owner's word does not count",
+        LEDGER,
+        "if ref.epoch < held.ref.epoch or ref.dispatch < held.ref.dispatch:",
+        "if False:",
+        ("tests/integration/executor/test_reattachment.py",),
+    ),
+    Guard(
+        "a start names its instance",
+        LEDGER,
+        """        if start.target_instance not in ("", self.instance_id):
+            return Refused("OTHER_INSTANCE", f"this is instance {self.instance_id}")
+        newest""",
+        "        newest",
+        ("tests/integration/executor/test_perform_steps.py",),
+    ),
+    Guard(
+        "the executor runs what was approved",
+        "executor/performer.py",
+        "if work.approval_preimage:",
+        "if False:",
+        ("tests/integration/executor/test_perform_steps.py",),
+    ),
+    Guard(
+        "a decision names the digest",
+        "orchestrator/domain/deciding.py",
+        "if decision.digest != approval.digest:",
+        "if False:",
+        ("tests/unit/domain/test_deciding.py",),
+    ),
+    Guard(
+        "a settled approval takes no decision",
+        "orchestrator/domain/deciding.py",
+        "if approval.state != ApprovalState.PENDING:",
+        "if False:",
+        ("tests/unit/domain/test_deciding.py",),
+    ),
+    Guard(
+        "a call runs only with its approval",
+        "orchestrator/domain/starting.py",
+        "if first_use and (approval is None or not allows(approval, step)):",
+        "if False:",
+        ("tests/unit/domain/test_attempts.py",),
+    ),
+    Guard(
+        "an approval is used once",
+        "orchestrator/domain/digests.py",
+        "        and approval.consume_time == 0\n",
+        "",
+        ("tests/unit/domain/test_digests.py", "tests/unit/domain/test_attempts.py"),
+    ),
+    Guard(
+        "what must not happen twice is not repeated",
+        "orchestrator/domain/outcomes.py",
+        'return step.kind == "MODEL" or step.side_effect in ("READ_ONLY", "IDEMPOTENT")',
+        "return True",
+        ("tests/unit/domain/test_outcomes.py",),
+    ),
+    Guard(
+        "an outcome of an earlier dispatch is none",
+        "orchestrator/domain/outcomes.py",
+        " or step.dispatch_number != outcome.dispatch_number:",
+        ":",
+        ("tests/unit/domain/test_outcomes.py",),
+    ),
+)
+
+
+def main() -> int:
+    wanted = [guard for guard in GUARDS if all(word in guard.name for word in sys.argv[1:])]
+    with tempfile.TemporaryDirectory(prefix="assent-guards-") as directory:
+        copy = Path(directory)
+        _check_out(copy)
+        tests = sorted({test for guard in wanted for test in guard.tests})
+        print(f"With every guard in place, {len(tests)} files of tests: ", end="", flush=True)
+        outcome = _outcome(copy, tests)
+        print(outcome)
+        if outcome != GREEN:
+            return 1
+        results = [_try_without(guard, copy) for guard in wanted]
+    print(f"{sum(results)} of {len(results)} guards are missed by a test when they are gone.")
+    return 0 if all(results) else 1
+
+
+def _check_out(copy: Path) -> None:
+    """What is in the index and the work tree, without what is built from it."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
+    tar = subprocess.run(["tar", "-c", "--null", "-T", "-"], cwd=ROOT, input=listed, check=True, capture_output=True)
+    subprocess.run(["tar", "-x"], cwd=copy, input=tar.stdout, check=True)
+
+
+def _try_without(guard: Guard, copy: Path) -> bool:
+    print(f"  {guard.name}: ", end="", flush=True)
+    if not guard.is_found_in(copy):
+        print(f"NOT FOUND once in {guard.file}")
+        return False
+    file = copy / guard.file
+    whole = file.read_text()
+    began = time.monotonic()
+    file.write_text(whole.replace(guard.text, guard.without))
+    try:
+        outcome = _outcome(copy, guard.tests)
+    finally:
+        file.write_text(whole)
+    print(f"{outcome} ({time.monotonic() - began:.0f} s)")
+    return outcome == RED
+
+
+def _outcome(copy: Path, tests: Sequence[str]) -> str:
+    """Red is a test that fails or hangs; a copy whose tests cannot even begin proves nothing."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return RED
+    return {0: GREEN, 1: RED}.get(done.returncode, f"BROKEN: {done.stdout.decode()[-2000:]}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
