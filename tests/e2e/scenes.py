@@ -53,12 +53,12 @@ async def tool_step(client: Client, run_id: str) -> Step:
     return step
 
 
-async def settled(client: Client, session_id: str) -> Log:
-    """The session's whole log once nothing moves in it, over any number of restarts."""
+async def settled(client: Client, session_id: str, after: int = 0) -> Log:
+    """The session's log after the sequence once nothing moves in it, over any number of restarts."""
 
     async def followed() -> Log:
         try:
-            return await client.settled(session_id)
+            return await client.settled(session_id, after)
         except grpc.aio.AioRpcError as error:
             raise Problem.from_rpc_error(error) from None
 

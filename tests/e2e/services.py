@@ -82,15 +82,19 @@ class Process:
     def runs(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
-    async def start(self) -> None:
-        """Start it and wait until it serves."""
+    def launch(self, **told: str) -> None:
+        """Start it with these settings too, and do not wait."""
         self._child = spawn(
             [sys.executable, "-m", self.name],
             log=self.log,
-            environment=self._environment,
+            environment={**self._environment, **told},
             directory=ROOT,
             death_signal=signal.SIGKILL,
         )
+
+    async def start(self) -> None:
+        """Start it and wait until it serves."""
+        self.launch()
         await until(self._serves)
 
     def send(self, number: signal.Signals) -> None:
