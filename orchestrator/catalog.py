@@ -2,13 +2,15 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from orchestrator.domain.catalog import SECOND, Agent, Catalog, Policy, Rule
+from orchestrator.domain.records import RetryPolicy
+from orchestrator.domain.retries import check_policy
 
 M = TypeVar("M", bound="_Strict")
 
@@ -28,6 +30,30 @@ class _Limits(_Strict):
     tool_timeout_seconds: float = Field(120, gt=0)
 
 
+class _Retries(_Strict):
+    max_attempts: int = Field(3, ge=1, le=100)
+    first_backoff_seconds: float = Field(5, ge=0, le=86_400)
+    longest_backoff_seconds: float = Field(300, ge=0, le=86_400)
+    factor: float = Field(2, ge=1, le=100)
+    non_retryable_reasons: tuple[Annotated[str, Field(pattern=r"^[A-Z]+(_[A-Z]+)*$")], ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if problems := check_policy(self.policy, "retries"):
+            raise ValueError("; ".join(f"{p.field}_seconds {p.description}" for p in problems))
+        return self
+
+    @property
+    def policy(self) -> RetryPolicy:
+        return RetryPolicy(
+            self.max_attempts,
+            int(self.first_backoff_seconds * SECOND),
+            int(self.longest_backoff_seconds * SECOND),
+            self.factor,
+            list(self.non_retryable_reasons),
+        )
+
+
 class _AgentFile(_Strict):
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
     role: Literal["ORCHESTRATOR", "ARCHITECT", "CODER", "ASK", "DEBUG", "OTHER"]
@@ -37,6 +63,7 @@ class _AgentFile(_Strict):
     tools: tuple[str, ...] = ()
     write_globs: tuple[str, ...] = ()
     limits: _Limits = _Limits()
+    retries: _Retries = _Retries()
 
 
 class _RuleFile(_Strict):
@@ -84,6 +111,7 @@ def _agent(path: Path) -> Agent:
         int(file.limits.model_timeout_seconds * SECOND),
         int(file.limits.tool_timeout_seconds * SECOND),
         digest,
+        file.retries.policy,
     )
 
 

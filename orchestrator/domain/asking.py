@@ -6,6 +6,7 @@ from orchestrator.domain.digests import failure_preimage, plan_preimage, sha256,
 from orchestrator.domain.events import ApprovalRequested
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, Attempt, Failure, Plan, Preview, Step, Subtask
+from orchestrator.domain.retries import in_words
 from orchestrator.domain.transitions import move_step
 
 PLAN_ACTIONS = ["APPROVE", "REJECT", "ABORT"]
@@ -115,5 +116,6 @@ def _plan_as_markdown(plan: Plan, subtasks: list[Subtask]) -> str:
         lines += [
             f"{subtask.position}. **{subtask.title}** [{subtask.key}], by {subtask.agent}{after}",
             *(f"   {line}" for line in subtask.instructions.splitlines()),
+            *([f"   Retries: {in_words(subtask.retry_policy)}."] if subtask.retry_policy else []),
         ]
     return "\n".join(lines)

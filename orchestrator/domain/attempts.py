@@ -7,6 +7,7 @@ from orchestrator.domain.calls import advance_call, new_step, propose
 from orchestrator.domain.change import Change
 from orchestrator.domain.drafts import CORRECTIONS, check_answer
 from orchestrator.domain.errors import Violation
+from orchestrator.domain.events import AttemptSuperseded
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Attempt, Failure, Step, Subtask, is_done
 from orchestrator.domain.starting import World, start
@@ -18,9 +19,10 @@ def begin_attempt(change: Change, purpose: str, agent: str, subtask: Subtask | N
     run = change.snapshot.run
     assert run is not None
     subtask_id = subtask.id if subtask else ""
-    work = (run.id, purpose, subtask_id)
-    earlier = [a for a in change.snapshot.attempts.values() if (a.run_id, a.purpose, a.subtask_id) == work]
+    earlier = change.snapshot.tries(run.id, purpose, subtask_id)
     failed = next((a.failure for a in reversed(earlier) if a.failure.reason), None)
+    if earlier and not earlier[-1].retry_time:  # a person's RETRY; one that follows by itself has been told before
+        change.emit(AttemptSuperseded(run.id, subtask_id, earlier[-1].id, "a person had it tried again"))
     return change.put(
         Attempt(
             run.tenant,
@@ -38,8 +40,11 @@ def begin_attempt(change: Change, purpose: str, agent: str, subtask: Subtask | N
 
 
 def begin_unless_open(change: Change, purpose: str, agent: str) -> bool:
-    """A new try unless one runs, or one failed and awaits a person. True when one began."""
-    running = any(a.purpose == purpose and a.state == AttemptState.RUNNING for a in change.snapshot.attempts.values())
+    """A new try unless one runs, or one failed and awaits its time or a person. True when one began."""
+    run = change.snapshot.run
+    assert run is not None
+    tries = change.snapshot.tries(run.id, purpose, "")
+    running = bool(tries) and (tries[-1].state == AttemptState.RUNNING or tries[-1].retry_time > change.now)
     asked = any(
         a.kind == "FAILURE" and a.state == ApprovalState.PENDING and not a.subtask_id
         for a in change.snapshot.approvals.values()
@@ -82,9 +87,9 @@ def _advance_calls(change: Change, attempt: Attempt, calls: list[Step], steps: l
     progressed = [advance_call(change, call, world) for call in calls]
     if any(progressed) or not all(is_done(call) for call in calls):
         return any(progressed)
-    doubtful = next((c for c in calls if c.failure.reason == "IN_DOUBT"), None)
-    if doubtful:
-        end_attempt(change, attempt, "failed", failure=doubtful.failure)
+    hopeless = next((c for c in calls if c.failure.reason in ("IN_DOUBT", "EXECUTOR_LOST")), None)
+    if hopeless:
+        end_attempt(change, attempt, "failed", failure=hopeless.failure)
         return True
     return _next_model_step(change, attempt, steps, world)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from orchestrator.domain.paths import fits
+from orchestrator.domain.records import RetryPolicy
 
 SECOND = 1_000_000
 
@@ -28,6 +29,7 @@ class Agent:
     model_timeout: int = 300 * SECOND
     tool_timeout: int = 120 * SECOND
     digest: str = ""
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
 
     def may_use(self, tool: str) -> bool:
         return any(fnmatchcase(tool, pattern) for pattern in self.tools)

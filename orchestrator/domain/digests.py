@@ -6,8 +6,9 @@ A preimage is lines of `key: value`; the executor reads the same lines again bef
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 
-from orchestrator.domain.records import Approval, Plan, Step, Subtask
+from orchestrator.domain.records import Approval, Plan, RetryPolicy, Step, Subtask
 
 
 def sha256(text: str) -> str:
@@ -27,6 +28,7 @@ def plan_preimage(plan: Plan, subtasks: Iterable[Subtask]) -> str:
                 "instructions": s.instructions,
                 "agent": s.agent,
                 "depends_on": s.depends_on,
+                **_if_said("retry_policy", s.retry_policy),
             }
             for s in sorted(subtasks, key=lambda s: s.position)
         ],
@@ -76,6 +78,11 @@ def allows(approval: Approval, step: Step) -> bool:
         and approval.arguments_json == step.arguments_json
         and approval.consume_time == 0
     )
+
+
+def _if_said(name: str, policy: RetryPolicy | None) -> dict[str, object]:
+    """What a plan leaves to the agents is no part of what is approved."""
+    return {} if policy is None else {name: asdict(policy)}
 
 
 def _lines(**values: str) -> str:

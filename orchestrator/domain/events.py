@@ -86,6 +86,9 @@ class RunFinished:
     actor: str = ""
     reason: str = ""
     failure: Failure | None = None
+    retries: int = 0
+    faults: int = 0
+    losses: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class AttemptSuperseded:
     subtask_id: str
     attempt_id: str
     reason: str
+    not_before_time: int = 0
 
 
 @dataclass(frozen=True, slots=True)

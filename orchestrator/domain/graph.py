@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from orchestrator.domain.errors import Violation
+from orchestrator.domain.records import RetryPolicy
+from orchestrator.domain.retries import check_policy
 
 MAX_SUBTASKS = 200
 MAX_DEPTH = 32
@@ -23,6 +25,7 @@ class SubtaskDraft:
     instructions: str
     agent: str
     depends_on: tuple[str, ...] = field(default=())
+    retry_policy: RetryPolicy | None = None  # None: the agent's
 
 
 def check_plan(drafts: Sequence[SubtaskDraft], agents: Iterable[str]) -> list[Violation]:
@@ -51,6 +54,8 @@ def _check_fields(path: str, draft: SubtaskDraft, agents: list[str]) -> Iterable
         yield Violation(f"{path}.instructions", f"is over {MAX_INSTRUCTIONS} bytes")
     if draft.agent not in agents:
         yield Violation(f"{path}.agent", f"no agent {draft.agent!r} may do subtasks; these may: {', '.join(agents)}")
+    if draft.retry_policy is not None:
+        yield from check_policy(draft.retry_policy, f"{path}.retry_policy")
 
 
 def _check_keys(drafts: Sequence[SubtaskDraft]) -> Iterable[Violation]:

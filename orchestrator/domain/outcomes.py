@@ -10,12 +10,11 @@ from orchestrator.domain.catalog import SECOND
 from orchestrator.domain.change import Change
 from orchestrator.domain.frozen import dataclass, replace
 from orchestrator.domain.records import Failure, ModelReply, Step, ToolResult, Usage
+from orchestrator.domain.retries import DISPATCHES, MAX_LOSSES, backoff, capped, is_retryable
 from orchestrator.domain.states import StepState
 from orchestrator.domain.transitions import finish_step
 
-MAX_FAULTS = 4
 MAX_REPLY = 500_000  # characters: a reply becomes a message, an event and part of every later call
-FIRST_BACKOFF = SECOND // 2
 FIRST_REFUSED_WAIT = SECOND // 20
 LONGEST_REFUSED_WAIT = 30 * SECOND
 
@@ -79,9 +78,12 @@ def _unusable(step: Step, outcome: Outcome) -> Failure | None:
 
 
 def _failed(change: Change, step: Step, outcome: Outcome) -> None:
-    step = replace(step, failure=outcome.failure, latency=outcome.latency, model=outcome.model or step.model)
-    if outcome.failure.disposition == "RETRYABLE" and _may_repeat(step) and step.faults < MAX_FAULTS:
-        _finish(change, _later(step, change.now, outcome.retry_after), outcome, "transient")
+    failure = replace(outcome.failure, retry_after=capped(outcome.retry_after))
+    step = replace(step, failure=failure, latency=outcome.latency, model=outcome.model or step.model)
+    if _is_transient(step, outcome.failure):
+        step = _later(replace(step, faults=step.faults + 1), change.now, step.faults + 1, outcome.retry_after)
+        _finish(change, step, outcome, "transient")
+        _count(change, step, faults=1)
         return
     if outcome.effect_possible and not _may_repeat(step):
         _doubt(change, step, outcome, outcome.failure.message)
@@ -104,15 +106,17 @@ def _unknown(change: Change, step: Step, outcome: Outcome) -> None:
 
 def _lost(change: Change, step: Step, outcome: Outcome) -> None:
     """What may be repeated is, at once and then later, but not for ever: it may be what kills its executors."""
-    if _may_repeat(step):
-        if step.faults < MAX_FAULTS:
-            again = _later(step, change.now, 0) if step.faults else replace(step, faults=1)
-            _finish(change, again, outcome, "lost")
-            return
-        failure = Failure("EXECUTOR_LOST", "its executor was lost again and again", "HUMAN_REQUIRED")
-        _failed(change, step, replace(outcome, failure=failure))
-        return
-    _doubt(change, step, outcome, "the executor was lost while it ran")
+    failure = Failure("EXECUTOR_LOST", f"executor {step.executor_instance} was lost", "RETRYABLE")
+    step = replace(step, losses=step.losses + 1, failure=failure)
+    _count(change, step, losses=1)
+    if not _may_repeat(step):
+        _doubt(change, step, outcome, "the executor was lost while it ran")
+    elif step.losses >= MAX_LOSSES:
+        words = f"quarantined: {step.losses} executors were lost while they had it, so it may be what kills them"
+        _failed(change, step, replace(outcome, failure=Failure("EXECUTOR_LOST", words, "HUMAN_REQUIRED")))
+    else:
+        again = step if step.losses == 1 else _later(step, change.now, step.losses - 1, 0)
+        _finish(change, again, outcome, "lost")
 
 
 def _doubt(change: Change, step: Step, outcome: Outcome, why: str) -> None:
@@ -122,9 +126,23 @@ def _doubt(change: Change, step: Step, outcome: Outcome, why: str) -> None:
     _finish(change, step, outcome, "doubted")
 
 
-def _later(step: Step, now: int, retry_after: int) -> Step:
-    wait = retry_after or FIRST_BACKOFF << step.faults
-    return replace(step, faults=step.faults + 1, not_before_time=now + wait)
+def _is_transient(step: Step, failure: Failure) -> bool:
+    return _may_repeat(step) and is_retryable(failure, DISPATCHES) and step.faults + 1 < DISPATCHES.max_attempts
+
+
+def _later(step: Step, now: int, number: int, retry_after: int) -> Step:
+    """Not before what was asked for, or else a backoff that grows with `number`."""
+    return replace(step, not_before_time=now + (capped(retry_after) or backoff(DISPATCHES, number, step.id)))
+
+
+def _count(change: Change, step: Step, *, faults: int = 0, losses: int = 0) -> None:
+    """What its attempt, its subtask and its run have been through."""
+    if losses and (attempt := change.snapshot.attempts.get(step.attempt_id)):
+        change.put(replace(attempt, losses=attempt.losses + losses))
+    if losses and (subtask := change.snapshot.subtasks.get(step.subtask_id)):
+        change.put(replace(subtask, losses=subtask.losses + losses))
+    if run := change.snapshot.runs.get(step.run_id):
+        change.put(replace(run, faults=run.faults + faults, losses=run.losses + losses))
 
 
 def _may_repeat(step: Step) -> bool:

@@ -9,6 +9,7 @@ from orchestrator.domain.drafts import PlanDraft, Route, read_plan, read_route, 
 from orchestrator.domain.events import PlanDrafted
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Attempt, Plan, Run, Subtask
+from orchestrator.domain.retries import policy_of, schedule_retry
 from orchestrator.domain.starting import World
 from orchestrator.domain.states import AttemptState, SessionState
 from orchestrator.domain.transitions import move_session
@@ -64,6 +65,8 @@ def conclude_planning(change: Change, run: Run, attempt: Attempt, world: World) 
         store_draft(change, run, read_plan(attempt.result, world.catalog), attempt.agent)
         move_session(change, "plan_drafted", actor=attempt.agent)
         return
+    if schedule_retry(change, attempt, policy_of(world.catalog.agents.get(attempt.agent))):
+        return
     ask_about_failure(change, attempt, attempt.failure, None)
     move_session(change, "planning_failed", actor=attempt.agent, reason=attempt.failure.message)
 
@@ -96,6 +99,7 @@ def store_draft(change: Change, run: Run, draft: PlanDraft, author: str, *, ask:
                 d.agent,
                 position,
                 list(d.depends_on),
+                retry_policy=d.retry_policy,
             )
         )
         for position, d in enumerate(draft.subtasks, start=1)

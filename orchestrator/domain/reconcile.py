@@ -10,6 +10,7 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.ending import complete_run
 from orchestrator.domain.planning import begin_planning, begin_routing, conclude_planning, conclude_routing
 from orchestrator.domain.records import Attempt, Run
+from orchestrator.domain.retries import policy_of, schedule_retry
 from orchestrator.domain.snapshot import is_flying
 from orchestrator.domain.starting import World
 from orchestrator.domain.states import (
@@ -109,6 +110,8 @@ def _conclude_answer(change: Change, run: Run, attempt: Attempt, world: World) -
     if attempt.state == AttemptState.SUCCEEDED:
         complete_run(change, run, attempt.result, attempt.agent)
         return
+    if schedule_retry(change, attempt, policy_of(world.catalog.agents.get(attempt.agent))):
+        return
     ask_about_failure(change, attempt, attempt.failure, None)
     move_session(change, "subtask_failed", actor=attempt.agent, reason=attempt.failure.message)
 
@@ -136,6 +139,7 @@ def _settle(change: Change) -> None:
         for s in change.snapshot.subtasks.values()
         if s.state == SubtaskState.PENDING and s.not_before_time > change.now
     ]
+    due += [a.retry_time for a in change.snapshot.attempts.values() if a.run_id == run.id and a.retry_time > change.now]
     if run.pause is not None:
         due = []  # nothing will start: the resume looks again
     if change.blocked:

@@ -52,6 +52,18 @@ class Failure:
     reason: str = ""
     message: str = ""
     disposition: str = ""  # RETRYABLE, HUMAN_REQUIRED or FATAL
+    retry_after: int = 0  # microseconds, where whoever failed said so
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How a failed attempt is followed by others; durations in microseconds."""
+
+    max_attempts: int = 3
+    first_backoff: int = 5_000_000
+    longest_backoff: int = 300_000_000
+    factor: float = 2.0
+    non_retryable_reasons: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +154,10 @@ class Run:
     create_time: int = 0
     start_time: int = 0
     end_time: int = 0
+    # what did not go smoothly
+    retries: int = 0  # attempts that were followed by another one by themselves
+    faults: int = 0  # dispatches that failed in passing
+    losses: int = 0  # executors that died under its steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +182,8 @@ class Subtask:
     failure: Failure = field(default_factory=Failure)
     start_time: int = 0
     end_time: int = 0
+    retry_policy: RetryPolicy | None = None  # None: its agent's
+    losses: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +225,8 @@ class Attempt:
     failure: Failure = field(default_factory=Failure)
     create_time: int = 0
     end_time: int = 0
+    losses: int = 0  # executors that died under its steps
+    retry_time: int = 0  # failed: when the next attempt begins by itself; 0: none does
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +293,7 @@ class Step:
     deadline_time: int = 0
     faults: int = 0  # transient faults so far
     refusals: int = 0  # how often an executor did not take it
+    losses: int = 0  # how often its executor died, or was silent past the deadline
     not_before_time: int = 0
     # outcome
     failure: Failure = field(default_factory=Failure)

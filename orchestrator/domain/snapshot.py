@@ -30,6 +30,12 @@ class Snapshot:
         """The active run."""
         return self.runs.get(self.session.active_run_id)
 
+    def tries(self, run_id: str, purpose: str, subtask_id: str) -> list[Attempt]:
+        """All attempts at one piece of work, the first one first."""
+        work = (run_id, purpose, subtask_id)
+        found = [a for a in self.attempts.values() if (a.run_id, a.purpose, a.subtask_id) == work]
+        return sorted(found, key=lambda a: a.number)
+
     @property
     def plan(self) -> Plan | None:
         """The active run's current plan version."""

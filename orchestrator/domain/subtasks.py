@@ -4,7 +4,9 @@ from orchestrator.domain.asking import ask_about_failure
 from orchestrator.domain.attempts import begin_attempt
 from orchestrator.domain.change import Change
 from orchestrator.domain.ending import complete_run
+from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Attempt, Plan, Run
+from orchestrator.domain.retries import policy_of, schedule_retry
 from orchestrator.domain.starting import World
 from orchestrator.domain.states import AttemptState, SessionState, SubtaskState
 from orchestrator.domain.transitions import move_plan, move_session, move_subtask
@@ -33,6 +35,11 @@ def conclude_subtask(change: Change, run: Run, attempt: Attempt, world: World) -
     subtask = change.snapshot.subtasks[attempt.subtask_id]
     if attempt.state == AttemptState.SUCCEEDED:
         move_subtask(change, subtask, "succeeded", result=attempt.result)
+        return
+    if again := schedule_retry(change, attempt, policy_of(world.catalog.agents.get(attempt.agent), subtask)):
+        trigger = "retry_scheduled"
+        subtask = move_subtask(change, subtask, trigger, failure=attempt.failure, reason=attempt.failure.reason)
+        change.put(replace(subtask, not_before_time=again))
         return
     subtask = move_subtask(change, subtask, "failed", failure=attempt.failure, reason=attempt.failure.reason)
     ask_about_failure(change, attempt, attempt.failure, subtask)

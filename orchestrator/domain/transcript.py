@@ -60,9 +60,8 @@ _SCHEMAS = {"ROUTING": ROUTE_SCHEMA_JSON, "PLANNING": PLAN_SCHEMA_JSON}
 
 def _tries(snapshot: Snapshot, attempt: Attempt) -> list[Attempt]:
     """What an attempt's conversation is made of: the earlier tries at the same work, then its own."""
-    work = (attempt.run_id, attempt.purpose, attempt.subtask_id)
-    tries = [a for a in snapshot.attempts.values() if (a.run_id, a.purpose, a.subtask_id) == work]
-    return sorted((a for a in tries if a.number <= attempt.number), key=lambda a: a.number)
+    tries = snapshot.tries(attempt.run_id, attempt.purpose, attempt.subtask_id)
+    return [a for a in tries if a.number <= attempt.number]
 
 
 def _steps(snapshot: Snapshot, attempt: Attempt) -> list[Step]:

@@ -60,7 +60,18 @@ def end_run(change: Change, run: Run, trigger: str, *, actor: str = ENGINE, reas
     to = RUN.advance(run.id, run.state, trigger)
     change.emit(
         RunFinished(
-            run.id, run.state, trigger, to, run.final_message_id, run.usage, actor, reason, _or_none(run.failure)
+            run.id,
+            run.state,
+            trigger,
+            to,
+            run.final_message_id,
+            run.usage,
+            actor,
+            reason,
+            _or_none(run.failure),
+            run.retries,
+            run.faults,
+            run.losses,
         )
     )
     return change.put(replace(run, state=to, end_time=change.now))

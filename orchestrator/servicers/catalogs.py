@@ -48,7 +48,7 @@ class Catalogs:
 def _agent(agent: Agent) -> agent_pb2.Agent:
     limits = {
         "steps": agent.max_steps,
-        "attempts": 1,
+        "attempts": agent.retry_policy.max_attempts,
         "max_output_tokens": agent.max_output_tokens,
         "model_timeout": agent.model_timeout,
         "tool_timeout": agent.tool_timeout,

@@ -5,6 +5,7 @@ from gen.assent.v1 import plan_service_pb2 as pb
 from orchestrator.domain.drafts import PlanDraft
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.graph import SubtaskDraft
+from orchestrator.domain.records import RetryPolicy
 from orchestrator.operations import plans
 from orchestrator.operations.context import Context
 from orchestrator.servicers.convert import enum_word, plan_to_proto, to_proto
@@ -22,7 +23,7 @@ class Plans:
 
     async def CreatePlan(self, request: pb.CreatePlanRequest, context: RpcContext) -> pb.CreatePlanResponse:
         drafts = tuple(
-            SubtaskDraft(d.key, d.title or d.key, d.instructions, d.agent, tuple(d.depends_on))
+            SubtaskDraft(d.key, d.title or d.key, d.instructions, d.agent, tuple(d.depends_on), _retry_policy(d))
             for d in request.subtasks
         )
         draft = PlanDraft(request.title, request.summary, drafts, request.parallel_limit or 1)
@@ -52,3 +53,17 @@ class Plans:
         )
         found = [to_proto(plan_pb2.Plan, plan) for plan in page.items]
         return pb.ListPlansResponse(plans=found, next_page_token=page.next_page_token)
+
+
+def _retry_policy(draft: plan_pb2.SubtaskDraft) -> RetryPolicy | None:
+    """What the draft leaves at zero takes the default, so that a person approves numbers."""
+    if not draft.HasField("retry_policy"):
+        return None
+    said, default = draft.retry_policy, RetryPolicy()
+    return RetryPolicy(
+        said.max_attempts or default.max_attempts,
+        said.first_backoff.ToMicroseconds() or default.first_backoff,
+        said.longest_backoff.ToMicroseconds() or default.longest_backoff,
+        said.factor or default.factor,
+        list(said.non_retryable_reasons),
+    )

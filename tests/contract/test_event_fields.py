@@ -96,4 +96,6 @@ def _is_one(annotation: str, field: FieldDescriptor) -> bool:
         if field.message_type is not None:
             return field.message_type.full_name in carries
         return field.type in (_KINDS.TYPE_INT32, _KINDS.TYPE_INT64)
+    if "float" in annotation:
+        return field.type == _KINDS.TYPE_DOUBLE
     return field.type in (_KINDS.TYPE_STRING, _KINDS.TYPE_ENUM)

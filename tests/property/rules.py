@@ -20,7 +20,8 @@ from orchestrator.domain.events import (
     StepStarted,
     SubtaskStateChanged,
 )
-from orchestrator.domain.records import Attempt, Run, Step
+from orchestrator.domain.records import Attempt, RetryPolicy, Run, Step
+from orchestrator.domain.retries import MAX_LOSSES
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.transcript import ChatMessage
 
@@ -104,6 +105,36 @@ def check_attempts(snapshot: Snapshot) -> None:
         assert not numbered[0].feedback
         assert all(a.feedback for a in numbered[1:])
         assert all(a.state == "FAILED" for a in numbered[:-1])
+
+
+def check_retries(snapshot: Snapshot) -> None:
+    """Attempts follow by themselves only after what may pass, not too often, and what went wrong adds up."""
+    run = snapshot.run
+    if run is None:
+        return
+    attempts = [a for a in snapshot.attempts.values() if a.run_id == run.id]
+    steps = [s for s in snapshot.steps.values() if s.run_id == run.id]
+    in_a_row: Counter[tuple[str, str]] = Counter()
+    began: dict[tuple[str, str], int] = {}
+    for attempt in sorted(attempts, key=lambda a: a.number):
+        work = (attempt.purpose, attempt.subtask_id)
+        assert attempt.create_time >= began.get(work, 0), "before its time"
+        began[work] = attempt.retry_time
+        if attempt.retry_time:
+            assert (attempt.state, attempt.failure.disposition) == ("FAILED", "RETRYABLE")
+            assert attempt.purpose != "ROUTING"
+        in_a_row[work] = in_a_row[work] + 1 if attempt.retry_time else 0
+        assert in_a_row[work] < RetryPolicy().max_attempts
+        assert attempt.losses == sum(s.losses for s in steps if s.attempt_id == attempt.id)
+        if any(s.losses == MAX_LOSSES for s in steps if s.attempt_id == attempt.id):
+            assert not attempt.retry_time, "tried again with what kills executors"
+    assert all(s.losses <= MAX_LOSSES for s in steps)
+    for subtask in (s for s in snapshot.subtasks.values() if s.run_id == run.id):
+        assert subtask.losses == sum(a.losses for a in attempts if a.subtask_id == subtask.id)
+        assert subtask.attempts == sum(1 for a in attempts if a.subtask_id == subtask.id)
+    counted = (run.retries, run.faults, run.losses)
+    retried = sum(1 for a in attempts if a.retry_time)
+    assert counted == (retried, sum(s.faults for s in steps), sum(s.losses for s in steps))
 
 
 def check_order(snapshot: Snapshot) -> None:

@@ -21,7 +21,7 @@ from orchestrator.domain.errors import ActionNotAllowed, ApprovalAlreadyResolved
 from orchestrator.domain.events import RunFinished
 from orchestrator.domain.outcomes import Outcome, fold
 from orchestrator.domain.reconcile import reconcile
-from orchestrator.domain.records import Decision, Step
+from orchestrator.domain.records import Decision, Failure, Step
 from tests.property import rules, scripted
 from tests.unit.domain.build import SECOND, Play
 
@@ -141,6 +141,17 @@ class AnySession(RuleBasedStateMachine):
     def go_wrong(self, data: st.DataObject) -> None:
         tools = [step for step in self.play.flying if step.kind == "TOOL"]
         self._go_wrong(data, _one_of(data, tools or self.play.flying))
+
+    @rule(kind=st.sampled_from(["FAILED", "FAILED", "LOST"]), times=st.integers(3, 16))
+    @precondition(lambda self: self.play.flying)
+    def break_down(self, kind: str, times: int) -> None:
+        """Nothing works any more, again and again, for a while."""
+        fault = Failure("FAULT", "it broke", "RETRYABLE")
+        for _ in range(times):
+            for step in self.play.flying[:1]:
+                self._report(Outcome(step.id, step.dispatch_number, kind, failure=fault))
+            if not self.play.flying and self.play.session.due_time:
+                self.wait(True)
 
     def _finish(self, data: st.DataObject, step: Step) -> None:
         outcome = Outcome(step.id, step.dispatch_number, "SUCCEEDED", usage=data.draw(scripted.usages))
@@ -265,6 +276,7 @@ class AnySession(RuleBasedStateMachine):
         rules.check_ended_runs(snapshot)
         rules.check_agents(snapshot)
         rules.check_attempts(snapshot)
+        rules.check_retries(snapshot)
         rules.check_order(snapshot)
         rules.check_results(snapshot)
         rules.check_liveness(snapshot)

@@ -22,19 +22,20 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gen.assent.v1 import retry_policy_pb2 as assent_dot_v1_dot_retry__policy__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssent/v1/agent.proto\x12\tassent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x01\n\x0b\x41gentLimits\x12\r\n\x05steps\x18\x01 \x01(\x05\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\x05\x12\x19\n\x11max_output_tokens\x18\x03 \x01(\x05\x12\x30\n\rmodel_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0ctool_timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8e\x02\n\x05\x41gent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x14\n\x0cinstructions\x18\x06 \x01(\t\x12\r\n\x05tools\x18\x07 \x03(\t\x12\x13\n\x0bwrite_globs\x18\x08 \x03(\t\x12&\n\x06limits\x18\t \x01(\x0b\x32\x16.assent.v1.AgentLimits\x12\x0f\n\x07\x63urrent\x18\n \x01(\x08\x12\x11\n\tregistrar\x18\x0b \x01(\t\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssent/v1/agent.proto\x12\tassent.v1\x1a\x1c\x61ssent/v1/retry_policy.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x01\n\x0b\x41gentLimits\x12\r\n\x05steps\x18\x01 \x01(\x05\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\x05\x12\x19\n\x11max_output_tokens\x18\x03 \x01(\x05\x12\x30\n\rmodel_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0ctool_timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbc\x02\n\x05\x41gent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x14\n\x0cinstructions\x18\x06 \x01(\t\x12\r\n\x05tools\x18\x07 \x03(\t\x12\x13\n\x0bwrite_globs\x18\x08 \x03(\t\x12&\n\x06limits\x18\t \x01(\x0b\x32\x16.assent.v1.AgentLimits\x12\x0f\n\x07\x63urrent\x18\n \x01(\x08\x12\x11\n\tregistrar\x18\x0b \x01(\t\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x0cretry_policy\x18\r \x01(\x0b\x32\x16.assent.v1.RetryPolicyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gen.assent.v1.agent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AGENTLIMITS']._serialized_start=102
-  _globals['_AGENTLIMITS']._serialized_end=274
-  _globals['_AGENT']._serialized_start=277
-  _globals['_AGENT']._serialized_end=547
+  _globals['_AGENTLIMITS']._serialized_start=132
+  _globals['_AGENTLIMITS']._serialized_end=304
+  _globals['_AGENT']._serialized_start=307
+  _globals['_AGENT']._serialized_end=623
 # @@protoc_insertion_point(module_scope)

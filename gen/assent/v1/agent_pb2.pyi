@@ -3,6 +3,7 @@
 isort:skip_file
 The agent: a named, versioned configuration in the catalog."""
 
+from gen.assent.v1 import retry_policy_pb2 as _retry_policy_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -80,6 +81,7 @@ class Agent(_message.Message):
     CURRENT_FIELD_NUMBER: _builtins.int
     REGISTRAR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    RETRY_POLICY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What it is called."""
     digest: _builtins.str
@@ -112,6 +114,12 @@ class Agent(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was registered."""
 
+    @_builtins.property
+    def retry_policy(self) -> _retry_policy_pb2.RetryPolicy:
+        """How its failed attempts are followed by others, where a subtask does not say so itself. Routing is not tried
+        again: keywords decide.
+        """
+
     def __init__(
         self,
         *,
@@ -127,10 +135,11 @@ class Agent(_message.Message):
         current: _builtins.bool = ...,
         registrar: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        retry_policy: _retry_policy_pb2.RetryPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "limits", b"limits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "limits", b"limits", "retry_policy", b"retry_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "description", b"description", "digest", b"digest", "instructions", b"instructions", "limits", b"limits", "model", b"model", "name", b"name", "registrar", b"registrar", "role", b"role", "tools", b"tools", "write_globs", b"write_globs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "description", b"description", "digest", b"digest", "instructions", b"instructions", "limits", b"limits", "model", b"model", "name", b"name", "registrar", b"registrar", "retry_policy", b"retry_policy", "role", b"role", "tools", b"tools", "write_globs", b"write_globs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -102,6 +102,8 @@ class Attempt(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
+    RETRY_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server."""
     session_id: _builtins.str
@@ -122,6 +124,8 @@ class Attempt(_message.Message):
     """What the agent was told about the try before: errors, or a person's words. Empty for the first."""
     result: _builtins.str
     """The final answer; empty before it succeeded."""
+    losses: _builtins.int
+    """How often an executor died under one of its steps."""
     @_builtins.property
     def failure(self) -> _failure_pb2.Failure:
         """Why it failed; absent: it did not."""
@@ -133,6 +137,10 @@ class Attempt(_message.Message):
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended; absent: not yet."""
+
+    @_builtins.property
+    def retry_time(self) -> _timestamp_pb2.Timestamp:
+        """FAILED: before when the next attempt does not begin by itself; absent: none does."""
 
     def __init__(
         self,
@@ -150,10 +158,12 @@ class Attempt(_message.Message):
         failure: _failure_pb2.Failure | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        losses: _builtins.int = ...,
+        retry_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "retry_time", b"retry_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "feedback", b"feedback", "id", b"id", "number", b"number", "purpose", b"purpose", "result", b"result", "run_id", b"run_id", "session_id", b"session_id", "state", b"state", "subtask_id", b"subtask_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "feedback", b"feedback", "id", b"id", "losses", b"losses", "number", b"number", "purpose", b"purpose", "result", b"result", "retry_time", b"retry_time", "run_id", b"run_id", "session_id", b"session_id", "state", b"state", "subtask_id", b"subtask_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

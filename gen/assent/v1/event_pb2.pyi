@@ -600,6 +600,9 @@ class RunFinished(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     from_state: _run_pb2.RunState.ValueType
@@ -614,6 +617,12 @@ class RunFinished(_message.Message):
     """The principal who ended it; empty: the engine."""
     reason: _builtins.str
     """Why, in words; may be empty."""
+    retries: _builtins.int
+    """How many attempts were followed by another one by themselves."""
+    faults: _builtins.int
+    """How many dispatches failed in passing and were repeated."""
+    losses: _builtins.int
+    """How often an executor died under one of its steps."""
     @_builtins.property
     def usage(self) -> _usage_pb2.Usage:
         """What its steps consumed."""
@@ -634,10 +643,13 @@ class RunFinished(_message.Message):
         actor: _builtins.str = ...,
         reason: _builtins.str = ...,
         failure: _failure_pb2.Failure | None = ...,
+        retries: _builtins.int = ...,
+        faults: _builtins.int = ...,
+        losses: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "failure", b"failure", "final_message_id", b"final_message_id", "from_state", b"from_state", "reason", b"reason", "run_id", b"run_id", "state", b"state", "trigger", b"trigger", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "failure", b"failure", "faults", b"faults", "final_message_id", b"final_message_id", "from_state", b"from_state", "losses", b"losses", "reason", b"reason", "retries", b"retries", "run_id", b"run_id", "state", b"state", "trigger", b"trigger", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -793,7 +805,9 @@ Global___SubtaskStateChanged: _TypeAlias = SubtaskStateChanged  # noqa: Y015
 
 @_typing.final
 class AttemptSuperseded(_message.Message):
-    """What an attempt said so far no longer counts."""
+    """An attempt failed and another one takes over: what it said in pieces no longer counts. What its finished steps came
+    to stays, and the next attempt goes on from there.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -801,6 +815,7 @@ class AttemptSuperseded(_message.Message):
     SUBTASK_ID_FIELD_NUMBER: _builtins.int
     ATTEMPT_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_TIME_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     subtask_id: _builtins.str
@@ -809,6 +824,10 @@ class AttemptSuperseded(_message.Message):
     """The attempt whose deltas are to be forgotten."""
     reason: _builtins.str
     """Why, in words."""
+    @_builtins.property
+    def not_before_time(self) -> _timestamp_pb2.Timestamp:
+        """When the next attempt begins at the earliest; absent: now."""
+
     def __init__(
         self,
         *,
@@ -816,10 +835,11 @@ class AttemptSuperseded(_message.Message):
         subtask_id: _builtins.str = ...,
         attempt_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        not_before_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["not_before_time", b"not_before_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "reason", b"reason", "run_id", b"run_id", "subtask_id", b"subtask_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "not_before_time", b"not_before_time", "reason", b"reason", "run_id", b"run_id", "subtask_id", b"subtask_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,17 +22,18 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61ssent/v1/failure.proto\x12\tassent.v1\"W\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12+\n\x0b\x64isposition\x18\x03 \x01(\x0e\x32\x16.assent.v1.Disposition*|\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44ISPOSITION_RETRYABLE\x10\x01\x12\x1e\n\x1a\x44ISPOSITION_HUMAN_REQUIRED\x10\x02\x12\x15\n\x11\x44ISPOSITION_FATAL\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61ssent/v1/failure.proto\x12\tassent.v1\x1a\x1egoogle/protobuf/duration.proto\"\x87\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12+\n\x0b\x64isposition\x18\x03 \x01(\x0e\x32\x16.assent.v1.Disposition\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration*|\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44ISPOSITION_RETRYABLE\x10\x01\x12\x1e\n\x1a\x44ISPOSITION_HUMAN_REQUIRED\x10\x02\x12\x15\n\x11\x44ISPOSITION_FATAL\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gen.assent.v1.failure_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DISPOSITION']._serialized_start=127
-  _globals['_DISPOSITION']._serialized_end=251
-  _globals['_FAILURE']._serialized_start=38
-  _globals['_FAILURE']._serialized_end=125
+  _globals['_DISPOSITION']._serialized_start=208
+  _globals['_DISPOSITION']._serialized_end=332
+  _globals['_FAILURE']._serialized_start=71
+  _globals['_FAILURE']._serialized_end=206
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 The plan: a versioned graph of subtasks that a person approves before anything of it runs."""
 
 from gen.assent.v1 import failure_pb2 as _failure_pb2
+from gen.assent.v1 import retry_policy_pb2 as _retry_policy_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -232,6 +233,8 @@ class Subtask(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    RETRY_POLICY_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server."""
     session_id: _builtins.str
@@ -256,6 +259,8 @@ class Subtask(_message.Message):
     """How many times it was tried."""
     result: _builtins.str
     """Its agent's final words; empty before it succeeded."""
+    losses: _builtins.int
+    """How often an executor died under one of its steps."""
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Keys of the subtasks that must end before it starts."""
@@ -275,6 +280,10 @@ class Subtask(_message.Message):
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it reached a terminal state or failed; absent: not yet."""
+
+    @_builtins.property
+    def retry_policy(self) -> _retry_policy_pb2.RetryPolicy:
+        """How its failed attempts are followed by others, as the plan says; absent: as its agent says."""
 
     def __init__(
         self,
@@ -296,10 +305,12 @@ class Subtask(_message.Message):
         failure: _failure_pb2.Failure | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        retry_policy: _retry_policy_pb2.RetryPolicy | None = ...,
+        losses: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "not_before_time", b"not_before_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "not_before_time", b"not_before_time", "retry_policy", b"retry_policy", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempts", b"attempts", "depends_on", b"depends_on", "end_time", b"end_time", "failure", b"failure", "id", b"id", "instructions", b"instructions", "key", b"key", "not_before_time", b"not_before_time", "plan_id", b"plan_id", "position", b"position", "result", b"result", "run_id", b"run_id", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempts", b"attempts", "depends_on", b"depends_on", "end_time", b"end_time", "failure", b"failure", "id", b"id", "instructions", b"instructions", "key", b"key", "losses", b"losses", "not_before_time", b"not_before_time", "plan_id", b"plan_id", "position", b"position", "result", b"result", "retry_policy", b"retry_policy", "run_id", b"run_id", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -316,6 +327,7 @@ class SubtaskDraft(_message.Message):
     INSTRUCTIONS_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
     DEPENDS_ON_FIELD_NUMBER: _builtins.int
+    RETRY_POLICY_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Its name inside the plan, unique there."""
     title: _builtins.str
@@ -328,6 +340,10 @@ class SubtaskDraft(_message.Message):
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Keys of the subtasks that must end before it starts. INVALID_PLAN for unknown keys, itself, or a cycle."""
 
+    @_builtins.property
+    def retry_policy(self) -> _retry_policy_pb2.RetryPolicy:
+        """How its failed attempts are followed by others; part of what is approved. Absent: as its agent says."""
+
     def __init__(
         self,
         *,
@@ -336,10 +352,11 @@ class SubtaskDraft(_message.Message):
         instructions: _builtins.str = ...,
         agent: _builtins.str = ...,
         depends_on: _abc.Iterable[_builtins.str] | None = ...,
+        retry_policy: _retry_policy_pb2.RetryPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_policy", b"retry_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "depends_on", b"depends_on", "instructions", b"instructions", "key", b"key", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "depends_on", b"depends_on", "instructions", b"instructions", "key", b"key", "retry_policy", b"retry_policy", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -152,6 +152,9 @@ class Run(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     PAUSE_FIELD_NUMBER: _builtins.int
     CANCEL_REASON_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7; set by the server unless the client chose one."""
     session_id: _builtins.str
@@ -184,6 +187,12 @@ class Run(_message.Message):
     """The agent's message it ended with; empty: none yet, or none at all."""
     cancel_reason: _builtins.str
     """Why it was cancelled, in words; empty unless CANCELLED."""
+    retries: _builtins.int
+    """How many attempts were followed by another one by themselves."""
+    faults: _builtins.int
+    """How many dispatches failed in passing and were repeated."""
+    losses: _builtins.int
+    """How often an executor died under one of its steps."""
     @_builtins.property
     def failure(self) -> _failure_pb2.Failure:
         """Why it failed; absent unless FAILED."""
@@ -235,10 +244,13 @@ class Run(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         pause: Global___Pause | None = ...,
         cancel_reason: _builtins.str = ...,
+        retries: _builtins.int = ...,
+        faults: _builtins.int = ...,
+        losses: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "pause", b"pause", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "final_message_id", b"final_message_id", "goal", b"goal", "id", b"id", "kind", b"kind", "message_id", b"message_id", "pause", b"pause", "plan_id", b"plan_id", "queue_number", b"queue_number", "queued_behind_run_id", b"queued_behind_run_id", "requester", b"requester", "route", b"route", "route_agent", b"route_agent", "route_reason", b"route_reason", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "faults", b"faults", "final_message_id", b"final_message_id", "goal", b"goal", "id", b"id", "kind", b"kind", "losses", b"losses", "message_id", b"message_id", "pause", b"pause", "plan_id", b"plan_id", "queue_number", b"queue_number", "queued_behind_run_id", b"queued_behind_run_id", "requester", b"requester", "retries", b"retries", "route", b"route", "route_agent", b"route_agent", "route_reason", b"route_reason", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -199,6 +199,7 @@ class Step(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server; also the key under which an idempotent tool recognises a repeat."""
     session_id: _builtins.str
@@ -251,6 +252,10 @@ class Step(_message.Message):
     """MODEL: what the model is told after this reply, when its answer would not do; empty: nothing."""
     refusals: _builtins.int
     """How often an executor did not take it; each time it was dispatched again a little later."""
+    losses: _builtins.int
+    """How often an executor died while it had the step, or could not be reached past the deadline; counted apart from
+    `faults`. A step that was lost three times is not dispatched again.
+    """
     @_builtins.property
     def reply(self) -> Global___ModelReply:
         """MODEL: what it came to; absent before it succeeded."""
@@ -330,10 +335,11 @@ class Step(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         feedback: _builtins.str = ...,
         refusals: _builtins.int = ...,
+        losses: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "end_time", b"end_time", "failure", b"failure", "latency", b"latency", "not_before_time", b"not_before_time", "reply", b"reply", "result", b"result", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "approval_preimage", b"approval_preimage", "arguments_json", b"arguments_json", "attempt_id", b"attempt_id", "call_id", b"call_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_number", b"dispatch_number", "end_time", b"end_time", "executor_address", b"executor_address", "executor_instance", b"executor_instance", "failure", b"failure", "faults", b"faults", "feedback", b"feedback", "id", b"id", "kind", b"kind", "latency", b"latency", "model", b"model", "model_step_id", b"model_step_id", "not_before_time", b"not_before_time", "ordinal", b"ordinal", "policy_rule", b"policy_rule", "provider_request_id", b"provider_request_id", "refusals", b"refusals", "reply", b"reply", "result", b"result", "run_id", b"run_id", "schema_digest", b"schema_digest", "session_id", b"session_id", "side_effect", b"side_effect", "start_time", b"start_time", "state", b"state", "subtask_id", b"subtask_id", "tool", b"tool", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "approval_preimage", b"approval_preimage", "arguments_json", b"arguments_json", "attempt_id", b"attempt_id", "call_id", b"call_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_number", b"dispatch_number", "end_time", b"end_time", "executor_address", b"executor_address", "executor_instance", b"executor_instance", "failure", b"failure", "faults", b"faults", "feedback", b"feedback", "id", b"id", "kind", b"kind", "latency", b"latency", "losses", b"losses", "model", b"model", "model_step_id", b"model_step_id", "not_before_time", b"not_before_time", "ordinal", b"ordinal", "policy_rule", b"policy_rule", "provider_request_id", b"provider_request_id", "refusals", b"refusals", "reply", b"reply", "result", b"result", "run_id", b"run_id", "schema_digest", b"schema_digest", "session_id", b"session_id", "side_effect", b"side_effect", "start_time", b"start_time", "state", b"state", "subtask_id", b"subtask_id", "tool", b"tool", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -42,7 +42,7 @@ def principal_of(metadata: Metadata) -> Principal:
     return Principal(said.get(TENANT, DEVELOPER.tenant), said.get(SUBJECT, DEVELOPER.subject), PERMISSIONS)
 
 
-def subtask(key: str, *depends_on: str, agent: str = "coder", **more: str) -> plan_pb2.SubtaskDraft:
+def subtask(key: str, *depends_on: str, agent: str = "coder", **more: Any) -> plan_pb2.SubtaskDraft:
     return plan_pb2.SubtaskDraft(
         key=key, title=f"The {key}", instructions=f"Do {key}.", agent=agent, depends_on=depends_on, **more
     )

@@ -1,9 +1,12 @@
 """An orchestrator of the test's own on a database that is empty, with an executor that the test directs."""
 
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from orchestrator.settings import SHIPPED_CATALOG
 from tests.integration.orchestrator.client import Client
 from tests.integration.orchestrator.replica import Replica, Replicas, Tables, driving, tell_callers_apart
 from tests.integration.orchestrator.scripted_executor import ScriptedExecutor
@@ -42,6 +45,17 @@ async def replicas(
     yield replicas
     await replicas.stop()
     assert not driving(), "an orchestrator that has stopped still drives a session"
+
+
+@pytest.fixture
+def hasty_catalog(tmp_path: Path) -> Path:
+    """The shipped catalog, but failed attempts are followed by others almost at once."""
+    directory = tmp_path / "hasty"
+    shutil.copytree(SHIPPED_CATALOG, directory)
+    for path in (directory / "agents").glob("*.yaml"):
+        with path.open("a") as agent:
+            agent.write("retries: {first_backoff_seconds: 0.02}\n")
+    return directory
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator.domain.digests import allows, failure_preimage, plan_preimage, sha256, tool_preimage
-from orchestrator.domain.records import Approval, Decision, Step
+from orchestrator.domain.records import Approval, Decision, RetryPolicy, Step
 from tests.unit.domain.build import a_plan, a_step, a_subtask, an_approval
 
 
@@ -31,6 +31,20 @@ def lines(preimage: str) -> dict[str, str]:
 def test_any_changed_field_of_a_plan_changes_its_digest(changed: dict[str, Any]) -> None:
     subtasks = [a_subtask()]
     assert plan_preimage(a_plan(), subtasks) != plan_preimage(a_plan(**changed), subtasks)
+
+
+def test_a_retry_policy_is_part_of_what_is_approved_down_to_each_number() -> None:
+    policies = [
+        None,
+        RetryPolicy(),
+        RetryPolicy(max_attempts=4),
+        RetryPolicy(first_backoff=1),
+        RetryPolicy(longest_backoff=1),
+        RetryPolicy(factor=1.5),
+        RetryPolicy(non_retryable_reasons=["MODEL_ERROR"]),
+    ]
+    preimages = {plan_preimage(a_plan(), [a_subtask(retry_policy=policy)]) for policy in policies}
+    assert len(preimages) == len(policies)
 
 
 @pytest.mark.parametrize("field", ["key", "title", "instructions", "agent", "depends_on"])

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from orchestrator.domain.events import StepFinished
-from orchestrator.domain.outcomes import FIRST_BACKOFF, MAX_FAULTS, MAX_REPLY, Outcome, fold
+from orchestrator.domain.outcomes import MAX_REPLY, Outcome, fold
 from orchestrator.domain.records import Failure, ModelReply, Step, ToolResult, Usage
+from orchestrator.domain.retries import DISPATCHES, LONGEST_RETRY_AFTER, MAX_LOSSES
 from tests.unit.domain.build import SECOND, Play, call, failure, task
 
 REPEATABLE = ["read_file", "index_files"]
@@ -120,11 +121,12 @@ def test_a_runs_usage_counts_every_call_that_ran_also_those_that_failed() -> Non
 def test_a_transient_fault_is_tried_again_after_a_growing_wait_and_then_fails(tool: str) -> None:
     play = calling(tool) if tool else thinking()
     [step] = play.flying
-    for number in range(MAX_FAULTS):
+    for number in range(DISPATCHES.max_attempts - 1):
         play.fail("RETRYABLE")
         waiting = now(play, step)
-        wait = FIRST_BACKOFF * 2**number
-        assert (waiting.faults, waiting.not_before_time) == (number + 1, play.now + wait)
+        wait = waiting.not_before_time - play.now
+        assert DISPATCHES.first_backoff * 2**number / 2 <= wait <= DISPATCHES.first_backoff * 2**number
+        assert (waiting.faults, waiting.losses) == (number + 1, 0)
         assert (play.flying, play.run.state) == ([], "RUNNING")
         assert (play.session.due_time, play.session.runnable, play.session.settled) == (play.now + wait, False, False)
         play.wait(wait - 2)
@@ -133,12 +135,21 @@ def test_a_transient_fault_is_tried_again_after_a_growing_wait_and_then_fails(to
         assert [s.dispatch_number for s in play.flying] == [number + 2]
     play.fail("RETRYABLE")
     assert now(play, step).state == "FAILED"
+    assert play.run.faults == DISPATCHES.max_attempts - 1
 
 
 def test_a_provider_that_says_when_to_come_back_is_believed() -> None:
     play = thinking()
     play.fail("RETRYABLE", retry_after=90 * SECOND)
     assert play.session.due_time == play.now + 90 * SECOND
+
+
+@pytest.mark.parametrize(("said", "wait"), [(10**18, LONGEST_RETRY_AFTER), (-SECOND, None)])
+def test_a_provider_that_talks_nonsense_is_believed_within_reason(said: int, wait: int | None) -> None:
+    play = thinking()
+    play.fail("RETRYABLE", retry_after=said)
+    due = play.session.due_time - play.now
+    assert due == wait if wait else 0 < due <= DISPATCHES.first_backoff
 
 
 def test_a_fault_that_needs_a_person_is_not_retried() -> None:
@@ -202,6 +213,39 @@ def test_a_lost_call_that_may_be_repeated_runs_again_as_the_same_step(tool: str)
     [step] = play.flying
     play.outcome("LOST")
     assert [(s.id, s.dispatch_number) for s in play.flying] == [(step.id, 2)]
+    assert (now(play, step).losses, now(play, step).faults) == (1, 0)
+
+
+@pytest.mark.parametrize("tool", ["", *REPEATABLE])
+def test_a_step_that_executors_keep_dying_under_is_quarantined_and_a_person_is_asked(tool: str) -> None:
+    play = calling(tool) if tool else thinking()
+    [step] = play.flying
+    for losses in range(1, MAX_LOSSES + 1):
+        assert play.flying
+        play.outcome("LOST")
+        assert now(play, step).losses == losses
+        play.wait(DISPATCHES.longest_backoff)
+    step = now(play, step)
+    assert (step.state, step.dispatch_number, step.faults) == ("FAILED", MAX_LOSSES, 0)
+    assert (play.flying, [a.kind for a in play.pending]) == ([], ["FAILURE"])
+    assert "EXECUTOR_LOST" in play.pending[0].preview.title
+    assert "quarantined" in play.pending[0].preview.text
+    [attempt] = play.snapshot.attempts.values()
+    subtask = play.subtask("a")
+    assert (attempt.losses, subtask.losses, play.run.losses, play.run.faults) == (MAX_LOSSES,) * 3 + (0,)
+    assert subtask.failure.disposition == "HUMAN_REQUIRED"
+
+
+def test_losses_and_faults_are_counted_apart() -> None:
+    play = thinking()
+    [step] = play.flying
+    for _ in range(DISPATCHES.max_attempts - 1):
+        play.fail("RETRYABLE")
+        play.wait(DISPATCHES.longest_backoff)
+    play.outcome("LOST")
+    assert (now(play, step).state, now(play, step).losses) == ("DISPATCHED", 1)
+    play.fail("RETRYABLE")
+    assert now(play, step).state == "FAILED"
 
 
 def test_a_lost_call_that_must_not_happen_twice_is_in_doubt_and_a_person_is_asked() -> None:

@@ -18,6 +18,7 @@ from gen.assent.v1 import (
     failure_pb2,
     message_pb2,
     plan_pb2,
+    retry_policy_pb2,
     run_pb2,
     session_pb2,
     step_pb2,
@@ -38,6 +39,7 @@ TIME = 1_790_000_000_123_456
 RESOURCES: dict[type, type[Message]] = {
     records.Usage: usage_pb2.Usage,
     records.Failure: failure_pb2.Failure,
+    records.RetryPolicy: retry_policy_pb2.RetryPolicy,
     records.Workspace: workspace_pb2.Workspace,
     records.Session: session_pb2.Session,
     records.Message: message_pb2.Message,
@@ -84,6 +86,8 @@ class Filler:
             return True
         if kind is int:
             return TIME + self._numbers if name.endswith("_time") else 1_000_000 + self._numbers
+        if kind is float:
+            return self._numbers + 0.5
         if field is not None and field.enum_type is not None:
             return words(field.enum_type)[self._enum_at % len(words(field.enum_type))]
         return f"{name} {self._numbers}: “ж” \U0001f600"
@@ -132,7 +136,7 @@ def check_one(value: Any, told: Any, field: Any) -> None:
         assert round(seconds) * 1_000_000 + int(rest.ljust(6, "0")) == value
     elif field.message_type is not None and field.message_type.name == "Duration":
         assert told == f"{value / 1e6:f}s"
-    elif isinstance(value, bool) or not isinstance(value, int):
+    elif not isinstance(value, int) or isinstance(value, bool):
         assert told == value
     else:
         assert int(told) == value
