@@ -49,10 +49,11 @@ class Performs(Protocol):
 class Held:
     """One step that counts as a slot: it runs, or its outcome waits to be recorded."""
 
-    __slots__ = ("is_cancelled", "listener", "outcome", "ref", "task")
+    __slots__ = ("is_announced", "is_cancelled", "listener", "outcome", "ref", "task")
 
-    def __init__(self, ref: Ref, listener: Listener) -> None:
+    def __init__(self, ref: Ref, listener: Listener, is_announced: bool) -> None:
         self.ref = ref
+        self.is_announced = is_announced
         self.listener: Listener | None = listener
         self.outcome: Outcome | None = None
         self.task: asyncio.Task[Outcome] | None = None
@@ -92,11 +93,19 @@ class Ledger:
         return self.slots - len(self._held)
 
     def held(self) -> Iterator[tuple[Ref, bool]]:
-        """The steps it holds, and whether each still runs."""
-        return ((held.ref, held.outcome is None) for held in self._held.values())
+        """The steps it holds for orchestrators, and whether each still runs."""
+        return ((held.ref, held.outcome is None) for held in self._held.values() if held.is_announced)
 
-    def start(self, start: Start, listener: Listener) -> None:
-        """Take a step, or say why not; a step it knows is reattached and not started."""
+    @property
+    def is_left_with_steps(self) -> bool:
+        """Whether it holds steps for orchestrators that are gone."""
+        return any(held.listener is None and held.is_announced for held in self._held.values())
+
+    def start(self, start: Start, listener: Listener, *, is_announced: bool = True) -> None:
+        """Take a step, or say why not; a step it knows is reattached and not started.
+
+        One that is not announced is nobody's but the listener's, and ends with it (`release`).
+        """
         ref = start.ref
         held = self._held.get(ref.step_id)
         if held is not None and not self._is_over(held, ref):
@@ -106,7 +115,7 @@ class Ledger:
         if refused is not None:
             listener.tell(ref, refused)
             return
-        self._begin(start, Held(ref, listener))
+        self._begin(start, Held(ref, listener, is_announced))
 
     def reattach(self, ref: Ref, target_instance: str, listener: Listener) -> None:
         """Say what became of a step; its frames go to this listener from now on."""
@@ -125,7 +134,7 @@ class Ledger:
         Of a step that still runs (its cancellation was recorded, say) it forgets the outcome when there is one.
         """
         held = self._held.get(ref.step_id)
-        if held is None or (ref.epoch, ref.dispatch) < held.ref[1:]:
+        if held is None or _is_older(ref, held.ref):
             return
         if held.outcome is None:
             held.listener = _Forgets(self)
@@ -137,7 +146,7 @@ class Ledger:
         held = self._held.get(ref.step_id)
         if held is None:
             self._not_held(ref, listener)
-        elif (ref.epoch, ref.dispatch) < held.ref[1:]:
+        elif _is_older(ref, held.ref):
             listener.tell(ref, _older(held.ref))
         else:
             held.cancel()
@@ -214,7 +223,7 @@ class Ledger:
 
     @staticmethod
     def _reattach(held: Held, ref: Ref, listener: Listener) -> None:
-        if ref.epoch < held.ref.epoch or ref.dispatch < held.ref.dispatch:
+        if _is_older(ref, held.ref):
             listener.tell(ref, _older(held.ref))
             return
         held.ref = ref
@@ -252,6 +261,11 @@ class _Forgets:
         """Forget the outcome; anything else is lost."""
         if isinstance(said, Finished | Failed):
             self._ledger.recorded(ref)
+
+
+def _is_older(ref: Ref, than: Ref) -> bool:
+    """Whether it is an older owner's, or about an older dispatch."""
+    return ref.epoch < than.epoch or ref.dispatch < than.dispatch
 
 
 def _older(newest: Ref) -> Refused:

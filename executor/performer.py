@@ -25,6 +25,7 @@ from executor.tools.workspace import PathRefused, Workspace
 from rpc import logs, tracing
 
 DEFAULT_LIMIT_NANOS = 600 * 10**9
+REPLY_LIMIT = 2_000_000  # characters: as UTF-8 less than what one frame of the stream may have
 
 _log = structlog.get_logger("executor")
 
@@ -148,6 +149,7 @@ class Performer:
                     else:
                         tell(part)
             assert reply is not None, "a model ends with its reply"
+            _refuse_too_much(reply)
             span.set_attributes(genai.of_reply(reply))
         count_reply(request.model, reply)
         return reply
@@ -160,6 +162,13 @@ class Performer:
             return Workspace(self.roots[root_id], work.directory)
         except PathRefused as error:
             raise StepFailed("WORKSPACE_NOT_ALLOWED", str(error), "FATAL") from error
+
+
+def _refuse_too_much(reply: Reply) -> None:
+    size = len(reply.text) + len(reply.reasoning) + sum(len(call.arguments_json) for call in reply.tool_calls)
+    if size > REPLY_LIMIT:
+        words = f"the reply has {size} characters; {REPLY_LIMIT} are allowed"
+        raise StepFailed("MODEL_OUTPUT_INVALID", words, "HUMAN_REQUIRED")
 
 
 def _deadline_passed(effect_possible: bool) -> Failed:

@@ -59,6 +59,8 @@ class Executor(ExecutorServiceServicer):
                     yield response
         finally:
             self._streams.discard(stream)
+            if self._ledger.is_left_with_steps:
+                self._tell_held()
 
     async def RunStep(
         self, request: service_pb.RunStepRequest, context: Context
@@ -66,7 +68,7 @@ class Executor(ExecutorServiceServicer):
         """Perform one step for a caller who stays to hear what becomes of it."""
         ref = Ref(request.step_id or str(uuid.uuid4()), request.epoch, request.dispatch_number or 1)
         outbox = Outbox()
-        self._ledger.start(wire.start(ref, request.start), outbox)
+        self._ledger.start(wire.start(ref, request.start), outbox, is_announced=False)
         try:
             is_over = False
             while not is_over:
@@ -109,6 +111,11 @@ class Executor(ExecutorServiceServicer):
     def _tell_capacity(self) -> None:
         for stream in self._streams:
             stream.tell_capacity_if_due()
+
+    def _tell_held(self) -> None:
+        """An orchestrator has gone: the others look which of the outcomes it left are safe, and free their slots."""
+        for stream in self._streams:
+            stream.say_hello(self._hello())
 
     def _hello(self) -> pb.Hello:
         held = [

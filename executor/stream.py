@@ -22,6 +22,8 @@ from rpc.problem import Problem
 from rpc.validation import RequestReader, invalid_request
 
 _LARGE_FRAME_BYTES = 16 * 1024 * 1024
+_UNFINISHED_BYTES = 4 * _LARGE_FRAME_BYTES
+_UNFINISHED_LIMIT = 256
 _READS_LIMIT = 16
 _CAPACITY_SECONDS = 2.0
 
@@ -39,6 +41,7 @@ class Stream:
         self._told_free = -1
         self._told_at = 0.0
         self._parts: dict[Ref, list[bytes]] = {}
+        self._parts_bytes = 0
         self._reads: set[asyncio.Task[None]] = set()
 
     async def run(
@@ -70,6 +73,10 @@ class Stream:
         """Let the writer say how many slots are free, if it has not said so already or not for a while."""
         if self._told_free != self._ledger.free_slots or time.monotonic() - self._told_at > _CAPACITY_SECONDS:
             self.outbox.wake()
+
+    def say_hello(self, hello: pb.Hello) -> None:
+        """Say again who this is and what it holds."""
+        self.outbox.add(pb.ExecutorFrame(hello=hello))
 
     def drain(self, until_nanos: int) -> None:
         """Say that nothing more is started."""
@@ -122,10 +129,14 @@ class Stream:
         if chunk.index != len(parts):
             raise invalid_request([("frames.chunk.index", f"part {len(parts)} was due")])
         parts.append(chunk.data)
+        self._parts_bytes += len(chunk.data)
         if sum(map(len, parts)) > _LARGE_FRAME_BYTES:
             raise invalid_request([("frames.chunk", f"the frame is larger than {_LARGE_FRAME_BYTES} bytes")])
+        if self._parts_bytes > _UNFINISHED_BYTES or len(self._parts) > _UNFINISHED_LIMIT:
+            raise invalid_request([("frames.chunk", "too many frames are unfinished")])
         if chunk.last:
             del self._parts[ref]
+            self._parts_bytes -= sum(map(len, parts))
             whole = _large_frames.read_part(b"".join(parts))
             assert isinstance(whole, pb.OrchestratorFrame)
             if whole.HasField("chunk"):

@@ -187,6 +187,7 @@ class Orchestrator:
         while True:
             await asyncio.sleep(OVERDUE_LOOK_SECONDS)
             self._executors.overdue(now_micros(), OVERDUE_GRACE)
+            self._executors.try_again()
 
     async def _watch_readiness(self) -> None:
         """Ready means that a write to the database goes through."""

@@ -24,7 +24,7 @@ class Outcome:
     """What became of one dispatch of a step.
 
     `kind` is SUCCEEDED (with `reply` or `result`), FAILED (with `failure`), REFUSED or UNKNOWN (it never started), or
-    LOST (the executor instance is gone).
+    LOST (the executor instance is gone). RUNNING, which overrules LOST, is never folded.
     """
 
     step_id: str

@@ -1,11 +1,11 @@
-"""The executors this replica knows: which step goes where, and what became of those in flight.
+"""The steps in the hands of executors: who wants to know of each, and what became of it.
 
 A `Flight` is a step that some executor instance holds for us. It outlives broken streams: only the instance's own
-word, its death, or its silence past the deadline ends it.
+word, its death, or its silence past the deadline ends it. Where steps go is instances.py's part.
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,16 +16,24 @@ from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.outcomes import Outcome
 from orchestrator.domain.records import Step, Workspace
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.domain.starting import Place
 from orchestrator.domain.transcript import model_call
 from orchestrator.engine import frames
+from orchestrator.engine.instances import Instance, Instances, OnRoom, Reservation
+from orchestrator.engine.metrics import LOSSES, REFUSALS
 from orchestrator.streaming.feed import Delta
 
 _log = structlog.get_logger("orchestrator.executors")
 
 Sink = Callable[[Outcome], None]
 OnDelta = Callable[[str, str, Delta], None]  # tenant, session id, delta
-OnRoom = Callable[[int], None]  # how many slots are free that were not
+
+_ABOUT_THE_STEP = (
+    frames_pb2.REFUSAL_REASON_WRONG_DIGEST,
+    frames_pb2.REFUSAL_REASON_NOT_OFFERED,
+    frames_pb2.REFUSAL_REASON_OLDER_EPOCH,
+)
+# Refusals that say of a start that it never started, and of a reattachment nothing: the step may have run elsewhere.
+_OF_WHO_ASKS = (frames_pb2.REFUSAL_REASON_OTHER_INSTANCE, frames_pb2.REFUSAL_REASON_OLDER_EPOCH)
 
 
 @dataclass(slots=True)
@@ -35,26 +43,10 @@ class Flight:
     step: Step
     epoch: int
     sink: Sink
-    lost: bool = False
-
-
-class Instance:
-    """One executor instance, alive as far as this replica knows, and what it offers."""
-
-    def __init__(self, hello: frames_pb2.Hello, tools: frozenset[str], address: str) -> None:
-        self.id = hello.instance_id
-        self.address = address
-        self.roots = list(hello.workspace_root_ids)
-        self.slots = hello.slots
-        self.tools = tools
-        self.draining = False
-
-    def offers(self, step: Step, workspace: Workspace) -> bool:
-        if self.draining:
-            return False
-        if step.kind == "MODEL":
-            return True
-        return step.tool in self.tools and (not workspace.root_id or workspace.root_id in self.roots)
+    asked: bool = False  # it may have been there before: what became of it was asked for
+    held: bool = False  # the instance says that it has it
+    lost: bool = False  # as far as anybody here believes
+    overdue_since: int = 0  # when it was first seen to be silent past its deadline, in microseconds
 
 
 class Line(Protocol):
@@ -66,53 +58,20 @@ class Line(Protocol):
         """Soon, if connected; else never: what was not sent is asked for when the executor is back."""
 
 
-class Reservation:
-    """Slots taken for the steps of one change, until it is known whether it was written."""
-
-    __slots__ = ("_executors", "_rooms", "_taken")
-
-    def __init__(self, executors: "Executors") -> None:
-        self._executors = executors
-        self._rooms = executors.rooms
-        self._taken: dict[str, str] = {}  # step id → instance id
-
-    def __call__(self, step: Step, workspace: Workspace) -> Place | None:
-        instance = self._executors.pick(step, workspace)
-        if instance is None:
-            return None
-        self._executors.take(instance.id)
-        self._taken[step.id] = instance.id
-        return Place(instance.id, instance.address, next(iter(instance.roots), ""))
-
-    def settle(self, started: Sequence[str]) -> None:
-        """It was written and these were started: their slots are the flights' now."""
-        for step_id in started:
-            self._taken.pop(step_id, None)
-        self.abandon()
-
-    def abandon(self) -> None:
-        taken, self._taken = self._taken, {}
-        for instance_id in taken.values():
-            self._executors.free(instance_id)
-
-    @property
-    def missed_room(self) -> bool:
-        """Whether executors got room since it was made."""
-        return self._rooms != self._executors.rooms
-
-
 class Executors:
-    """All executors of one replica. Links report to it; workers ask it to start, reattach, record and cancel."""
+    """All executors of one replica. Links report to it; workers ask it to start, reattach, record and cancel.
 
-    def __init__(self, catalog: Catalog, *, on_delta: OnDelta, on_room: OnRoom) -> None:
+    `clock` counts seconds from anywhere.
+    """
+
+    def __init__(
+        self, catalog: Catalog, *, on_delta: OnDelta, on_room: OnRoom, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._catalog = catalog
         self._on_delta = on_delta
-        self._on_room = on_room
-        self.rooms = 0  # how often there was room where there had been none
-        self._instances: dict[str, Instance] = {}
+        self._instances = Instances(on_room, clock)
         self._lines: dict[str, Line] = {}
         self._flights: dict[str, Flight] = {}
-        self._taken: Counter[str] = Counter()  # slots by instance id, reserved or in flight; who is away keeps its own
 
     def add_line(self, line: Line) -> None:
         self._lines[line.address] = line
@@ -120,30 +79,13 @@ class Executors:
     # Placing
 
     def reserve(self) -> Reservation:
-        return Reservation(self)
+        return Reservation(self._instances)
 
     def workspace_roots(self) -> list[str]:
-        return [root for instance in self._instances.values() for root in instance.roots]
+        return self._instances.roots()
 
     def pick(self, step: Step, workspace: Workspace) -> Instance | None:
-        """The instance with the most free slots of those that offer what the step needs."""
-        able = [i for i in self._instances.values() if self._free_slots(i) > 0 and i.offers(step, workspace)]
-        return max(able, key=self._free_slots, default=None)
-
-    def take(self, instance_id: str) -> None:
-        self._taken[instance_id] += 1
-
-    def free(self, instance_id: str) -> None:
-        """One of its slots is free again."""
-        if (instance := self._instances.get(instance_id)) is not None and self._free_slots(instance) <= 0:
-            self.rooms += 1
-        self._taken[instance_id] -= 1
-        if not self._taken[instance_id]:
-            del self._taken[instance_id]
-        self._on_room(1)
-
-    def _free_slots(self, instance: Instance) -> int:
-        return instance.slots - self._taken[instance.id]
+        return self._instances.pick(step, workspace)
 
     # What workers ask for
 
@@ -161,11 +103,11 @@ class Executors:
 
     def reattach(self, step: Step, epoch: int, sink: Sink) -> None:
         """Ask the instance that has it what became of it."""
-        self.take(step.executor_instance)
-        flight = self._fly(Flight(step, epoch, sink))
+        self._instances.take(step.executor_instance)
+        flight = self._fly(Flight(step, epoch, sink, asked=True))
         if step.executor_instance in self._instances:
             self._ask(flight)
-        elif any(i.address == step.executor_address for i in self._instances.values()):
+        elif self._instances.at(step.executor_address) is not None:
             self._lose(flight)  # another instance is there now: the one that had it died
 
     def recorded(self, step_id: str, epoch: int, number: int) -> None:
@@ -195,41 +137,77 @@ class Executors:
 
     def joined(self, hello: frames_pb2.Hello, tools: frozenset[str], address: str) -> None:
         """An instance says hello: what it holds for us is asked for, what its predecessor held is lost."""
-        for old in [i for i in self._instances.values() if i.address == address and i.id != hello.instance_id]:
-            del self._instances[old.id]
-        instance = self._instances.get(hello.instance_id)
-        if instance is None:
-            instance = self._instances[hello.instance_id] = Instance(hello, tools, address)
-        instance.draining = False
+        held = {(each.step_id, each.dispatch_number) for each in hello.held_steps}
+        died = False
         for flight in [f for f in self._flights.values() if f.step.executor_address == address]:
-            if flight.step.executor_instance == hello.instance_id:
-                self._ask(flight)
-            else:
-                self._lose(flight)
-        self.rooms += 1
-        self._on_room(self._free_slots(instance))
+            if flight.step.executor_instance != hello.instance_id:
+                died |= self._lose(flight)
+                continue
+            if (flight.step.id, flight.step.dispatch_number) in held:
+                self._hold(flight)
+            self._ask(flight)
+        if died:
+            self._instances.failed(address)
+        self._instances.joined(hello, tools, address)
 
     def left(self, address: str) -> None:
         """The stream to this address broke: nothing new goes there until it is back."""
-        for instance in self._instances.values():
-            if instance.address == address:
-                instance.draining = True
+        if self._instances.left(address):
+            self._instances.failed(address)
+
+    def drains(self, address: str) -> None:
+        """It is stopping, and says so: nothing new goes there."""
+        self._instances.left(address)
+
+    def says_free(self, address: str, free_slots: int) -> None:
+        self._instances.says_free(address, free_slots)
+
+    def never_sent(self, frame: frames_pb2.OrchestratorFrame) -> None:
+        """This start was not and will not be given to the stream: nobody else sends it, so the step never started."""
+        flight = self._of(frame.step_id, frame.epoch)
+        if flight is not None and flight.step.dispatch_number == frame.dispatch_number and not flight.asked:
+            flight.sink(Outcome(frame.step_id, frame.dispatch_number, "UNKNOWN"))
 
     def receive(self, frame: frames_pb2.ExecutorFrame) -> None:
         flight = self._flights.get(frame.step_id)
         if flight is None or flight.step.dispatch_number != frame.dispatch_number:
             return
-        if frame.WhichOneof("frame") == "delta":
-            step = flight.step
-            self._on_delta(step.tenant, step.session_id, frames.delta_of(frame, step))
-        elif (outcome := frames.outcome_of(frame)) is not None:
-            flight.sink(outcome)
+        address = flight.step.executor_address
+        match frame.WhichOneof("frame"):
+            case "delta":
+                step = flight.step
+                self._on_delta(step.tenant, step.session_id, frames.delta_of(frame, step))
+            case "accepted" | "running":
+                self._hold(flight)
+                self._instances.accepted(address)
+                self._find(flight)
+            case "refused":
+                self._refused(flight, frame)
+            case "finished" | "failed":
+                self._hold(flight)
+                self._instances.worked(address)
+                self._tell(flight, frame)
+            case "unknown":
+                self._tell(flight, frame)
 
     def overdue(self, now: int, grace: int) -> None:
-        """Give up on what has been silent past its deadline and `grace` (both microseconds)."""
+        """Give up on what stays silent past its deadline (both microseconds).
+
+        `grace` runs from when that was first seen here, and whoever has the step is asked then: this replica may have
+        been the one that slept, or may have only just begun.
+        """
         for flight in list(self._flights.values()):
-            if flight.step.deadline_time + grace < now:
+            if flight.step.deadline_time >= now:
+                flight.overdue_since = 0
+            elif not flight.overdue_since:
+                flight.overdue_since = now
+                self._ask(flight)
+            elif flight.overdue_since + grace < now:
                 self._lose(flight)
+
+    def try_again(self) -> None:
+        """Look whether executors that were left alone may be tried again."""
+        self._instances.try_again()
 
     # Inside
 
@@ -246,20 +224,58 @@ class Executors:
         return flight
 
     def _ask(self, flight: Flight) -> None:
+        flight.asked = True
         self._send(flight.step.executor_address, frames.reattach_frame(flight.step, flight.epoch))
 
-    def _lose(self, flight: Flight) -> None:
+    def _hold(self, flight: Flight) -> None:
+        if not flight.held:
+            flight.held = True
+            self._instances.holds(flight.step.executor_instance)
+
+    def _tell(self, flight: Flight, frame: frames_pb2.ExecutorFrame) -> None:
+        flight.lost = False
+        if (outcome := frames.outcome_of(frame)) is not None:
+            flight.sink(outcome)
+
+    def _refused(self, flight: Flight, frame: frames_pb2.ExecutorFrame) -> None:
+        reason, instance_id = frame.refused.reason, flight.step.executor_instance
+        REFUSALS.labels(frames.refusal_word(frame)).inc()
+        if flight.asked and reason in _OF_WHO_ASKS:
+            if reason == frames_pb2.REFUSAL_REASON_OTHER_INSTANCE:
+                self._lose(flight)
+            return  # an older epoch's: its next write is fenced
+        if reason == frames_pb2.REFUSAL_REASON_NOT_OFFERED:
+            self._instances.does_not_offer(instance_id, flight.step)
+        elif reason == frames_pb2.REFUSAL_REASON_NO_SLOT:
+            self._instances.is_full(instance_id)
+        if reason not in _ABOUT_THE_STEP:
+            self._instances.refused(flight.step.executor_address)
+        self._tell(flight, frame)
+
+    def _find(self, flight: Flight) -> None:
+        """It was believed lost, and is not."""
+        flight.overdue_since = 0
         if flight.lost:
-            return
+            flight.lost = False
+            flight.sink(Outcome(flight.step.id, flight.step.dispatch_number, "RUNNING"))
+
+    def _lose(self, flight: Flight) -> bool:
+        """Whether that is news."""
+        if flight.lost:
+            return False
         flight.lost = True
+        LOSSES.inc()
         _log.warning(
             "step lost with its executor", step_id=flight.step.id, executor_instance=flight.step.executor_instance
         )
         flight.sink(Outcome(flight.step.id, flight.step.dispatch_number, "LOST"))
+        return True
 
     def _end(self, flight: Flight) -> None:
         del self._flights[flight.step.id]
-        self.free(flight.step.executor_instance)
+        if flight.held:
+            self._instances.forgets(flight.step.executor_instance)
+        self._instances.free(flight.step.executor_instance)
 
     def _send(self, address: str, frame: frames_pb2.OrchestratorFrame, deadline_time: int = 0) -> None:
         if (line := self._lines.get(address)) is not None:

@@ -16,6 +16,9 @@ from orchestrator.domain.transcript import ModelCall
 from orchestrator.streaming.feed import Delta
 
 MAX_BATCH_BYTES = 256 * 1024
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+MAX_UNFINISHED_BYTES = 4 * MAX_FRAME_BYTES
+MAX_UNFINISHED = 1024  # frames
 
 
 def start_frame(
@@ -104,12 +107,15 @@ def outcome_of(frame: frames_pb2.ExecutorFrame) -> Outcome | None:
             if frame.refused.reason == frames_pb2.REFUSAL_REASON_WRONG_DIGEST:
                 failure = Failure("DIGEST_MISMATCH", frame.refused.message, "HUMAN_REQUIRED")
                 return Outcome(frame.step_id, frame.dispatch_number, "FAILED", failure=failure)
-            reason = _word(frames_pb2.RefusalReason.DESCRIPTOR, frame.refused.reason, "REFUSAL_REASON_")
-            failure = Failure(reason, frame.refused.message, "RETRYABLE")
+            failure = Failure(refusal_word(frame), frame.refused.message, "RETRYABLE")
             return Outcome(frame.step_id, frame.dispatch_number, "REFUSED", failure=failure)
         case "unknown":
             return Outcome(frame.step_id, frame.dispatch_number, "UNKNOWN")
     return None
+
+
+def refusal_word(frame: frames_pb2.ExecutorFrame) -> str:
+    return _word(frames_pb2.RefusalReason.DESCRIPTOR, frame.refused.reason, "REFUSAL_REASON_")
 
 
 def _finished(frame: frames_pb2.ExecutorFrame) -> Outcome:
@@ -220,24 +226,30 @@ class Nonsense(Exception):
 
 
 class Assembly:
-    """Puts the executor's chunked frames together again."""
+    """Puts the executor's chunked frames together again, in bounded memory."""
 
     def __init__(self) -> None:
         self._parts: dict[tuple[str, int, int], list[bytes]] = {}
+        self._bytes = 0
 
     def whole(self, frame: frames_pb2.ExecutorFrame) -> frames_pb2.ExecutorFrame | None:
         """The frame itself, the frame that its last chunk completes, or None. Raises Nonsense."""
         if frame.WhichOneof("frame") != "chunk":
             return frame
         key, chunk = (frame.step_id, frame.epoch, frame.dispatch_number), frame.chunk
-        parts = [] if chunk.index == 0 else self._parts.get(key, [])
+        parts = self._parts.get(key, [])
         if chunk.index != len(parts):
             raise Nonsense(f"chunk {chunk.index} follows {len(parts)} chunks of step {frame.step_id}")
         parts.append(chunk.data)
         self._parts[key] = parts
+        self._bytes += len(chunk.data)
+        size = sum(map(len, parts))
+        if size > MAX_FRAME_BYTES or self._bytes > MAX_UNFINISHED_BYTES or len(self._parts) > MAX_UNFINISHED:
+            raise Nonsense(f"the chunks of step {frame.step_id} are too many")
         if not chunk.last:
             return None
         del self._parts[key]
+        self._bytes -= size
         try:
             return frames_pb2.ExecutorFrame.FromString(b"".join(parts))
         except DecodeError:

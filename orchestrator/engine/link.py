@@ -16,6 +16,7 @@ from orchestrator.domain.catalog import Tool
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.engine.executors import Executors
 from orchestrator.engine.frames import Assembly, Nonsense, batches, cancel_frame, recorded_frame, tools_of
+from orchestrator.engine.metrics import CONNECTED
 from rpc import failpoints
 from rpc.channel import connect
 
@@ -55,6 +56,7 @@ class ExecutorLink:
 
     def send(self, frame: frames_pb2.OrchestratorFrame, deadline_time: int) -> None:
         if not self.connected:
+            self._never_sent(frame)
             return
         if frame.WhichOneof("frame") == "start" and self._clock_ahead is not None:
             left_nanos = (deadline_time - self._clock()) * 1000
@@ -108,19 +110,24 @@ class ExecutorLink:
                 await self._greet(frame.hello, stub)
             case "capacity":
                 self._clock_ahead = frame.capacity.clock_nanos - time.monotonic_ns()
+                self._executors.says_free(self.address, frame.capacity.free_slots)
             case "draining":
-                self._executors.left(self.address)
+                self._executors.drains(self.address)
             case _:
                 self._executors.receive(frame)
         if failpoints.on:
             await failpoints.reach(*failpoints.of_frames("receive", [frame], "after"))
 
     async def _greet(self, hello: frames_pb2.Hello, stub: Stub) -> None:
+        if self.connected:  # again, on the same stream: another orchestrator has left steps behind
+            await self._acknowledge(hello.held_steps)
+            return
         self._clock_ahead = hello.clock_nanos - time.monotonic_ns()
         described = await stub.Describe(executor_service_pb2.DescribeRequest(), timeout=DESCRIBE_SECONDS)
         tools = tools_of(described)
         self._offer(tools)
         self.connected = True
+        CONNECTED.labels(self.address).set(1)
         self._executors.joined(hello, frozenset(tool.name for tool in tools), self.address)
         await self._acknowledge(hello.held_steps)
         _log.info("executor joined", address=self.address, executor_instance=hello.instance_id, slots=hello.slots)
@@ -156,5 +163,13 @@ class ExecutorLink:
 
     def _disconnected(self) -> None:
         self.connected = False
-        self._outbox.clear()
+        CONNECTED.labels(self.address).set(0)
         self._executors.left(self.address)
+        unsent = list(self._outbox)
+        self._outbox.clear()
+        for frame in unsent:
+            self._never_sent(frame)
+
+    def _never_sent(self, frame: frames_pb2.OrchestratorFrame) -> None:
+        if frame.WhichOneof("frame") == "start":
+            self._executors.never_sent(frame)

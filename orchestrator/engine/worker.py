@@ -116,7 +116,10 @@ class Worker:
         return self._snapshot is not None and self._snapshot.session.last_sequence < last_sequence
 
     def deliver(self, outcome: Outcome) -> None:
-        self._outcomes.append(outcome)
+        """Take note. That a step was lost is a belief until it is written: the executor's own word overrules it."""
+        self._outcomes = [o for o in self._outcomes if o.kind != "LOST" or not _of_one_dispatch(o, outcome)]
+        if outcome.kind != "RUNNING":
+            self._outcomes.append(outcome)
         self._wake.set()
 
     # The loop
@@ -178,6 +181,8 @@ class Worker:
             self._snapshot = await self._store.load(*self._key)
             if self._snapshot is None:
                 raise Gone("it was deleted")
+            if self._epoch and self._epoch != self._snapshot.session.epoch:
+                raise Gone("another replica has it")
             self._sort_flights(self._snapshot)
             self._follow(self._snapshot)
         return self._snapshot
@@ -251,7 +256,8 @@ class Worker:
     def _settle(self, outcomes: list[Outcome]) -> None:
         """These are in the ledger, or came too late for it: the executors may forget them."""
         for outcome in outcomes:
-            self._outcomes.remove(outcome)
+            if outcome in self._outcomes:  # else it was overruled while it was written
+                self._outcomes.remove(outcome)
             if self._flights.get(outcome.step_id) == outcome.dispatch_number:
                 del self._flights[outcome.step_id]
             self._executors.recorded(outcome.step_id, self._epoch, outcome.dispatch_number)
@@ -290,3 +296,7 @@ class Worker:
             if step_id not in self._flights:
                 self._flights[step_id] = number
                 self._executors.reattach(snapshot.steps[step_id], self._epoch, self.deliver)
+
+
+def _of_one_dispatch(one: Outcome, other: Outcome) -> bool:
+    return (one.step_id, one.dispatch_number) == (other.step_id, other.dispatch_number)

@@ -146,6 +146,28 @@ async def test_chunks_out_of_order_break_the_stream_and_start_nothing(executor: 
     assert executor.parts.ledger.free_slots == 8
 
 
+@pytest.mark.parametrize(("steps", "parts"), [(1, 90), (400, 1)], ids=["one too large", "too many"])
+async def test_unfinished_frames_are_bounded(executor: RunningExecutor, steps: int, parts: int) -> None:
+    talk = await executor.talk()
+    data = b"x" * (200_000 if steps == 1 else 1)
+    for step_id in [new_id() for _ in range(steps)]:
+        for index in range(parts):
+            chunk = pb.FrameChunk(index=index, data=data)
+            talk.send(pb.OrchestratorFrame(step_id=step_id, epoch=1, dispatch_number=1, chunk=chunk))
+    assert await talk.end() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_reply_that_no_frame_could_carry_is_a_failure(
+    executor: RunningExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("executor.performer.REPLY_LIMIT", 599_999)
+    talk = await executor.talk()
+    frame = started(model_step("large"))
+    talk.send(frame)
+    failed = (await talk.outcome_of(frame.step_id)).failed
+    assert (failed.reason, failed.disposition) == ("MODEL_OUTPUT_INVALID", failure_pb2.DISPOSITION_HUMAN_REQUIRED)
+
+
 async def test_a_frame_without_a_step_breaks_the_stream(executor: RunningExecutor) -> None:
     talk = await executor.talk()
     talk.send(pb.OrchestratorFrame(epoch=1, dispatch_number=1, recorded=pb.Recorded()))

@@ -237,3 +237,32 @@ async def test_cancelling_a_step_that_has_ended_changes_nothing(executor: Runnin
     await talk.outcome_of(frame.step_id)
     talk.send(cancel(frame.step_id), reattach(frame.step_id))
     assert (await talk.outcome_of(frame.step_id)).HasField("finished")
+
+
+async def test_what_an_orchestrator_leaves_behind_is_told_to_the_others(executor: RunningExecutor) -> None:
+    leaving, staying = await executor.talk(), await executor.talk()
+    frame = started(tool_step("noop", "{}"))
+    leaving.send(frame)
+    await leaving.outcome_of(frame.step_id)
+    await leaving.close()
+    again = (await staying.next_of("", "hello")).hello
+    assert (again.instance_id, [held.step_id for held in again.held_steps]) == (
+        staying.hello.instance_id,
+        [frame.step_id],
+    )
+    staying.send(recorded(frame.step_id))
+    await staying.capacity(8)
+
+
+async def test_an_orchestrator_that_leaves_nothing_is_not_spoken_of(executor: RunningExecutor) -> None:
+    leaving, staying = await executor.talk(), await executor.talk()
+    frame = started(tool_step("noop", "{}"))
+    leaving.send(frame)
+    await leaving.outcome_of(frame.step_id)
+    leaving.send(recorded(frame.step_id))
+    await leaving.capacity(8)
+    await leaving.close()
+    await staying.capacity(8)
+    staying.send(started(tool_step("noop", "{}"), marker := new_id()))
+    await staying.outcome_of(marker)
+    assert not [each for each in staying.frames if each.HasField("hello")]

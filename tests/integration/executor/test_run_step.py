@@ -90,3 +90,16 @@ async def test_describe_says_what_is_offered(executor: RunningExecutor) -> None:
     }
     assert "scripted:*" in [model.name for model in described.models]
     assert (described.slots, list(described.workspace_root_ids)) == (8, [executor.root_id])
+
+
+async def test_a_step_of_a_caller_is_no_orchestrators_to_end(executor: RunningExecutor) -> None:
+    request = service_pb.RunStepRequest(start=executor.command("echo begun; until [ -e go ]; do sleep 0.01; done"))
+    call = executor.stub.RunStep(request)
+    frames: list[pb.ExecutorFrame] = []
+    async for response in call:
+        frames += response.frames
+        if "progress" in kinds(frames):
+            hello = (await executor.talk()).hello
+            assert not hello.held_steps
+            executor.path("go").touch()
+    assert kinds(frames)[-1] == "finished"

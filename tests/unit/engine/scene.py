@@ -30,7 +30,7 @@ class Stage:
         self.ticks = Ticks()
         self.store = MemoryStore(self.ticks)
         self.store.alive.add(OWNER)
-        self.ground = Ground()
+        self.ground = Ground(clock=lambda: self.ticks.now() / 1e6)
         self.slots = slots
         if slots:
             self.ground.join(slots=slots, tools=TOOLS)

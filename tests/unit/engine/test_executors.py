@@ -10,7 +10,8 @@ from gen.assent.v1 import delta_pb2, tool_call_pb2
 from orchestrator.domain.outcomes import Outcome
 from orchestrator.domain.records import Session, Step, Workspace
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.engine.executors import Executors, Reservation
+from orchestrator.engine.executors import Executors
+from orchestrator.engine.instances import Reservation
 from orchestrator.streaming.feed import Delta
 from tests.unit.domain.build import a_run, a_step, catalog
 
@@ -36,12 +37,16 @@ class FakeLine:
 class Ground:
     """Executors on two lines, and what came back from them."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self.deltas: list[Delta] = []
         self.rooms = 0
+        self.seconds = 0.0  # what executors that fail are left alone by
         self.on_room: Callable[[int], None] = lambda slots: None
         self.executors = Executors(
-            catalog(), on_delta=lambda _t, _s, delta: self.deltas.append(delta), on_room=self._room
+            catalog(),
+            on_delta=lambda _t, _s, delta: self.deltas.append(delta),
+            on_room=self._room,
+            clock=clock or (lambda: self.seconds),
         )
         self.lines = {address: FakeLine(address) for address in (ADDRESS, OTHER_ADDRESS)}
         for line in self.lines.values():
@@ -64,8 +69,10 @@ class Ground:
         address: str = ADDRESS,
         tools: Sequence[str] = ("write_file",),
         roots: Sequence[str] = (),
+        held: Sequence[str] = (),
     ) -> None:
         hello = frames_pb2.Hello(instance_id=instance, slots=slots, workspace_root_ids=roots)
+        hello.held_steps.extend(frames_pb2.HeldStep(step_id=step_id, dispatch_number=1) for step_id in held)
         self.executors.joined(hello, frozenset(tools), address)
 
     def reserve(self, step: Step) -> Reservation:
@@ -96,6 +103,16 @@ class Ground:
     def finish(self, step_id: str = "x1", number: int = 1) -> None:
         result = step_pb2.Finished(tool=tool_call_pb2.ToolResult(content="ok"))
         frame = frames_pb2.ExecutorFrame(step_id=step_id, epoch=1, dispatch_number=number, finished=result)
+        self.executors.receive(frame)
+
+    def say(self, kind: str, step_id: str = "x1", number: int = 1) -> None:
+        frame = frames_pb2.ExecutorFrame(step_id=step_id, epoch=1, dispatch_number=number)
+        getattr(frame, kind).SetInParent()
+        self.executors.receive(frame)
+
+    def refuse(self, reason: str, step_id: str = "x1", number: int = 1) -> None:
+        frame = frames_pb2.ExecutorFrame(step_id=step_id, epoch=1, dispatch_number=number)
+        frame.refused.reason = frames_pb2.RefusalReason.Value(f"REFUSAL_REASON_{reason}")
         self.executors.receive(frame)
 
 
@@ -364,9 +381,235 @@ def test_a_step_whose_instance_is_known_to_be_gone_is_lost_when_it_is_taken_over
 def test_a_step_whose_executor_nobody_has_heard_of_waits_for_it_until_it_is_overdue(ground: Ground) -> None:
     step = a_step(id="x1", dispatch_number=1, executor_instance="i1", executor_address=ADDRESS, deadline_time=1_000)
     ground.executors.reattach(step, 2, ground.outcomes.append)
-    assert ground.outcomes == []
-    ground.executors.overdue(1_100, 100)
-    assert ground.outcomes == []
-    ground.executors.overdue(1_101, 100)
+    for now in (1_000, 1_001, 1_101):
+        ground.executors.overdue(now, 100)
+        assert ground.outcomes == []
+    ground.executors.overdue(1_102, 100)
     ground.executors.overdue(9_999, 100)
     assert [o.kind for o in ground.outcomes] == ["LOST"]
+
+
+def test_who_has_slept_past_a_deadline_asks_before_it_gives_up(ground: Ground) -> None:
+    ground.join()
+    ground.fly("x1")
+    ground.executors.overdue(50_000, 100)
+    assert ground.line.kinds[-1] == ("x1", 1, "reattach")
+    ground.finish()
+    assert [o.kind for o in ground.outcomes] == ["SUCCEEDED"]
+
+
+def test_what_is_said_to_run_on_past_its_deadline_is_asked_for_again_and_not_lost(ground: Ground) -> None:
+    ground.join()
+    ground.fly("x1")
+    for now in range(2_000, 3_000, 50):
+        ground.executors.overdue(now, 100)
+        ground.say("running")
+    assert ground.outcomes == []
+    ground.executors.overdue(3_000, 100)
+    ground.executors.overdue(3_101, 100)
+    assert [o.kind for o in ground.outcomes] == ["LOST"]
+
+
+def test_what_was_believed_lost_and_is_found_running_is_told_so(ground: Ground) -> None:
+    ground.join("i1")
+    ground.fly("x1")
+    ground.join("i2")
+    ground.join("i1")
+    ground.say("running")
+    assert [o.kind for o in ground.outcomes] == ["LOST", "RUNNING"]
+    ground.join("i2")
+    assert [o.kind for o in ground.outcomes] == ["LOST", "RUNNING", "LOST"]
+
+
+# Refused
+
+
+@pytest.mark.parametrize("reason", ["NO_SLOT", "OLDER_EPOCH", "OTHER_INSTANCE", "DRAINING", "NOT_OFFERED"])
+def test_a_start_that_was_refused_never_started(ground: Ground, reason: str) -> None:
+    ground.join()
+    ground.fly("x1")
+    ground.refuse(reason)
+    assert [(o.kind, o.failure.reason) for o in ground.outcomes] == [("REFUSED", reason)]
+
+
+def test_that_another_instance_refuses_to_say_what_became_of_a_step_does_not_prove_that_it_never_started(
+    ground: Ground,
+) -> None:
+    ground.join()
+    ground.fly("x1")
+    ground.executors.left(ADDRESS)
+    ground.join()
+    ground.refuse("OTHER_INSTANCE")
+    assert [o.kind for o in ground.outcomes] == ["LOST"]
+
+
+def test_who_is_told_that_a_newer_owner_asks_concludes_nothing(ground: Ground) -> None:
+    ground.join()
+    step = a_step(id="x1", dispatch_number=1, executor_instance="i1", executor_address=ADDRESS)
+    ground.executors.reattach(step, 2, ground.outcomes.append)
+    ground.refuse("OLDER_EPOCH")
+    assert ground.outcomes == []
+
+
+def test_a_start_that_was_never_sent_never_started(ground: Ground) -> None:
+    ground.join()
+    ground.fly("x1")
+    [start] = ground.line.frames
+    ground.executors.never_sent(start)
+    assert [o.kind for o in ground.outcomes] == ["UNKNOWN"]
+
+
+def test_of_a_step_that_was_asked_for_nobody_says_that_it_was_never_sent(ground: Ground) -> None:
+    ground.join()
+    ground.fly("x1")
+    [start] = ground.line.frames
+    ground.executors.left(ADDRESS)
+    ground.join()
+    ground.executors.never_sent(start)
+    ground.executors.never_sent(frames_pb2.OrchestratorFrame(step_id="x1", epoch=1, dispatch_number=2))
+    assert ground.outcomes == []
+
+
+def test_a_model_or_tool_that_was_refused_as_not_offered_goes_elsewhere(ground: Ground) -> None:
+    ground.join("i1", slots=9)
+    ground.join("i2", slots=1, address=OTHER_ADDRESS)
+    assert ground.fly("x1").executor_instance == "i1"
+    ground.refuse("NOT_OFFERED")
+    assert ground.fly("x2").executor_instance == "i2"
+    assert ground.executors.pick(a_step(), NOWHERE) is None
+    assert ground.executors.pick(a_step(kind="MODEL"), NOWHERE)
+    ground.join("i1", slots=9)
+    assert ground.fly("x3").executor_instance == "i1"
+
+
+# Slots that others have
+
+
+def test_slots_that_others_have_are_not_offered(ground: Ground) -> None:
+    ground.join(slots=4)
+    ground.fly("x1")
+    ground.say("accepted")
+    ground.executors.says_free(ADDRESS, 1)  # two are somebody else's
+    assert ground.free() == 1
+    ground.executors.says_free(ADDRESS, 3)
+    assert ground.free() == 3
+
+
+def test_a_start_on_its_way_is_counted_once(ground: Ground) -> None:
+    ground.join(slots=4)
+    ground.fly("x1")
+    ground.executors.says_free(ADDRESS, 4)  # it has not arrived
+    assert ground.free() == 3
+    ground.say("accepted")
+    ground.executors.says_free(ADDRESS, 3)
+    assert ground.free() == 3
+
+
+def test_an_outcome_on_its_way_to_be_forgotten_is_nobody_elses(ground: Ground) -> None:
+    ground.join(slots=1)
+    ground.fly("x1")
+    ground.finish()
+    ground.executors.recorded("x1", 1, 1)
+    ground.executors.says_free(ADDRESS, 0)  # said before it heard so
+    assert ground.free() == 1
+    ground.executors.says_free(ADDRESS, 0)  # so it is somebody else's by now
+    assert ground.free() == 0
+
+
+def test_steps_that_it_says_it_holds_when_it_is_back_are_ours(ground: Ground) -> None:
+    ground.join(slots=4)
+    ground.fly("x1")
+    ground.executors.left(ADDRESS)
+    ground.join(slots=4, held=["x1"])
+    ground.executors.says_free(ADDRESS, 3)
+    assert ground.free() == 3
+
+
+def test_room_that_others_make_is_told_with_how_much_it_is(ground: Ground) -> None:
+    ground.join(slots=4)
+    late = ground.executors.reserve()
+    ground.executors.says_free(ADDRESS, 0)
+    ground.rooms = 0
+    assert not late.missed_room
+    ground.executors.says_free(ADDRESS, 3)
+    assert ground.rooms == 3
+    assert late.missed_room
+    ground.executors.says_free(ADDRESS, 2)
+    assert ground.rooms == 3
+
+
+def test_a_refusal_for_want_of_a_slot_holds_until_the_executor_says_otherwise(ground: Ground) -> None:
+    ground.join(slots=4)
+    ground.fly("x1")
+    ground.refuse("NO_SLOT")
+    ground.executors.recorded("x1", 1, 1)
+    assert ground.free() == 0
+    ground.executors.says_free(ADDRESS, 2)
+    assert ground.free() == 2
+
+
+# An executor that keeps failing
+
+
+def test_an_executor_whose_stream_keeps_breaking_is_left_alone_and_then_tried_with_one_step(ground: Ground) -> None:
+    ground.join("i1", slots=9)
+    ground.join("i2", slots=2, address=OTHER_ADDRESS)
+    for _ in range(3):
+        ground.executors.left(ADDRESS)
+        ground.join("i1", slots=9)
+    assert ground.fly("x1").executor_instance == "i2"  # others go on
+    ground.rooms = 0
+    ground.executors.try_again()
+    assert ground.rooms == 0
+    ground.seconds += 1
+    ground.executors.try_again()
+    assert ground.rooms == 1
+    assert ground.fly("x2").executor_instance == "i1"
+    assert ground.fly("x3").executor_instance == "i2"
+    assert ground.executors.pick(a_step(), NOWHERE) is None
+    ground.finish("x2")
+    assert ground.free() == 8
+
+
+def test_an_executor_that_stops_as_it_said_has_not_failed(ground: Ground) -> None:
+    for _ in range(9):
+        ground.join()
+        ground.executors.drains(ADDRESS)
+        assert ground.free() == 0
+        ground.executors.left(ADDRESS)
+    ground.join()
+    assert ground.free() == 2
+
+
+def test_an_executor_that_dies_under_its_steps_again_and_again_is_left_alone(ground: Ground) -> None:
+    for n in range(3):
+        ground.join(f"i{n}")
+        ground.fly(f"x{n}")
+    ground.join("i9")
+    assert ground.free() == 0
+    ground.seconds += 1
+    ground.fly("x9")
+    ground.join("i10")  # it died under that one too
+    ground.seconds += 1.9
+    assert ground.free() == 0
+    ground.seconds += 0.1
+    assert ground.free() == 1
+
+
+def test_an_executor_that_refuses_one_start_after_the_other_is_left_alone(ground: Ground) -> None:
+    ground.join(slots=20)
+    for n in range(10):
+        assert ground.free()
+        ground.seconds += 0.001
+        ground.fly(f"x{n}")
+        ground.refuse("DRAINING", f"x{n}")
+    assert ground.free() == 0
+
+
+@pytest.mark.parametrize("reason", ["WRONG_DIGEST", "OLDER_EPOCH"])
+def test_refusals_for_what_a_step_is_are_no_fault_of_the_executor(ground: Ground, reason: str) -> None:
+    ground.join(slots=20)
+    for n in range(15):
+        ground.fly(f"x{n}")
+        ground.refuse(reason, f"x{n}")
+    assert ground.free() == 5

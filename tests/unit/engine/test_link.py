@@ -15,13 +15,14 @@ from gen.assent.v1 import failure_pb2, tool_call_pb2
 from orchestrator.domain.catalog import Catalog, Tool
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.outcomes import Outcome
-from orchestrator.domain.records import Step, Workspace
+from orchestrator.domain.records import Session, Step, Workspace
+from orchestrator.domain.snapshot import Snapshot
 from orchestrator.engine import link as link_module
 from orchestrator.engine.executors import Executors
-from orchestrator.engine.frames import MAX_BATCH_BYTES, recorded_frame, start_frame
+from orchestrator.engine.frames import MAX_BATCH_BYTES, MAX_FRAME_BYTES, MAX_UNFINISHED, recorded_frame, start_frame
 from orchestrator.engine.link import ExecutorLink
 from rpc import failpoints
-from tests.unit.domain.build import a_step
+from tests.unit.domain.build import a_run, a_step
 from tests.unit.engine.fake_executor import CLOCK, LIMIT_SECONDS, FakeExecutor, Frame, Stream
 from tests.unit.engine.virtual_time import in_virtual_time, settle
 
@@ -78,6 +79,12 @@ class Linked:
         self.executors.reattach(
             replace(step, executor_address=self.address, executor_instance="i1"), 7, self.outcomes.put_nowait
         )
+
+    def launch(self, step_id: str) -> None:
+        """A step that is started there."""
+        step = replace(flying(step_id), executor_address=self.address, executor_instance="i1")
+        snapshot = Snapshot(Session("t", "s1"), runs={"r1": a_run()})
+        self.executors.start(snapshot, step, 7, self.outcomes.put_nowait)
 
     async def again(self, stream: Stream) -> None:
         """The executor says hello on this stream, and is taken up."""
@@ -241,7 +248,43 @@ async def test_outcomes_that_come_in_chunks_side_by_side_are_put_together(linked
     ]
 
 
+# Slots
+
+
+async def test_what_an_executor_says_is_free_counts(linked: Linked) -> None:
+    stream = await linked.greeted()
+    linked.fly(flying())
+    stream.say(Frame(capacity=frames_pb2.Capacity(free_slots=0, clock_nanos=CLOCK)), finished())
+    await linked.outcome()
+    assert not linked.executors.pick(a_step(), NOWHERE)
+    linked.joined.clear()
+    stream.say(Frame(capacity=frames_pb2.Capacity(free_slots=2, clock_nanos=CLOCK)))
+    async with asyncio.timeout(LIMIT_SECONDS):
+        await linked.joined.wait()
+    assert linked.executors.pick(a_step(), NOWHERE)
+
+
 # Breaking
+
+
+async def test_a_start_while_the_stream_is_down_is_known_never_to_have_been_sent(linked: Linked) -> None:
+    stream = await linked.greeted()
+    stream.end()
+    await stream.is_over.wait()
+    await linked.executor.next_stream()
+    assert not linked.link.connected
+    linked.launch("x1")
+    assert (await linked.outcome()).kind == "UNKNOWN"
+
+
+async def test_a_start_that_waited_to_be_sent_when_the_stream_broke_is_known_never_to_have_been_sent(
+    linked: Linked,
+) -> None:
+    await linked.greeted()
+    linked.launch("x1")
+    linked.calls[-1].cancel()  # before the writer's turn
+    linked.link._disconnected()
+    assert (await linked.outcome()).kind == "UNKNOWN"
 
 
 async def test_what_could_not_be_sent_while_the_stream_was_down_is_never_sent_late(linked: Linked) -> None:
@@ -362,6 +405,17 @@ async def test_an_executor_that_holds_nothing_costs_the_database_no_question(lin
     assert linked.asked == []
 
 
+async def test_what_another_orchestrator_left_is_looked_at_and_nothing_else_is_said(linked: Linked) -> None:
+    stream = await linked.greeted()
+    linked.fly(flying("x2"))
+    await stream.heard(1)
+    linked.awaited = {"x2"}
+    described = len(linked.offered)
+    stream.hello("i1", held("x1", 4, "ENDED"), held("x2", 1, "RUNNING"))
+    assert kinds(await stream.heard(2)) == [("x2", "reattach"), ("x1", "recorded")]
+    assert len(linked.offered) == described
+
+
 # What nobody should say
 
 
@@ -379,11 +433,25 @@ def chunk_without_its_first() -> list[Frame]:
     return [Frame(step_id="x1", epoch=7, dispatch_number=1, chunk=chunk)]
 
 
-@pytest.mark.parametrize("nonsense", [misplaced_chunk, garbage_chunk, chunk_without_its_first])
+def too_large() -> list[Frame]:
+    data = b"x" * 255_000
+    return [
+        Frame(step_id="x1", epoch=7, dispatch_number=1, chunk=frames_pb2.FrameChunk(index=index, data=data))
+        for index in range(MAX_FRAME_BYTES // len(data) + 1)
+    ]
+
+
+def too_many() -> list[Frame]:
+    chunk = frames_pb2.FrameChunk(index=0, data=b"x")
+    return [Frame(step_id=f"y{n}", epoch=7, dispatch_number=1, chunk=chunk) for n in range(MAX_UNFINISHED + 1)]
+
+
+@pytest.mark.parametrize("nonsense", [misplaced_chunk, garbage_chunk, chunk_without_its_first, too_large, too_many])
 async def test_a_stream_that_speaks_nonsense_is_broken_off_and_taken_up_again(linked: Linked, nonsense: Any) -> None:
     stream = await linked.greeted()
     linked.fly(flying())
-    stream.say(*nonsense())
+    for frame in nonsense():
+        stream.say(frame)
     again = await linked.greeted()
     assert kinds(await again.heard(1)) == [("x1", "reattach")]
     again.say(finished())

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from orchestrator.domain.outcomes import Outcome
 from orchestrator.domain.records import Step
-from orchestrator.engine.executors import Reservation
+from orchestrator.engine.instances import Reservation
 from tests.unit.domain.build import a_step
 from tests.unit.engine.test_executors import ADDRESS, NOWHERE, OTHER_ADDRESS, SNAPSHOT, Ground
 
@@ -31,12 +32,14 @@ class Flying:
     epoch: int
     heard: list[Outcome] = field(default_factory=list)
     lost: bool = False
+    overdue_since: int = 0
 
 
 class Slots(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.ground = Ground()
+        hours = count()  # no executor is left alone for so long: that is no part of this
+        self.ground = Ground(clock=lambda: next(hours) * 3600.0)
         self.executors = self.ground.executors
         self.present: dict[str, bool] = {}  # instance id → whether its stream is up
         self.reserved: list[tuple[Reservation, dict[str, str]]] = []
@@ -123,12 +126,18 @@ class Slots(RuleBasedStateMachine):
         self.ground.finish(step_id, number)
         if flying:
             assert len(flying.heard) - before == wanted
+            flying.lost &= not wanted
 
     @rule(now=st.integers(0, 300))
     def time_passes(self, now: int) -> None:
         self.executors.overdue(now, GRACE)
         for flying in self.flights.values():
-            flying.lost |= now > flying.step.deadline_time + GRACE
+            if now <= flying.step.deadline_time:
+                flying.overdue_since = 0
+            elif not flying.overdue_since:
+                flying.overdue_since = now
+            else:
+                flying.lost |= now > flying.overdue_since + GRACE
 
     # What must hold
 
@@ -139,7 +148,8 @@ class Slots(RuleBasedStateMachine):
     @invariant()
     def every_loss_is_told_once_and_only_to_who_has_it(self) -> None:
         for flying in [*self.flights.values(), *self.ended]:
-            losses = [o for o in flying.heard if o.kind == "LOST"]
+            since = max((n for n, o in enumerate(flying.heard, 1) if o.kind == "SUCCEEDED"), default=0)
+            losses = [o for o in flying.heard[since:] if o.kind == "LOST"]
             assert len(losses) == flying.lost
             assert all(o.dispatch_number == flying.step.dispatch_number for o in flying.heard)
 

@@ -6,17 +6,18 @@ from dataclasses import replace
 import pytest
 
 from gen.assent.executor.v1 import frames_pb2, step_pb2
+from gen.assent.v1 import tool_call_pb2
 from orchestrator.domain.change import Change
 from orchestrator.domain.deciding import decide
 from orchestrator.domain.reconcile import reconcile
 from orchestrator.domain.records import Decision
 from orchestrator.domain.starting import World
 from tests.unit.domain.build import draft, task
-from tests.unit.engine.scene import OWNER, Scene
+from tests.unit.engine.scene import OWNER, TOOLS, Scene
 from tests.unit.engine.virtual_time import in_virtual_time, settle
 
 UNKNOWN = frames_pb2.Unknown()
-REFUSED = frames_pb2.Refused(reason=frames_pb2.REFUSAL_REASON_NO_SLOT)
+REFUSED = frames_pb2.Refused(reason=frames_pb2.REFUSAL_REASON_DRAINING)
 
 
 # Driving
@@ -124,6 +125,49 @@ async def test_an_outcome_said_twice_is_recorded_once() -> None:
     finished = [e for c in scene.store.written for e in c.events if type(e).__name__ == "StepFinished"]
     assert len(finished) == 1
     scene.check_slots()
+
+
+@in_virtual_time
+@pytest.mark.parametrize("heard_while", ["it writes", "the store is away"])
+async def test_that_a_step_was_lost_is_overruled_by_its_outcome_until_it_is_written(heard_while: str) -> None:
+    scene = Scene()
+    await scene.began()
+    await scene.reply("send_mail")
+    [call] = scene.flying()
+    finished = step_pb2.Finished(tool=tool_call_pb2.ToolResult(content="sent"))
+    frame = frames_pb2.ExecutorFrame(step_id=call.id, epoch=1, dispatch_number=1, finished=finished)
+    if heard_while == "it writes":
+        scene.store.faults.append("stale")
+        scene.store.on_write = lambda: scene.ground.executors.receive(frame)
+        scene.ground.join("i2")
+        await settle()
+    else:
+        scene.store.is_away = True
+        scene.ground.join("i2")
+        await asyncio.sleep(5)
+        scene.ground.executors.receive(frame)
+        scene.store.is_away = False
+        await asyncio.sleep(3)
+    [step] = [s for s in scene.steps() if s.id == call.id]
+    assert (step.state, step.result and step.result.content) == ("SUCCEEDED", "sent")
+
+
+@in_virtual_time
+async def test_that_a_step_was_lost_is_overruled_by_its_being_found_running() -> None:
+    scene = Scene()
+    await scene.began()
+    await scene.reply("send_mail")
+    [call] = scene.flying()
+    scene.store.is_away = True
+    scene.ground.join("i2")
+    await asyncio.sleep(1)
+    scene.ground.join("i1", tools=TOOLS)
+    await scene.tell(call, running=frames_pb2.Running())
+    scene.store.is_away = False
+    await asyncio.sleep(3)
+    assert [s.id for s in scene.flying()] == [call.id]
+    await scene.tell(call, finished=step_pb2.Finished(tool=tool_call_pb2.ToolResult(content="sent")))
+    assert [s.state for s in scene.steps() if s.id == call.id] == ["SUCCEEDED"]
 
 
 @in_virtual_time
@@ -247,6 +291,20 @@ async def test_a_fenced_worker_changes_nothing_lets_its_steps_go_and_stops() -> 
     assert scene.task.done()
     assert (scene.session(), len(scene.store.written)) == (rows, written)
     assert scene.sent == [(step.id, 1, "start")]  # neither recorded nor cancelled: the next owner asks
+    assert scene.ground.free() == scene.slots
+
+
+@in_virtual_time
+async def test_who_reads_that_another_replica_has_the_session_lets_it_go_without_a_word() -> None:
+    scene = Scene()
+    step = await scene.began()
+    scene.store.taken_by("replica-2")
+    written = len(scene.store.written)
+    scene.worker.nudge()
+    await settle()
+    assert scene.task.done()
+    assert len(scene.store.operations) == written - 1  # all but the session's birth
+    assert scene.sent == [(step.id, 1, "start")]
     assert scene.ground.free() == scene.slots
 
 

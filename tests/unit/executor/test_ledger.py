@@ -2,9 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from executor.ledger import Ledger
 from executor.steps import Accepted, Failed, Finished, Outcome, Ref, Refused, Said, Start, Tell, ToolWork
 from executor.tools.tool import ToolResult
+from tests.unit.engine.virtual_time import settle
 
 DONE = Finished(ToolResult("done"), 0)
 
@@ -94,3 +97,62 @@ async def test_the_first_free_slot_is_announced() -> None:
     for step_id in ("a", "b"):
         ledger.recorded(Ref(step_id, 1, 1))
     assert announced == [1]
+
+
+async def test_a_listener_that_is_gone_hears_nothing_more_and_costs_the_step_nothing() -> None:
+    work, gone, back = Work(), Ear(), Ear()
+    ledger = Ledger("me", 1, work)
+    ledger.start(start(), gone)
+    ledger.detach(back)  # it listens to nothing
+    assert not ledger.is_left_with_steps
+    ledger.detach(gone)
+    assert ledger.is_left_with_steps
+    work.may_end.set()
+    await settle()
+    assert gone.heard == [Accepted()]
+    ledger.reattach(Ref("step", 2, 1), "me", back)
+    assert back.heard == [DONE]
+
+
+async def test_a_step_whose_caller_is_gone_is_ended_and_its_slot_free_and_nobody_elses_is_touched() -> None:
+    work, ear, other = Work(), Ear(), Ear()
+    ledger = Ledger("me", 2, work)
+    ledger.start(start(), ear, is_announced=False)
+    ledger.start(start(step_id="other"), other)
+    await asyncio.sleep(0)
+    ledger.release(Ref("step", 1, 1), other)  # not its own
+    ledger.release(Ref("other", 1, 1), ear)
+    assert not work.is_cleaning.is_set()
+    ledger.release(Ref("step", 1, 1), ear)
+    await asyncio.wait_for(work.is_cleaning.wait(), 5)
+    work.may_end.set()
+    await asyncio.wait_for(other.outcome.wait(), 5)
+    await settle()
+    assert ledger.free_slots == 1
+    assert [ref.step_id for ref, _ in ledger.held()] == ["other"]
+
+
+async def test_steps_that_are_their_callers_own_are_announced_to_nobody() -> None:
+    work, ear = Work(), Ear()
+    ledger = Ledger("me", 2, work)
+    ledger.start(start(), ear, is_announced=False)
+    assert list(ledger.held()) == []
+    assert ledger.free_slots == 1
+    ledger.detach(ear)
+    assert not ledger.is_left_with_steps
+    work.may_end.set()
+    await settle()
+
+
+@pytest.mark.parametrize(("epoch", "dispatch"), [(1, 2), (2, 1), (3, 1), (1, 3)])
+async def test_only_who_is_as_new_in_epoch_and_dispatch_may_record_or_cancel(epoch: int, dispatch: int) -> None:
+    work, ear = Work(), Ear()
+    work.outcomes = [DONE]
+    ledger = Ledger("me", 1, work)
+    ledger.start(start(epoch=2, dispatch=2), ear)
+    ledger.recorded(Ref("step", epoch, dispatch))
+    assert ledger.free_slots == 0
+    ledger.cancel(Ref("step", epoch, dispatch), ear)
+    assert isinstance(ear.heard[-1], Refused)
+    ledger.recorded(Ref("step", 2, 2))
+    assert ledger.free_slots == 1

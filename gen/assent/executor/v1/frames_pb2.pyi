@@ -187,7 +187,9 @@ class ExecutorFrame(_message.Message):
     """Which dispatch of the step; 0 where there is no step."""
     @_builtins.property
     def hello(self) -> Global___Hello:
-        """Who this executor is. The first frame of every stream."""
+        """Who this executor is. The first frame of every stream; again, with what is held by then, when another
+        orchestrator has left steps behind.
+        """
 
     @_builtins.property
     def capacity(self) -> Global___Capacity:
@@ -461,7 +463,7 @@ class Hello(_message.Message):
 
     @_builtins.property
     def held_steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldStep]:
-        """The steps it holds, so that what was never acknowledged can be reattached or forgotten."""
+        """The steps it holds for orchestrators, so that what was never acknowledged can be reattached or forgotten."""
 
     def __init__(
         self,
