@@ -113,8 +113,8 @@ GUARDS = (
     Guard(
         "an older owner's word does not count",
         LEDGER,
-        "if ref.epoch < held.ref.epoch or ref.dispatch < held.ref.dispatch:",
-        "if False:",
+        "return ref.epoch < than.epoch or ref.dispatch < than.dispatch",
+        "return False",
         ("tests/integration/executor/test_reattachment.py",),
     ),
     Guard(
