@@ -160,6 +160,7 @@ class Orchestrator:
             catalog=self._catalog,
             ticks=_Ticks(now_micros, new_id),
             renew_seconds=settings.lease_renew_seconds,
+            lease_seconds=settings.lease_seconds,
         )
 
     def _make_server(self) -> Server:

@@ -1,6 +1,7 @@
 """The engine of one replica: its lease, its claims, and a supervised worker for each session in its hands."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
@@ -52,6 +53,7 @@ class Engine:
         catalog: Catalog,
         ticks: Ticks,
         renew_seconds: float,
+        lease_seconds: float = math.inf,
     ) -> None:
         self.owner = owner
         self._store = store
@@ -60,8 +62,11 @@ class Engine:
         self._catalog = catalog
         self._ticks = ticks
         self._renew_seconds = renew_seconds
+        self._lease_seconds = lease_seconds
+        self._renewed_at = -math.inf  # when the last renewal that succeeded was begun
         self._workers: dict[Key, Worker] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._retired: set[asyncio.Task[None]] = set()  # of workers whose place another has taken
         self._failures: dict[Key, int] = {}
         self._blocked: dict[Key, None] = {}  # with steps to start that no executor had room for, the longest first
         self._again: set[Key] = set()
@@ -71,7 +76,7 @@ class Engine:
     # Hands
 
     def may_take(self) -> bool:
-        return not self._stopping and len(self._workers) < MAX_SESSIONS
+        return not self._stopping and len(self._workers) < MAX_SESSIONS and self._lease_lives()
 
     def reserve(self) -> Reservation:
         return self._executors.reserve()
@@ -87,6 +92,7 @@ class Engine:
         if self._stopping:  # meanwhile: the next owner asks the executor, which has not heard of these starts
             reservation.abandon()
             return
+        self._retire((session.tenant, session.id))
         worker = self._new_worker((session.tenant, session.id))
         worker.adopt(change, session, reservation)
         self._supervise((session.tenant, session.id), worker)
@@ -118,7 +124,8 @@ class Engine:
     # Life
 
     async def run(self) -> None:
-        """Renew the lease and claim, until cancelled."""
+        """Renew the lease, which has just been registered, and claim, until cancelled."""
+        self._renewed_at = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._renew())
             group.create_task(self._claim())
@@ -126,7 +133,7 @@ class Engine:
     async def stop(self) -> None:
         """Let go of everything: steps in flight stay with their executors, for the next owner to reattach."""
         self._stopping = True
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._retired]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -149,19 +156,32 @@ class Engine:
         while True:
             await asyncio.sleep(self._renew_seconds)
             try:
-                for key, last_sequence in (await self._leases.renew()).items():
-                    worker = self._workers.get(key)
-                    if worker is None:
-                        self._look_at(key)  # claimed by a write whose answer was lost
-                    elif worker.is_behind(last_sequence):
-                        worker.nudge()
+                begun = asyncio.get_running_loop().time()
+                self._compare(await self._leases.renew())
+                self._renewed_at = begun
             except StorageUnavailable as error:
                 _log.warning("the lease was not renewed", error=str(error))
+
+    def _compare(self, owned: dict[Key, int]) -> None:
+        """What the rows say is this replica's, beside what it has in hand."""
+        for key, last_sequence in owned.items():
+            worker = self._workers.get(key)
+            if worker is None:
+                self._look_at(key)  # claimed by a write whose answer was lost
+            elif worker.is_behind(last_sequence):
+                worker.nudge()
+        for key, worker in self._workers.items():
+            if key not in owned and worker.holds_session:
+                worker.nudge()  # somebody has taken it while this replica slept, as like as not
+
+    def _lease_lives(self) -> bool:
+        """Whether others still count this replica as alive. What it owns it goes on with: fences decide about that."""
+        return asyncio.get_running_loop().time() - self._renewed_at <= self._lease_seconds
 
     async def _claim(self) -> None:
         while not self._stopping:
             self._look.clear()
-            room = MAX_SESSIONS - len(self._workers)
+            room = MAX_SESSIONS - len(self._workers) if self._lease_lives() else 0
             try:
                 self._take_on(await self._leases.claimable(min(CLAIMS_AT_ONCE, room)) if room > 0 else [])
             except StorageUnavailable as error:
@@ -196,6 +216,14 @@ class Engine:
             ticks=self._ticks,
             wait_for_room=partial(self.wait_for_room, *key),
         )
+
+    def _retire(self, key: Key) -> None:
+        """Another worker takes the place of this one, which has let the session go or has yet to claim it."""
+        if self._workers.pop(key, None) is not None:
+            task = self._tasks.pop(key)
+            self._retired.add(task)
+            task.add_done_callback(self._retired.discard)
+            task.cancel()
 
     def _supervise(self, key: Key, worker: Worker) -> None:
         self._workers[key] = worker

@@ -111,6 +111,11 @@ class Worker:
         if self._snapshot is None or self.is_behind(last_sequence):
             self.nudge()
 
+    @property
+    def holds_session(self) -> bool:
+        """Whether it has claimed it."""
+        return self._epoch != 0
+
     def is_behind(self, last_sequence: int) -> bool:
         """Whether somebody wrote what this worker has not seen."""
         return self._snapshot is not None and self._snapshot.session.last_sequence < last_sequence

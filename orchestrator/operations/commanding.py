@@ -4,8 +4,9 @@ If nobody owns the session, the engine's rules go on at once and this replica cl
 run is born with its first step started. Otherwise the owner is nudged.
 """
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 from orchestrator.domain.change import Change, ChangeSet, Request
 from orchestrator.domain.errors import NotFound, RequestIdReused, StorageUnavailable
@@ -34,6 +35,27 @@ async def command(ctx: Context, caller: Caller, session_id: str, answer_type: ty
     """
     if (replayed := await replay(ctx, caller, answer_type)) is not None:
         return replayed
+    return await _to_its_end(_carry_out(ctx, caller, session_id, answer_type, decide))
+
+
+async def _to_its_end(command: Coroutine[Any, Any, A]) -> A:
+    """It goes on though its caller goes away: what it is writing may claim the session and dispatch a step."""
+    task = asyncio.create_task(command)
+    _under_way.add(task)
+    task.add_done_callback(_ended)
+    return await asyncio.shield(task)
+
+
+_under_way: set[asyncio.Task[Any]] = set()
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    _under_way.discard(task)
+    if not task.cancelled():
+        task.exception()  # whoever waits is told; if nobody does, it is nobody's
+
+
+async def _carry_out(ctx: Context, caller: Caller, session_id: str, answer_type: type[A], decide: Decide[A]) -> A:
     for tries in range(1, STALE_TRIES + 1):
         snapshot = await snapshots.load(ctx.database, caller.tenant, session_id)
         if snapshot is None:

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from itertools import pairwise
 
 import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.domain.change import Change
+from orchestrator.domain.commands import receive_message
+from orchestrator.domain.ending import cancel_run
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.reconcile import reconcile
 from orchestrator.domain.starting import World
@@ -70,6 +73,7 @@ class House(Stage):
             catalog=self.catalog,
             ticks=self.ticks,
             renew_seconds=5,
+            lease_seconds=15,
         )
         self.ground.on_room = self.engine.room_again
 
@@ -255,6 +259,93 @@ async def test_what_another_replica_wrote_is_seen_at_the_next_renewal() -> None:
         house.cancel("s1")
         await asyncio.sleep(5.1)
         assert [kind for _, _, kind in house.ground.line.kinds] == ["start", "cancel", "recorded"]
+
+
+@in_virtual_time
+async def test_what_was_taken_while_this_replica_slept_is_let_go_at_the_next_renewal() -> None:
+    house = House()
+    house.hear("s1", "s2")
+    async with house.running():
+        [step] = house.flying("s1")
+        house.store.alive.add("replica-2")
+        house.store.taken_by("replica-2", "s1")
+        await asyncio.sleep(5.1)
+        assert list(house.engine._workers) == [("t", "s2")]
+        assert house.ground.free() == house.slots - 1
+        assert [kind for _, _, kind in house.ground.line.kinds] == ["start", "start"]
+        assert (house.session("s1").epoch, house.flying("s1")) == (2, [step])
+
+
+@in_virtual_time
+async def test_a_replica_whose_lease_has_lapsed_takes_nothing_on_until_it_is_renewed() -> None:
+    house = House()
+    house.hear("s1")
+    async with house.running():
+        fails = True
+        renew = house.leases.renew
+
+        async def away() -> dict[Key, int]:
+            if fails:
+                raise StorageUnavailable("away")
+            return await renew()
+
+        house.leases.renew = away  # type: ignore[method-assign]
+        await asyncio.sleep(14.9)
+        assert house.engine.may_take()
+        await asyncio.sleep(0.2)
+        assert not house.engine.may_take()
+        house.hear("s2")
+        await asyncio.sleep(2)
+        assert not house.flying("s2")
+        await house.reply("index_files", session="s1")  # what it has it goes on with: no fence says no
+        assert [s.tool for s in house.flying("s1")] == ["index_files"]
+        fails = False
+        await asyncio.sleep(5)
+        assert house.engine.may_take()
+        assert house.flying("s2")
+
+
+@in_virtual_time
+@pytest.mark.parametrize("old", ["about to claim", "letting go"])
+async def test_a_session_that_a_command_claims_while_a_worker_is_still_at_it_is_driven_by_one(old: str) -> None:
+    house = House()
+    house.leases.is_shy = True
+    house.hear("s1")
+    async with house.running():
+        if old == "letting go":
+            house.engine._look_at(("t", "s1"))
+            await settle()
+            await house.reply("write_file")
+            worker = house.engine._new_worker(("t", "s1"))
+            house.engine._supervise(("t", "s1"), worker)  # as one that has released and not yet ended
+            claim(house)
+        else:
+            once = iter([True])
+            house.store.on_load = lambda: claim(house) if next(once, False) else None
+            house.engine._look_at(("t", "s1"))
+        await settle()
+        assert len(house.engine._workers) == 1
+        assert house.ground.free() == house.slots - 1
+        [step] = house.flying("s1")
+        assert house.ground.line.kinds[-1] == (step.id, step.dispatch_number, "start")
+        assert house.session().epoch == house.ground.line.frames[-1].epoch
+        assert house.engine._retired == set()
+    assert house.ground.free() == house.slots
+
+
+def claim(house: House) -> None:
+    """What a command does that finds the session free."""
+    rows = house.store.sessions["s1"]
+    change = Change(deepcopy(rows), house.ticks.now(), house.ticks.new_id)
+    run = change.snapshot.run
+    if run is not None:
+        cancel_run(change, run, actor="anna", reason="enough")
+    receive_message(change, "how are you?", "coder", "anna", house.catalog)
+    reservation = house.engine.reserve()
+    reconcile(change, World(house.catalog, reservation))
+    answer = house.store._commit(change.as_change_set(claim_for=OWNER))
+    assert answer.session is not None
+    house.engine.adopt(change, answer.session, reservation)
 
 
 @in_virtual_time
