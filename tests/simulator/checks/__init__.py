@@ -1,0 +1,29 @@
+"""Judging a history by the promises; pure functions from what happened to what is wrong with it, in words."""
+
+from collections.abc import Callable, Iterator
+
+from tests.simulator.checks.commands import check_commands
+from tests.simulator.checks.ends import check_ends
+from tests.simulator.checks.fencing import check_fencing
+from tests.simulator.checks.logs import check_logs, check_views
+from tests.simulator.checks.machines import check_machines
+from tests.simulator.checks.steps import check_approvals, check_starts
+from tests.simulator.history import History
+
+Check = Callable[[History], Iterator[str]]
+
+CHECKS: tuple[Check, ...] = (
+    check_logs,
+    check_views,
+    check_machines,
+    check_fencing,
+    check_starts,
+    check_approvals,
+    check_commands,
+    check_ends,
+)
+
+
+def violations(history: History) -> list[str]:
+    """Everything that is wrong, each with the check that found it."""
+    return [f"{check.__name__.removeprefix('check_')}: {words}" for check in CHECKS for words in check(history)]

@@ -1,0 +1,74 @@
+"""What executors really started: what was dispatched, nothing twice that must not be, and what asks only with a yes."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from orchestrator.domain.records import Approval
+from tests.simulator.catalog import ASKING, POLICY, TOOLS
+from tests.simulator.history import History
+
+_DENIED = frozenset(tool for rule in POLICY.rules if rule.effect == "DENY" for tool in rule.tools)
+
+
+def check_starts(history: History) -> Iterator[str]:
+    steps = {step.id: step for step in history.rows.steps}
+    dispatched = {(body["step_id"], body["dispatch_number"]) for _, body in events(history, "step_started")}
+    for started in history.started:
+        where = f"{started.tool} started at {started.time:.4f} for step {started.step_id}"
+        step = steps.get(started.step_id)
+        if step is None or (started.step_id, started.dispatch) not in dispatched:
+            yield f"{where}: dispatch {started.dispatch} is not in the log"
+        elif (step.tool, step.arguments_json) != (started.tool, started.arguments_json):
+            yield f"{where}: the step is {step.tool} {step.arguments_json}"
+        if started.tool in _DENIED:
+            yield f"{where}: nobody may call it"
+    yield from _doubles(history)
+
+
+def _doubles(history: History) -> Iterator[str]:
+    once = Counter(started.step_id for started in history.started if TOOLS[started.tool] == "NON_IDEMPOTENT")
+    retried = Counter(a.step_id for a in history.rows.approvals if a.kind == "IN_DOUBT" and _said(a) == "RETRY")
+    for step_id, times in once.items():
+        if times > 1 + retried[step_id]:
+            yield f"step {step_id} must not happen twice: started {times} times, {retried[step_id]} of them asked for"
+
+
+def check_approvals(history: History) -> Iterator[str]:
+    """A call that asks was started only after the one decision that allows exactly it."""
+    steps = {step.id: step for step in history.rows.steps}
+    approvals = {approval.id: approval for approval in history.rows.approvals}
+    resolved = {body["approval_id"]: at for at, body in events(history, "approval_resolved")}
+    users: dict[str, set[str]] = defaultdict(set)
+    for at, body in events(history, "step_started"):
+        if body.get("approval_id"):
+            users[body["approval_id"]].add(body["step_id"])
+            if resolved.get(body["approval_id"], at) >= at:
+                yield f"step {body['step_id']} was dispatched before approval {body['approval_id']} was resolved"
+    for approval_id, used_by in users.items():
+        if len(used_by) > 1:
+            yield f"approval {approval_id} was used by {len(used_by)} steps"
+    for started in history.started:
+        step = steps.get(started.step_id)
+        if step is None or started.tool not in ASKING:
+            continue
+        approval = approvals.get(step.approval_id)
+        if approval is None or _said(approval) not in ("APPROVE", "EDIT"):
+            yield f"step {step.id} ({step.tool}) started without a yes"
+        elif not approval.consume_time:
+            yield f"step {step.id} ({step.tool}) started, and its approval is not used up"
+        elif approval.decision is None or approval.decision.digest != approval.digest:
+            yield f"step {step.id} ({step.tool}) started with a decision about something else"
+
+
+def _said(approval: Approval) -> str:
+    return approval.decision.action if approval.state == "RESOLVED" and approval.decision else ""
+
+
+def events(history: History, name: str) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
+    """All events of that name: (session, sequence), body."""
+    for session_id, log in history.rows.logs.items():
+        for event in log:
+            if event.payload_json.startswith(f'{{"{name}":'):
+                yield (session_id, event.sequence), json.loads(event.payload_json)[name]

@@ -1,0 +1,69 @@
+"""The ordinary course of a seed: people at work while a storm rages; then it clears up, and all has to come to rest."""
+
+import asyncio
+import json
+from random import Random
+
+from tests.simulator import storm
+from tests.simulator.people import Person, Watcher
+from tests.simulator.world import World
+
+
+async def ordinary(world: World) -> None:
+    """People at work while a storm rages; then it clears up, and everything has to come to rest."""
+    random = world.chance()
+    anna, boris = world.person("anna"), world.person("boris")
+    sessions = [await _created(anna) for _ in range(random.choice([1, 1, 2]))]
+    watchers = [world.loop.outside.spawn(Watcher(world.person("eve"), id).follow()) for id in sessions]
+    deciders = [world.loop.outside.spawn(_decides(world, person, random)) for person in (anna, boris)]
+    authors = [world.loop.outside.spawn(_author(world, id, random)) for id in sessions]
+    if random.random() < 0.9:
+        await storm.rage(world, random, random.uniform(5, 25))
+    else:
+        await asyncio.sleep(10)
+    storm.calm(world)
+    world.calm = True
+    world.note("CALM")
+    leaves = random.random() < 0.3  # the people go home: what awaits them waits
+    if leaves:
+        for task in deciders:
+            task.cancel()
+    await world.rest(lambda: all(task.done() for task in authors) and (leaves or _nothing_pending(world)))
+    await asyncio.sleep(2.5)  # the watchers catch up
+    for task in (*watchers, *deciders):
+        task.cancel()
+    await asyncio.wait([*watchers, *deciders], timeout=10)
+
+
+def _nothing_pending(world: World) -> bool:
+    return not world.evidence.fetch("SELECT FROM approval WHERE state = 'PENDING' LIMIT 1")
+
+
+async def _created(person: Person) -> str:
+    while True:
+        if session_id := await person.create_session():
+            return session_id
+        await asyncio.sleep(1)
+
+
+async def _decides(world: World, person: Person, random: Random) -> None:
+    while True:
+        await asyncio.sleep(random.uniform(0.3, 3.0))
+        for approval in await person.pending():
+            if random.random() < 0.7:
+                await person.decide(approval, kindly=world.calm)
+
+
+async def _author(world: World, session_id: str, random: Random) -> None:
+    person = world.person(f"author-{session_id[-4:]}")
+    for n in range(random.randint(1, 3)):
+        await asyncio.sleep(random.choice([0.0, 0.1, 3.0, 8.0]))
+        text = f"do {json.dumps([session_id[-4:], n])}"
+        what = random.random()
+        if what < 0.55:
+            await person.say(session_id, text)
+        else:
+            await person.submit(session_id, text)
+        if random.random() < 0.2:
+            await asyncio.sleep(random.uniform(0.0, 6.0))
+            await person.cancel_something(session_id)

@@ -1,0 +1,176 @@
+"""The world's clients: people who send messages and plans, decide and cancel, and watchers; each repeats what got no
+answer, under the same request id, at whichever replica they find.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from random import Random
+from typing import Any
+
+import grpc
+
+from gen.assent.v1 import (
+    approval_pb2,
+    approval_service_pb2,
+    plan_service_pb2,
+    run_pb2,
+    run_service_pb2,
+    session_pb2,
+    session_service_pb2,
+)
+from rpc.principal import PERMISSIONS, Principal
+from rpc.problem import Problem
+from tests.simulator.history import Command, History, View
+from tests.simulator.replicas import Replica
+from tests.simulator.script import draw_plan
+
+CALL_SECONDS = 6.0
+TRIES = 12
+_NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+
+Note = Callable[[str], None]
+
+
+class Person:
+    """Asks whichever replica; everything that changes something is written down as a Command."""
+
+    def __init__(
+        self,
+        name: str,
+        random: Random,
+        replicas: Sequence[Replica],
+        history: History,
+        new_id: Callable[[], str],
+        note: Note,
+    ) -> None:
+        self.name = name
+        self.random = random
+        self.note = note
+        self._replicas = replicas
+        self._history = history
+        self._new_id = new_id
+        self.principal = Principal("default", name, PERMISSIONS)
+
+    async def do(self, path: str, request: Any) -> Any:
+        """The first answer, or None: refused, or nobody could say."""
+        request.request_id = self._new_id()
+        command = Command(request.request_id, path, self.name, request)
+        self._history.commands.append(command)
+        wanted = 2 if self.random.random() < 0.1 else 1  # some ask again although they were answered
+        for _ in range(TRIES):
+            try:
+                command.answers.append(await self._call(path, request))
+            except Problem as problem:
+                if problem.code not in _NO_ANSWER:
+                    command.refusals.append(problem.reason)
+                    self.note(f"{self.name}: {path} refused: {problem}")
+                    break
+                command.uncertain = True
+                await asyncio.sleep(self.random.uniform(0.05, 1.0))
+                continue
+            self.note(f"{self.name}: {path} answered")
+            if len(command.answers) >= wanted:
+                break
+        return command.answers[0] if command.answers else None
+
+    async def read(self, path: str, request: Any) -> Any:
+        """The answer, or None."""
+        try:
+            return await self._call(path, request)
+        except Problem as problem:
+            if problem.code not in _NO_ANSWER:
+                self.note(f"{self.name}: {path} refused: {problem}")
+            return None
+
+    async def _call(self, path: str, request: Any) -> Any:
+        try:
+            replica = self.random.choice(self._replicas)
+            return await replica.call(path, request, self.principal, seconds=CALL_SECONDS)
+        except Problem:
+            raise
+        except Exception as error:
+            self._history.defects.append(f"{path} raised {error!r}")
+            raise Problem(grpc.StatusCode.INTERNAL, "INTERNAL", str(error)) from error
+
+    # What people do
+
+    async def create_session(self) -> str:
+        settings = session_pb2.SessionSettings(
+            when_busy=session_pb2.WHEN_BUSY_REJECT if self.random.random() < 0.1 else session_pb2.WHEN_BUSY_ENQUEUE
+        )
+        request = session_service_pb2.CreateSessionRequest(title="a session", settings=settings)
+        answer = await self.do("SessionService/CreateSession", request)
+        return answer.session.id if answer else ""
+
+    async def say(self, session_id: str, text: str) -> None:
+        agent = self.random.choice(["", "coder", "coder", "ask", "architect", "nobody"])
+        request = session_service_pb2.SendMessageRequest(session_id=session_id, text=text, agent=agent)
+        await self.do("SessionService/SendMessage", request)
+
+    async def submit(self, session_id: str, title: str) -> None:
+        drawn = draw_plan(self.random)
+        request = plan_service_pb2.CreatePlanRequest(
+            session_id=session_id, title=title, parallel_limit=drawn["parallel_limit"], subtasks=drawn["subtasks"]
+        )
+        await self.do("PlanService/CreatePlan", request)
+
+    async def pending(self) -> list[approval_pb2.Approval]:
+        request = approval_service_pb2.ListApprovalsRequest(state=approval_pb2.APPROVAL_STATE_PENDING)
+        answer = await self.read("ApprovalService/ListApprovals", request)
+        return list(answer.approvals) if answer else []
+
+    async def decide(self, approval: approval_pb2.Approval, *, kindly: bool) -> None:
+        """`kindly`: so that the run goes on to its end."""
+        action = self._action(list(approval.allowed_actions), kindly)
+        digest = approval.digest if kindly or self.random.random() < 0.97 else "0" * 64
+        request = approval_service_pb2.DecideApprovalRequest(
+            approval_id=approval.id, action=action, digest=digest, feedback=f"says {self.name}"
+        )
+        await self.do("ApprovalService/DecideApproval", request)
+
+    def _action(self, allowed: list[Any], kindly: bool) -> Any:
+        kind = (approval_pb2.DECISION_ACTION_APPROVE, approval_pb2.DECISION_ACTION_RETRY)
+        known = (*kind, approval_pb2.DECISION_ACTION_REJECT, approval_pb2.DECISION_ACTION_ABORT)
+        may = [action for action in known if action in allowed]
+        good = [action for action in may if action in kind]
+        return self.random.choice(good if good and (kindly or self.random.random() < 0.75) else may or allowed)
+
+    async def cancel_something(self, session_id: str) -> None:
+        answer = await self.read("RunService/ListRuns", run_service_pb2.ListRunsRequest(session_id=session_id))
+        ended = (run_pb2.RUN_STATE_COMPLETED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
+        runs = [run for run in answer.runs if run.state not in ended] if answer else []
+        if runs:
+            run = self.random.choice(runs)
+            await self.do("RunService/CancelRun", run_service_pb2.CancelRunRequest(run_id=run.id, reason="enough"))
+
+
+class Watcher:
+    """Follows one session for ever, resuming after what it has seen; now and then it goes away by itself."""
+
+    def __init__(self, person: Person, session_id: str) -> None:
+        self._person = person
+        self.view = View(session_id, 0)
+        person._history.views.append(self.view)
+
+    async def follow(self) -> None:
+        while True:
+            replica = self._person.random.choice(self._person._replicas)
+            try:
+                async with asyncio.timeout(self._person.random.uniform(2, 30)):
+                    async for response in self._responses(replica):
+                        self._see(response)
+            except (Problem, TimeoutError):
+                await asyncio.sleep(self._person.random.uniform(0.05, 1.0))
+
+    def _responses(self, replica: Replica) -> AsyncIterator[Any]:
+        request = session_service_pb2.StreamSessionRequest(
+            session_id=self.view.session_id,
+            after_sequence=self.view.events[-1][0] if self.view.events else 0,
+            include_payload_json=True,
+        )
+        return replica.follow("SessionService/StreamSession", request, self._person.principal)
+
+    def _see(self, response: Any) -> None:
+        for event in response.events:
+            if event.sequence and event.payload_json:
+                self.view.events.append((event.sequence, event.payload_json))

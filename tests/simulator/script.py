@@ -1,0 +1,143 @@
+"""What models say and tools do in the simulated world: drawn from the seed, and every real start written down."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextvars import ContextVar
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from executor.errors import StepFailed
+from executor.models.model import Delta, ModelRequest, Reply, ToolCallPart, Usage
+from executor.performer import Performer
+from executor.steps import Outcome, Start, Tell
+from executor.tools.tool import Arguments, SideEffect, Tool, ToolCall, ToolResult
+from tests.simulator.catalog import MODEL_SECONDS, TOOL_SECONDS, TOOLS
+
+STEP: ContextVar[Start] = ContextVar("step")
+
+OnStart = Callable[[Start], None]
+
+
+class What(Arguments):
+    """The arguments of every tool here."""
+
+    what: str
+
+
+class Script:
+    """The seed's models and tools; `trouble` is the chance that one of them fails or takes too long."""
+
+    def __init__(self, random: Random, on_start: OnStart) -> None:
+        self.random = random
+        self.on_start = on_start
+        self.trouble = 0.1
+        self.longest = 1.5  # seconds of an ordinary call
+        self._calls = 0
+
+    def tools(self) -> dict[str, Tool]:
+        return {name: self._tool(name, SideEffect(effect)) for name, effect in TOOLS.items()}
+
+    def _tool(self, name: str, effect: SideEffect) -> Tool:
+        if name == "glance":
+            return Tool(name, f"does {name}", effect, instant=self._glance)
+        return Tool(name, f"does {name}", effect, arguments=What, running=self._perform)
+
+    def _glance(self, call: ToolCall) -> ToolResult:
+        self.on_start(STEP.get())
+        return ToolResult("seen")
+
+    async def _perform(self, arguments: What, call: ToolCall) -> ToolResult:
+        self.on_start(STEP.get())
+        await self._take_time(TOOL_SECONDS)
+        return ToolResult(f"done: {arguments.what}", is_error=self.random.random() < self.trouble / 2)
+
+    async def _take_time(self, limit: float) -> None:
+        """Usually soon; else an error that may pass, one that does not, or no answer before the deadline."""
+        draw = self.random.random()
+        if draw >= self.trouble:
+            await asyncio.sleep(self.random.uniform(0.01, self.longest))
+            return
+        await asyncio.sleep(self.random.uniform(0.01, self.longest) if draw > self.trouble / 5 else limit * 1.5)
+        if draw > self.trouble / 2:
+            raise StepFailed("MODEL_FAILED", "it may pass", "RETRYABLE", self.random.choice([None, None, 0.3, 2.0]))
+        raise StepFailed("MODEL_FAILED", "it will not pass", "HUMAN_REQUIRED")
+
+    # The model
+
+    async def answer(self, request: ModelRequest) -> AsyncGenerator[Delta | Reply, None]:
+        yield Delta("TEXT", "well, ")
+        await self._take_time(MODEL_SECONDS)
+        text, calls = self._words(request)
+        yield Reply(text, "tool_calls" if calls else "stop", tool_calls=calls, usage=Usage(10, 0, 5), is_priced=True)
+
+    def _words(self, request: ModelRequest) -> tuple[str, tuple[ToolCallPart, ...]]:
+        if self.random.random() < self.trouble / 5:
+            return "not what was asked for", ()
+        match request.purpose:
+            case "ROUTING":
+                way = self.random.choice(["atomic", "complex"])
+                return json.dumps({"complexity": way, "agent": self._agent(), "reason": "so it is"}), ()
+            case "PLANNING":
+                return json.dumps({"title": "A plan", "summary": "", **draw_plan(self.random)}), ()
+        if self.random.random() < (0.75, 0.4, 0.2, 0.0)[min(request.turn, 3)]:
+            return "let me", tuple(self._call() for _ in range(self.random.choice([1, 1, 1, 2, 3])))
+        return "that is it", ()
+
+    def _call(self) -> ToolCallPart:
+        self._calls += 1
+        tool = self.random.choice([*TOOLS, "mail", "deploy"])
+        return ToolCallPart(f"call{self._calls}", tool, json.dumps({"what": f"w{self._calls}"}))
+
+    def _agent(self) -> str:
+        return self.random.choice(["coder", "coder", "ask"])
+
+
+def draw_plan(random: Random) -> dict[str, Any]:
+    """One to three subtasks, in a chain, side by side, or both."""
+    keys = ["a", "b", "c"][: random.randint(1, 3)]
+    subtasks = [
+        {
+            "key": key,
+            "title": f"Do {key}",
+            "instructions": f"Do {key} well.",
+            "agent": random.choice(["coder", "coder", "ask"]),
+            "depends_on": [before for before in keys[:at] if random.random() < 0.5],
+        }
+        for at, key in enumerate(keys)
+    ]
+    return {"parallel_limit": random.randint(1, 3), "subtasks": subtasks}
+
+
+class ScriptedRoster:
+    """Every model's name leads to the script."""
+
+    providers = ("scripted",)
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    def offers(self, name: str) -> bool:
+        return True
+
+    def full_name(self, name: str) -> str:
+        return name or "scripted:world"
+
+    async def get(self, name: str) -> Script:
+        return self._script
+
+
+class ScriptedPerformer(Performer):
+    """The real performer, which lets the script's tools know the step they are called for."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(ScriptedRoster(script), script.tools(), {"root": Path("/nowhere")})  # type: ignore[arg-type]  # as far as it is used
+
+    def instantly(self, start: Start) -> Outcome | None:
+        STEP.set(start)
+        return super().instantly(start)
+
+    async def perform(self, start: Start, tell: Tell) -> Outcome:
+        STEP.set(start)
+        return await super().perform(start, tell)

@@ -1,0 +1,139 @@
+"""The faults of a seed: what breaks, when, for how long; drawn before the world begins, gone before it is judged."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.simulator.world import World
+
+Fault = Callable[["World", Random], Coroutine[None, None, None]]
+
+
+async def crash_replica(world: "World", random: Random) -> None:
+    replica = random.choice(world.replicas)
+    if replica.is_up:
+        replica.crash()
+        await asyncio.sleep(random.choice([0.05, 0.5, 3.0, 8.0]))
+        replica.start()
+
+
+async def restart_replica(world: "World", random: Random) -> None:
+    replica = random.choice(world.replicas)
+    if replica.is_up and replica.server is not None:
+        await replica.stop()
+        await asyncio.sleep(random.uniform(0.05, 2.0))
+        if not replica.is_up:
+            replica.start()
+
+
+async def pause_replica(world: "World", random: Random) -> None:
+    """Stopped by a signal, often for longer than its lease."""
+    replica = random.choice(world.replicas)
+    replica.stand_still()
+    await asyncio.sleep(random.choice([0.3, 2.0, 6.0, 10.0]))
+    replica.go_on()
+
+
+async def crash_executor(world: "World", random: Random) -> None:
+    host = random.choice(world.hosts)
+    if host.node.runs:
+        host.crash()
+        await asyncio.sleep(random.choice([0.05, 1.0, 5.0, 20.0]))
+        host.start()
+
+
+async def pause_executor(world: "World", random: Random) -> None:
+    host = random.choice(world.hosts)
+    host.stop_for_a_while()
+    await asyncio.sleep(random.choice([0.2, 1.0, 7.0]))
+    host.go_on()
+
+
+async def cut_streams(world: "World", random: Random) -> None:
+    world.network.cut(node=random.choice([None, random.choice(world.replicas).node]))
+
+
+async def restart_database(world: "World", random: Random) -> None:
+    if world.postgres.is_up:
+        world.postgres.crash()
+        await asyncio.sleep(random.choice([0.02, 0.5, 3.0, 6.0]))
+        world.postgres.come_up()
+
+
+async def slow_database(world: "World", random: Random) -> None:
+    world.weather.statement_delay = random.choice([0.05, 0.3, 1.5])
+    await asyncio.sleep(random.uniform(0.5, 4.0))
+    world.weather.statement_delay = 0.002
+
+
+async def slow_network(world: "World", random: Random) -> None:
+    world.weather.message_delay = random.choice([0.05, 0.5, 3.0])
+    await asyncio.sleep(random.uniform(0.5, 5.0))
+    world.weather.message_delay = 0.002
+
+
+async def lose_things(world: "World", random: Random) -> None:
+    weather = world.weather
+    weather.lose_statement, weather.lose_answer = random.choice([(0.05, 0.0), (0.0, 0.08), (0.1, 0.1), (0.0, 0.3)])
+    await asyncio.sleep(random.uniform(0.5, 6.0))
+    weather.lose_statement = weather.lose_answer = 0.0
+
+
+async def say_things_twice(world: "World", random: Random) -> None:
+    world.weather.duplicate, world.weather.duplicate_delay = random.choice([0.1, 0.5]), random.choice([0.01, 1.0, 5.0])
+    await asyncio.sleep(random.uniform(1.0, 8.0))
+    world.weather.duplicate = 0.0
+
+
+async def disturb_clock(world: "World", random: Random) -> None:
+    random.choice(world.replicas).node.skew = random.choice([-3.0, -0.5, 0.5, 3.0])
+
+
+FAULTS: tuple[tuple[Fault, int], ...] = (
+    (crash_replica, 5),
+    (restart_replica, 2),
+    (pause_replica, 4),
+    (crash_executor, 2),
+    (pause_executor, 2),
+    (cut_streams, 3),
+    (restart_database, 2),
+    (slow_database, 2),
+    (slow_network, 1),
+    (lose_things, 4),
+    (say_things_twice, 2),
+    (disturb_clock, 1),
+)
+
+
+async def rage(world: "World", random: Random, seconds: float) -> None:
+    """Faults of a few kinds, one after the other and over one another, for so long."""
+    kinds = random.sample([fault for fault, _ in FAULTS], k=random.randint(1, 5))
+    weights = [weight for fault, weight in FAULTS if fault in kinds]
+    kinds = [fault for fault, _ in FAULTS if fault in kinds]
+    mean = random.choice([0.5, 1.5, 4.0])
+    until = world.loop.time() + seconds
+    async with asyncio.TaskGroup() as group:
+        while (pause := random.expovariate(1 / mean)) < until - world.loop.time():
+            await asyncio.sleep(pause)
+            [fault] = random.choices(kinds, weights)
+            world.note(f"FAULT {fault.__name__}")
+            world.history.faults[fault.__name__] += 1
+            group.create_task(fault(world, random))
+
+
+def calm(world: "World") -> None:
+    """Everything that was broken works again."""
+    world.weather.clear_up()
+    world.postgres.come_up()
+    world.script.trouble = 0.0
+    for replica in world.replicas:
+        replica.go_on()
+        replica.node.skew = 0.0
+        if not replica.is_up:
+            replica.start()
+    for host in world.hosts:
+        host.go_on()
+        if not host.node.runs:
+            host.start()
