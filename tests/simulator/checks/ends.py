@@ -1,4 +1,4 @@
-"""When the faults are over everything comes to rest, ended or waiting for somebody who was asked; nothing stays open."""
+"""When the faults are over all comes to rest, ended or waiting for somebody who was asked; nothing stays open."""
 
 from collections import Counter
 from collections.abc import Iterator
