@@ -6,6 +6,7 @@ from its own claim; fenced, it drops everything. No rule lives here.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -150,6 +151,8 @@ class Worker:
                 await self._wait()
         except Gone as gone:
             _log.info("session let go", reason=str(gone))
+            with suppress(StorageUnavailable):
+                self._end_flights(await self._store.load(*self._key))  # perhaps by its own write, whose answer was lost
         finally:
             for step_id in self._flights:
                 self._executors.let_go(step_id, self._epoch)
@@ -293,14 +296,19 @@ class Worker:
         """The rows are the truth: what is in flight by them is reattached, and any other dispatch is ended."""
         if self._epoch == 0:
             return
-        flying = {s.id: s.dispatch_number for s in snapshot.steps.values() if s.state == StepState.DISPATCHED}
-        for step_id, number in self._flights.items() - flying.items():
-            del self._flights[step_id]
-            self._executors.cancel(step_id, self._epoch, number)
-        for step_id, number in flying.items():
+        for step_id, number in self._end_flights(snapshot).items():
             if step_id not in self._flights:
                 self._flights[step_id] = number
                 self._executors.reattach(snapshot.steps[step_id], self._epoch, self.deliver)
+
+    def _end_flights(self, snapshot: Snapshot | None) -> dict[str, int]:
+        """End those that are over by the rows, so that no executor keeps an outcome for nobody; what is in flight."""
+        steps = snapshot.steps.values() if snapshot else ()
+        flying = {s.id: s.dispatch_number for s in steps if s.state == StepState.DISPATCHED}
+        for step_id, number in self._flights.items() - flying.items():
+            del self._flights[step_id]
+            self._executors.cancel(step_id, self._epoch, number)
+        return flying
 
 
 def _of_one_dispatch(one: Outcome, other: Outcome) -> bool:
