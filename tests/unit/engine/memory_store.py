@@ -45,8 +45,8 @@ class MemoryStore:
         self.sessions: dict[str, Snapshot] = {}
         self.alive: set[str] = set()
         self.requests: dict[str, Request] = {}
-        # What befalls the next writes, in order: "" (nothing), unavailable, lost (written, and nobody heard so),
-        # broken, or what the answer says, such as stale and fenced.
+        # What befalls the next writes, in order: "" (nothing), unavailable, lost (written, and nobody heard so), repeated
+        # (the same, and the writer asked again), broken, or what the answer says, such as stale and fenced.
         self.faults: deque[str] = deque()
         self.written: list[ChangeSet] = []
         self.operations: list[str] = []  # of all that was tried
@@ -92,9 +92,11 @@ class MemoryStore:
         fault = self.faults.popleft() if self.faults else ""
         if self.is_away:
             raise StorageUnavailable("away")
-        if fault not in ("", "lost"):
+        if fault not in ("", "lost", "repeated"):
             return _refused(fault)
         answer = self._commit(change_set)
+        if fault == "repeated":
+            return self._commit(change_set)
         if fault == "lost":
             raise StorageUnavailable("who knows")
         return answer
