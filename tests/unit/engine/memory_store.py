@@ -45,7 +45,8 @@ class MemoryStore:
         self.sessions: dict[str, Snapshot] = {}
         self.alive: set[str] = set()
         self.requests: dict[str, Request] = {}
-        # What befalls the next writes, in order: "" (nothing), unavailable, lost (written, and nobody heard so), repeated
+        # What befalls the next writes, in order: "" (nothing), unavailable, lost (written, and nobody heard so),
+        # repeated (the same, and the writer asked again), repeated
         # (the same, and the writer asked again), broken, or what the answer says, such as stale and fenced.
         self.faults: deque[str] = deque()
         self.written: list[ChangeSet] = []
