@@ -16,9 +16,10 @@ from gen.assent.v1 import (
 )
 from orchestrator.catalog import load_catalog
 from orchestrator.clock import new_id, now_micros
-from orchestrator.domain.catalog import SECOND, Tool
+from orchestrator.domain.catalog import Tool
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.snapshot import Snapshot
+from orchestrator.domain.starting import OVERDUE_GRACE
 from orchestrator.engine.engine import Engine
 from orchestrator.engine.executors import Executors
 from orchestrator.engine.link import ExecutorLink
@@ -43,7 +44,6 @@ from rpc.metrics import MetricsServer
 from rpc.server import Server, Service
 
 OVERDUE_LOOK_SECONDS = 1.0
-OVERDUE_GRACE = 10 * SECOND
 READY_LOOK_SECONDS = 1.0
 
 

@@ -1,8 +1,11 @@
-"""Raising approvals: what a person is asked about a plan, a tool call or a failure, and what they are shown."""
+"""Raising approvals: what a person is asked about a plan, a tool call, a doubt or a failure, and what they see."""
+
+from datetime import UTC, datetime
 
 from orchestrator.domain.arguments import BadJson, parse_object
+from orchestrator.domain.catalog import SECOND
 from orchestrator.domain.change import Change
-from orchestrator.domain.digests import failure_preimage, plan_preimage, sha256, tool_preimage
+from orchestrator.domain.digests import doubt_preimage, failure_preimage, plan_preimage, sha256, tool_preimage
 from orchestrator.domain.events import ApprovalRequested
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, Attempt, Failure, Plan, Preview, Step, Subtask
@@ -11,6 +14,7 @@ from orchestrator.domain.transitions import move_step
 
 PLAN_ACTIONS = ["APPROVE", "REJECT", "ABORT"]
 TOOL_CALL_ACTIONS = ["APPROVE", "REJECT", "ABORT"]
+IN_DOUBT_ACTIONS = ["RESPOND", "RETRY", "REJECT", "ABORT"]
 FAILURE_ACTIONS = ["RETRY", "ABORT"]
 
 
@@ -63,6 +67,39 @@ def ask_about_call(change: Change, step: Step, policy_digest: str, rule: str, re
     )
     step = replace(step, approval_id=approval.id, approval_preimage=preimage, policy_rule=rule)
     return move_step(change, step, "asked")
+
+
+def ask_about_doubt(change: Change, step: Step, why: str) -> Approval:
+    """Whether a call that may have happened did: its result, or that it is to be done again, or given up."""
+    plan = change.snapshot.plan
+    preimage = doubt_preimage(step, plan.version if plan else 0)
+    sent = datetime.fromtimestamp(step.dispatch_time // SECOND, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    reason = (
+        f"It may or may not have happened: {why}. It was sent at {sent} to the executor at {step.executor_address} "
+        f"(instance {step.executor_instance}). Look before you answer."
+    )
+    shown = _call_preview(step, reason)
+    return _ask(
+        change,
+        Approval(
+            step.tenant,
+            change.new_id(),
+            step.session_id,
+            step.run_id,
+            kind="IN_DOUBT",
+            digest=sha256(preimage),
+            preimage=preimage,
+            allowed_actions=IN_DOUBT_ACTIONS,
+            step_id=step.id,
+            subtask_id=step.subtask_id,
+            plan_id=plan.id if plan else "",
+            plan_version=plan.version if plan else 0,
+            tool=step.tool,
+            arguments_json=step.arguments_json,
+            requester=step.agent,
+            preview=replace(shown, title=f"In doubt: {shown.title}"),
+        ),
+    )
 
 
 def ask_about_failure(change: Change, attempt: Attempt, failure: Failure, subtask: Subtask | None) -> Approval:

@@ -87,7 +87,7 @@ def _advance_calls(change: Change, attempt: Attempt, calls: list[Step], steps: l
     progressed = [advance_call(change, call, world) for call in calls]
     if any(progressed) or not all(is_done(call) for call in calls):
         return any(progressed)
-    hopeless = next((c for c in calls if c.failure.reason in ("IN_DOUBT", "EXECUTOR_LOST")), None)
+    hopeless = next((c for c in calls if c.failure.reason == "EXECUTOR_LOST"), None)
     if hopeless:
         end_attempt(change, attempt, "failed", failure=hopeless.failure)
         return True

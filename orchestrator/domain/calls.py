@@ -1,4 +1,4 @@
-"""The tool calls of one reply: proposed, judged, started, given up, each to its one result."""
+"""The tool calls of one reply: proposed, judged, started, each to its one result."""
 
 from itertools import count
 
@@ -54,8 +54,6 @@ def advance_call(change: Change, call: Step, world: World) -> bool:
         _judge(change, call, world)
     elif call.state == StepState.APPROVED:
         return start(change, call, world)
-    elif call.state == StepState.IN_DOUBT:
-        _give_up(change, call)
     else:
         return False
     return True
@@ -85,12 +83,6 @@ def _refuse(change: Change, step: Step, rule: str, words: str, reason: str) -> N
     failure = Failure(reason, words, "HUMAN_REQUIRED")
     result = ToolResult(words, is_error=True)
     finish_step(change, replace(step, policy_rule=rule, result=result, failure=failure), "rejected")
-
-
-def _give_up(change: Change, step: Step) -> None:
-    """Nobody can say whether the call happened: it is not tried again, and a person hears of it."""
-    words = f"It is not known whether this call of {step.tool} took effect. It was not repeated."
-    finish_step(change, replace(step, result=ToolResult(words, is_error=True)), "given_up")
 
 
 def tidy_reply(reply: ModelReply) -> ModelReply:

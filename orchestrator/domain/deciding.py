@@ -2,9 +2,16 @@
 
 from orchestrator.domain.change import Change
 from orchestrator.domain.ending import cancel_run
-from orchestrator.domain.errors import ActionNotAllowed, ApprovalAlreadyResolved, DigestMismatch
+from orchestrator.domain.errors import (
+    ActionNotAllowed,
+    ApprovalAlreadyResolved,
+    DigestMismatch,
+    InvalidInput,
+    Violation,
+)
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, Decision, Failure, ToolResult
+from orchestrator.domain.results import read_result
 from orchestrator.domain.states import ApprovalState, RunState
 from orchestrator.domain.transitions import (
     finish_step,
@@ -20,16 +27,11 @@ from orchestrator.domain.transitions import (
 def is_repeat(approval: Approval, decision: Decision) -> bool:
     """The same person saying the same again: gets the same answer, and nothing happens."""
     won = approval.decision
-    return won is not None and (won.action, won.decider, won.digest, won.feedback) == (
-        decision.action,
-        decision.decider,
-        decision.digest,
-        decision.feedback,
-    )
+    return won is not None and replace(won, decide_time=0) == replace(decision, decide_time=0)
 
 
 def check_decision(approval: Approval, decision: Decision) -> None:
-    """Raises what is wrong with the decision: too late, not one of the actions, about something else."""
+    """Raises what is wrong with the decision: too late, not one of the actions, about something else, or not whole."""
     if approval.state != ApprovalState.PENDING:
         won = approval.decision
         raise ApprovalAlreadyResolved(
@@ -43,6 +45,16 @@ def check_decision(approval: Approval, decision: Decision) -> None:
         raise ActionNotAllowed(approval.id, decision.action, tuple(approval.allowed_actions))
     if decision.digest != approval.digest:
         raise DigestMismatch(approval.id, approval.digest, decision.digest)
+    for action, part in _PARTS.items():
+        if (decision.action == action) != bool(getattr(decision, part)):
+            words = f"is what {action} needs" if decision.action == action else f"goes with {action} only"
+            raise InvalidInput([Violation(part, words)])
+    if decision.response_json:
+        read_result(decision.response_json, "response_json")
+
+
+# What an action needs besides its name, and no other takes.
+_PARTS = {"RESPOND": "response_json"}
 
 
 def decide(change: Change, approval: Approval, decision: Decision) -> Approval:
@@ -91,6 +103,31 @@ def _reject_call(change: Change, approval: Approval, decision: Decision) -> None
     finish_step(change, step, "rejected", actor=decision.decider)
 
 
+def _respond_doubt(change: Change, approval: Approval, decision: Decision) -> None:
+    """It did happen, and this is what it came to, in a person's words."""
+    step = replace(
+        change.snapshot.steps[approval.step_id],
+        result=read_result(decision.response_json, "response_json"),
+        failure=Failure(),
+    )
+    finish_step(change, step, "responded", actor=decision.decider)
+
+
+def _retry_doubt(change: Change, approval: Approval, decision: Decision) -> None:
+    """It did not happen: done again, once, with this approval; not before the old call is surely over."""
+    step = change.snapshot.steps[approval.step_id]
+    step = replace(step, approval_id=approval.id, approval_preimage=approval.preimage, failure=Failure())
+    move_step(change, step, "retried")
+
+
+def _reject_doubt(change: Change, approval: Approval, decision: Decision) -> None:
+    step = change.snapshot.steps[approval.step_id]
+    words = f"It is not known whether this call of {step.tool} took effect. A person gave it up; it was not repeated."
+    if decision.feedback:
+        words += f" They said: {decision.feedback}"
+    finish_step(change, replace(step, result=ToolResult(words, is_error=True)), "given_up", actor=decision.decider)
+
+
 def _retry_failure(change: Change, approval: Approval, decision: Decision) -> None:
     """Back to where it came from once the last failure is dealt with."""
     subtask = change.snapshot.subtasks.get(approval.subtask_id)
@@ -111,5 +148,8 @@ _EFFECTS = {
     ("PLAN", "REJECT"): _reject_plan,
     ("TOOL_CALL", "APPROVE"): _approve_call,
     ("TOOL_CALL", "REJECT"): _reject_call,
+    ("IN_DOUBT", "RESPOND"): _respond_doubt,
+    ("IN_DOUBT", "RETRY"): _retry_doubt,
+    ("IN_DOUBT", "REJECT"): _reject_doubt,
     ("FAILURE", "RETRY"): _retry_failure,
 }

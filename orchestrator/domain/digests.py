@@ -61,22 +61,43 @@ def tool_preimage(step: Step, plan_version: int, policy_digest: str) -> str:
     )
 
 
+def doubt_preimage(step: Step, plan_version: int) -> str:
+    """Names the call as it was sent, and the one dispatch that nobody knows the end of."""
+    return _lines(
+        kind="in_doubt",
+        tenant=step.tenant,
+        session=step.session_id,
+        run=step.run_id,
+        plan_version=str(plan_version),
+        step=step.id,
+        tool=step.tool,
+        schema_digest=step.schema_digest,
+        arguments_sha256=sha256(step.arguments_json),
+        approved_sha256=sha256(step.approval_preimage),
+        dispatch=str(step.dispatch_number),
+    )
+
+
 def failure_preimage(tenant: str, session_id: str, run_id: str, attempt_id: str, reason: str) -> str:
     """Names the attempt that failed: a decision about it cannot be meant for a later one."""
     return _lines(kind="failure", tenant=tenant, session=session_id, run=run_id, attempt=attempt_id, reason=reason)
 
 
 def allows(approval: Approval, step: Step) -> bool:
-    """Whether this approval is a yes to exactly this step, not yet used up."""
+    """Whether this approval is a yes to exactly this step, not yet used up: after a doubt only a RETRY is one.
+
+    What was dispatched with it and never started is sent again as the same use.
+    """
     decision = approval.decision
+    is_first_use = step.dispatch_number == step.doubt_number
     return (
-        approval.kind == "TOOL_CALL"
+        decision is not None
+        and (approval.kind, decision.action)
+        == (("IN_DOUBT", "RETRY") if step.doubt_number else ("TOOL_CALL", "APPROVE"))
         and approval.step_id == step.id
-        and decision is not None
-        and decision.action == "APPROVE"
         and decision.digest == approval.digest == sha256(step.approval_preimage)
         and approval.arguments_json == step.arguments_json
-        and approval.consume_time == 0
+        and is_first_use == (approval.consume_time == 0)
     )
 
 

@@ -60,6 +60,11 @@ class InvalidInput(DomainError):
 
 
 @dataclass
+class InvalidJson(InvalidInput):
+    """A text that must be JSON is not, or is JSON that two readers could understand differently."""
+
+
+@dataclass
 class UnknownAgent(InvalidInput):
     """The catalog has no such agent, or none that may be addressed."""
 

@@ -5,12 +5,14 @@ What is already recorded, or belongs to an earlier dispatch, changes nothing.
 
 from dataclasses import field
 
+from orchestrator.domain.asking import ask_about_doubt
 from orchestrator.domain.calls import tidy_reply
 from orchestrator.domain.catalog import SECOND
 from orchestrator.domain.change import Change
 from orchestrator.domain.frozen import dataclass, replace
 from orchestrator.domain.records import Failure, ModelReply, Step, ToolResult, Usage
 from orchestrator.domain.retries import DISPATCHES, MAX_LOSSES, backoff, capped, is_retryable
+from orchestrator.domain.starting import OVERDUE_GRACE
 from orchestrator.domain.states import StepState
 from orchestrator.domain.transitions import finish_step
 
@@ -120,10 +122,17 @@ def _lost(change: Change, step: Step, outcome: Outcome) -> None:
 
 
 def _doubt(change: Change, step: Step, outcome: Outcome, why: str) -> None:
-    """It must not happen twice, and nobody knows whether it happened once."""
+    """It must not happen twice, and nobody knows whether it happened once: a person says. Should they have it done
+    again, it is not before this call is surely over."""
     message = f"{step.tool} may have taken effect, and nobody knows: {why}"
-    step = replace(step, failure=Failure("IN_DOUBT", message, "HUMAN_REQUIRED"))
+    step = replace(
+        step,
+        failure=Failure("IN_DOUBT", message, "HUMAN_REQUIRED"),
+        doubt_number=step.dispatch_number,
+        not_before_time=step.deadline_time + OVERDUE_GRACE,
+    )
     _finish(change, step, outcome, "doubted")
+    ask_about_doubt(change, change.snapshot.steps[step.id], why)
 
 
 def _is_transient(step: Step, failure: Failure) -> bool:

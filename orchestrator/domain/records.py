@@ -290,7 +290,9 @@ class Step:
     dispatch_number: int = 0  # rises by one with each dispatch, over the step's life
     executor_instance: str = ""
     executor_address: str = ""
+    dispatch_time: int = 0  # of the last dispatch
     deadline_time: int = 0
+    doubt_number: int = 0  # the last dispatch that nobody knows the end of; what follows it, a person has allowed
     faults: int = 0  # transient faults so far
     refusals: int = 0  # how often an executor did not take it
     losses: int = 0  # how often its executor died, or was silent past the deadline
@@ -314,6 +316,7 @@ class Decision:
     decide_time: int
     digest: str = ""
     feedback: str = ""
+    response_json: str = ""  # RESPOND: what the call came to, in this person's words
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from typing import Protocol
 
-from orchestrator.domain.catalog import Catalog
+from orchestrator.domain.catalog import SECOND, Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import allows
 from orchestrator.domain.frozen import dataclass, replace
 from orchestrator.domain.records import Failure, Step, ToolResult, Workspace
 from orchestrator.domain.transitions import dispatch_step, finish_step
+
+OVERDUE_GRACE = 10 * SECOND  # so long after its deadline a call that nothing is heard of is surely over
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +42,16 @@ def start(change: Change, step: Step, world: World) -> bool:
     if agent is None:
         _drop(change, step, "AGENT_NOT_FOUND", f"The catalog has no agent {step.agent!r} any more.")
         return True
-    first_use = bool(step.approval_id) and step.dispatch_number == 0
     approval = change.snapshot.approvals.get(step.approval_id)
-    if first_use and (approval is None or not allows(approval, step)):
+    # Policy may have allowed the call without a person; that it runs again after a doubt only a person allows.
+    if (step.approval_id or step.doubt_number) and (approval is None or not allows(approval, step)):
         _drop(change, step, "DIGEST_MISMATCH", "The approval does not match this call.")
         return True
     place = world.place(step, change.session.workspace)
     if place is None:
         change.blocked = True
         return False
-    if first_use and approval is not None:
+    if approval is not None and approval.consume_time == 0:
         change.put(replace(approval, consume_time=change.now))
     if step.kind == "TOOL" and not change.session.workspace.root_id:
         # The session was made while no executor was connected; from here on its files are under this root.

@@ -157,6 +157,7 @@ def dispatch_step(change: Change, step: Step, **placement: object) -> Step:
         state=state,
         dispatch_number=step.dispatch_number + 1,
         start_time=step.start_time or change.now,
+        dispatch_time=change.now,
         **placement,  # type: ignore[arg-type]  # executor_instance, executor_address, deadline_time
     )
     change.emit(
@@ -182,7 +183,7 @@ def dispatch_step(change: Change, step: Step, **placement: object) -> Step:
 def finish_step(change: Change, step: Step, trigger: str, *, actor: str = ENGINE) -> Step:
     """Leave DISPATCHED or settle a call that never ran; `step` already carries its outcome."""
     state = machine_of(step).advance(step.id, step.state, trigger)
-    again = state in (StepState.PENDING, StepState.APPROVED)
+    goes_on = state in (StepState.PENDING, StepState.APPROVED, StepState.IN_DOUBT)
     words = step.result.content if step.result else step.reply.text if step.reply else ""
     change.emit(
         StepFinished(
@@ -205,7 +206,7 @@ def finish_step(change: Change, step: Step, trigger: str, *, actor: str = ENGINE
             _or_none(step.failure),
         )
     )
-    return change.put(replace(step, state=state, end_time=0 if again else change.now))
+    return change.put(replace(step, state=state, end_time=0 if goes_on else change.now))
 
 
 def settle_approval(

@@ -25,18 +25,16 @@ async def decide_approval(
     ctx: Context,
     caller: Caller,
     approval_id: str,
-    action: str,
-    digest: str,
-    feedback: str,
+    decision: Decision,
     *,
     session_id: str = "",
     on_plan: bool | None = None,
 ) -> Decided:
     """With a `session_id`, only that session's approval; with `on_plan`, only a plan's, or only something else's.
 
-    Raises NotFound, InvalidInput, ApprovalAlreadyResolved with the winner, ActionNotAllowed, DigestMismatch.
+    Raises NotFound, InvalidInput, InvalidJson, ActionNotAllowed, DigestMismatch, and ApprovalAlreadyResolved with the
+    winner.
     """
-    decision = Decision(action, caller.subject, 0, digest, feedback)
     try:
         return await _decide(ctx, caller, approval_id, decision, session_id, on_plan)
     except StorageUnavailable:
@@ -49,8 +47,8 @@ async def decide_approval(
             subject=caller.subject,
             method=caller.method,
             approval_id=approval_id,
-            action=action,
-            digest=digest,
+            action=decision.action,
+            digest=decision.digest,
             reason=type(refusal).__name__,
             message=str(refusal),
             create_time=ctx.clock(),

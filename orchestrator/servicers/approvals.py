@@ -3,8 +3,9 @@
 from gen.assent.v1 import approval_pb2, session_service_pb2
 from gen.assent.v1 import approval_service_pb2 as pb
 from orchestrator.domain.errors import InvalidInput, NotFound, Violation
+from orchestrator.domain.records import Decision
 from orchestrator.operations import approvals
-from orchestrator.operations.context import Context
+from orchestrator.operations.context import Caller, Context
 from orchestrator.servicers.convert import enum_word, to_proto
 from orchestrator.servicers.later import the_rest_later
 from orchestrator.servicers.requests import caller, reader
@@ -38,22 +39,18 @@ class Approvals:
         return pb.GetApprovalResponse(approval=to_proto(approval_pb2.Approval, approval))
 
     async def DecideApproval(self, request: pb.DecideApprovalRequest, context: RpcContext) -> pb.DecideApprovalResponse:
-        refuse_what_comes_later(request)
-        decided = await approvals.decide_approval(
-            self._ctx,
-            caller("DecideApproval", request),
-            request.approval_id,
-            enum_word(approval_pb2.DecisionAction.DESCRIPTOR, request.action),
-            request.digest,
-            request.feedback,
-        )
+        who = caller("DecideApproval", request)
+        decision = decision_of(request, who)
+        decided = await approvals.decide_approval(self._ctx, who, request.approval_id, decision)
         return pb.DecideApprovalResponse(approval=to_proto(approval_pb2.Approval, decided.approval))
 
 
-def refuse_what_comes_later(decision: pb.DecideApprovalRequest | session_service_pb2.DecisionInput) -> None:
-    """Nothing a decision says is ignored: what this version does not do is refused by name."""
-    if asked := [field.name for field, _ in decision.ListFields() if field.name in _LATER]:
+def decision_of(said: pb.DecideApprovalRequest | session_service_pb2.DecisionInput, who: Caller) -> Decision:
+    """What was answered. Nothing of it is ignored: what this version does not do is refused by name."""
+    if asked := [field.name for field, _ in said.ListFields() if field.name in _LATER]:
         raise InvalidInput([Violation(name, "is not supported by this version") for name in asked])
+    action = enum_word(approval_pb2.DecisionAction.DESCRIPTOR, said.action)
+    return Decision(action, who.subject, 0, said.digest, said.feedback, response_json=said.response_json)
 
 
-_LATER = frozenset(("edited_arguments_json", "edited_artifact", "response_json", "new_limit", "remember"))
+_LATER = frozenset(("edited_arguments_json", "edited_artifact", "new_limit", "remember"))

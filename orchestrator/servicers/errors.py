@@ -10,6 +10,7 @@ from orchestrator.domain.errors import (
     ApprovalAlreadyResolved,
     DigestMismatch,
     InvalidInput,
+    InvalidJson,
     InvalidPlan,
     LimitExceeded,
     NotFound,
@@ -55,6 +56,7 @@ def _invalid(e: InvalidInput) -> Problem:
 
 
 _INVALID: dict[type[InvalidInput], str] = {
+    InvalidJson: "INVALID_JSON",
     InvalidPlan: "INVALID_PLAN",
     UnknownAgent: "AGENT_NOT_FOUND",
     WorkspaceNotAllowed: "WORKSPACE_NOT_ALLOWED",

@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 
-from gen.assent.v1 import approval_pb2, event_pb2, message_pb2, run_pb2, session_pb2
+from gen.assent.v1 import event_pb2, message_pb2, run_pb2, session_pb2
 from gen.assent.v1 import session_service_pb2 as pb
 from orchestrator.domain.errors import InvalidInput, NotFound, NotYetSupported, Violation
 from orchestrator.operations import approvals, sessions
 from orchestrator.operations.context import Caller, Context
 from orchestrator.operations.sessions import NewSession
-from orchestrator.servicers.approvals import refuse_what_comes_later
+from orchestrator.servicers.approvals import decision_of
 from orchestrator.servicers.convert import enum_word, event_to_proto, item_to_proto, to_proto
 from orchestrator.servicers.later import the_rest_later
 from orchestrator.servicers.requests import caller, reader
@@ -129,16 +129,12 @@ class Sessions:
                 sent = await sessions.send_message(self._ctx, who, request.session_id, said.text, said.agent)
                 return sent.message.sequence - 1
             case "tool_decision" | "plan_decision" as name:
-                decision = getattr(request, name)
-                refuse_what_comes_later(decision)
-                action = enum_word(approval_pb2.DecisionAction.DESCRIPTOR, decision.action)
+                said = getattr(request, name)
                 decided = await approvals.decide_approval(
                     self._ctx,
                     who,
-                    decision.approval_id,
-                    action,
-                    decision.digest,
-                    decision.feedback,
+                    said.approval_id,
+                    decision_of(said, who),
                     session_id=request.session_id,
                     on_plan=name == "plan_decision",
                 )

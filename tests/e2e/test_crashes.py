@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.scenes import journal, open_gate, question, running, settled, thinking, tool_step
 from tests.e2e.services import LEASE_SECONDS, Services, answered
-from tests.integration.orchestrator.client import Client, state
+from tests.integration.orchestrator.client import Client, state, words
 
 # What a loaded machine may add to what is promised: recovery within the lease and a second.
 SLACK_SECONDS = 4.0
@@ -84,15 +84,15 @@ async def test_what_died_with_the_executor_is_repeated_only_where_that_is_harmle
     assert (state(step), step.dispatch_number) == ("SUCCEEDED", 2)
     assert (services.workspace(writing.id) / "note.txt").read_text() == "written\n"
 
-    failure = await question(client, command_session)
-    assert failure.preview.title == "Subtask command: The command failed: IN_DOUBT"
+    doubt = await question(client, command_session)
+    assert words(doubt)["kind"] == "IN_DOUBT"
     step = await tool_step(client, command_run)
-    assert (state(step), step.failure.reason, step.dispatch_number) == ("FAILED", "IN_DOUBT", 1)
+    assert (state(step), step.failure.reason, step.dispatch_number) == ("IN_DOUBT", "IN_DOUBT", 1)
     assert len((await client.events(command_session)).of("step_finished", trigger="doubted")) == 1
-    plan = await client.get_plan(failure.plan_id)
-    assert [state(each) for each in plan.subtasks] == ["FAILED"]
+    plan = await client.get_plan(doubt.plan_id)
+    assert [state(each) for each in plan.subtasks] == ["RUNNING"]
     open_gate(workspace)  # the command may still run: nobody was left to end it
-    await client.decide(failure, "ABORT")
+    await client.decide(doubt, "ABORT")
     await settled(client, command_session)
     assert state(await client.get_run(command_run)) == "CANCELLED"
     assert journal(workspace).count("begun") == 1

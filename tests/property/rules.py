@@ -59,7 +59,7 @@ def check_dispatches(snapshot: Snapshot, change: Change) -> None:
         plan = snapshot.plans.get(run.plan_id)
         if plan is not None:
             assert plan.state not in ("DRAFT", "APPROVED", "REJECTED"), "a step of a plan nobody approved"
-        if step.kind == "TOOL" and step.policy_rule == "changes":
+        if step.kind == "TOOL" and (step.policy_rule == "changes" or step.doubt_number):
             check_consumed(snapshot, step, change.now)
 
 
@@ -67,12 +67,28 @@ def check_consumed(snapshot: Snapshot, step: Step, now: int) -> None:
     approval = snapshot.approvals[step.approval_id]
     assert approval.state == "RESOLVED"
     assert approval.decision is not None
-    assert approval.decision.action == "APPROVE"
-    assert (approval.kind, approval.step_id, approval.arguments_json) == ("TOOL_CALL", step.id, step.arguments_json)
+    expected = ("IN_DOUBT", "RETRY") if step.doubt_number else ("TOOL_CALL", "APPROVE")
+    assert (approval.kind, approval.decision.action) == expected
+    assert (approval.step_id, approval.arguments_json) == (step.id, step.arguments_json)
     assert approval.digest == approval.decision.digest == sha256(step.approval_preimage)
     assert f"arguments_sha256: {sha256(step.arguments_json)}" in approval.preimage.splitlines()
     assert 0 < approval.consume_time <= now
     assert Counter(s.approval_id for s in snapshot.steps.values())[approval.id] == 1
+
+
+def check_said_not_to_have_happened(snapshot: Snapshot, step: Step, dispatch_number: int) -> None:
+    """A person said so of this dispatch, one RETRY of their own for it, and it is surely over by now."""
+    answers = [
+        approval
+        for approval in snapshot.approvals.values()
+        if approval.kind == "IN_DOUBT"
+        and approval.step_id == step.id
+        and f"dispatch: {dispatch_number}" in approval.preimage.splitlines()
+    ]
+    assert [a.decision and a.decision.action for a in answers] == ["RETRY"], "it may have happened"
+    [answer] = answers
+    assert answer.consume_time
+    assert step.not_before_time <= answer.consume_time
 
 
 def check_ended_runs(snapshot: Snapshot) -> None:

@@ -21,14 +21,14 @@ from orchestrator.domain.errors import ActionNotAllowed, ApprovalAlreadyResolved
 from orchestrator.domain.events import RunFinished
 from orchestrator.domain.outcomes import Outcome, fold
 from orchestrator.domain.reconcile import reconcile
-from orchestrator.domain.records import Decision, Failure, Step
+from orchestrator.domain.records import Approval, Decision, Failure, Step
 from tests.property import rules, scripted
 from tests.unit.domain.build import SECOND, Play
 
 T = TypeVar("T")
 Command = Callable[[Change], object]
 Steer = Callable[[Change, str, str, str], object]
-ACTIONS = ["APPROVE"] * 4 + ["RETRY"] * 3 + ["REJECT"] * 2 + ["ABORT", "EDIT"]
+ACTIONS = ["APPROVE"] * 4 + ["RETRY"] * 3 + ["REJECT"] * 2 + ["RESPOND", "RESPOND", "ABORT", "EDIT"]
 
 
 def _one_of(data: st.DataObject, things: list[T]) -> T:
@@ -97,11 +97,15 @@ class AnySession(RuleBasedStateMachine):
     @precondition(lambda self: self.play.pending)
     def decide(self, data: st.DataObject, action: str, apart: bool) -> None:
         approval = _one_of(data, self.play.pending)
-        decision = Decision(action, "anna", self.play.now, approval.digest, data.draw(st.sampled_from(["", "why"])))
+        decision = self._answer(approval, action, data.draw(st.sampled_from(["", "why"])))
         if action in approval.allowed_actions:
             self._do(lambda c: decide(c, approval, decision), apart)
         else:
             self._refused(lambda c: decide(c, approval, decision), ActionNotAllowed)
+
+    def _answer(self, approval: Approval, action: str, feedback: str = "") -> Decision:
+        needs = {"RESPOND": {"response_json": '{"id": 1}'}}.get(action, {})
+        return Decision(action, "anna", self.play.now, approval.digest, feedback, **needs)
 
     @rule(data=st.data())
     @precondition(lambda self: self.play.snapshot.approvals)
@@ -129,7 +133,7 @@ class AnySession(RuleBasedStateMachine):
                 self._finish(data, _one_of(data, self.play.flying))
             elif self.play.pending:
                 approval = _one_of(data, self.play.pending)
-                decision = Decision(approval.allowed_actions[0], "anna", self.play.now, approval.digest)
+                decision = self._answer(approval, approval.allowed_actions[0])
                 self._do(partial(decide, approval=approval, decision=decision))
             elif self.play.session.due_time:
                 self.wait(True)
@@ -165,7 +169,8 @@ class AnySession(RuleBasedStateMachine):
 
     def _go_wrong(self, data: st.DataObject, step: Step) -> None:
         kind = data.draw(st.sampled_from(["LOST", "LOST", "FAILED", "FAILED", "REFUSED", "UNKNOWN"]))
-        self._report(Outcome(step.id, step.dispatch_number, kind, failure=data.draw(scripted.failures)))
+        outcome = Outcome(step.id, step.dispatch_number, kind, failure=data.draw(scripted.failures))
+        self._report(replace(outcome, effect_possible=kind == "FAILED" and data.draw(st.booleans())))
 
     @rule(data=st.data())
     @precondition(lambda self: self.past)
@@ -243,15 +248,17 @@ class AnySession(RuleBasedStateMachine):
                 self.last_ended = event.state
 
     def _check_numbers(self, change: Change, before: dict[str, Step]) -> None:
-        """Each dispatch has the next number of its step, and a call that must not happen twice has one alone."""
+        """Each dispatch has the next number of its step, and a call that must not happen twice has one alone, and one
+        more for each time that a person said it did not happen."""
         assert len(set(change.starts)) == len(change.starts)
         for step_id in change.starts:
             step, old = self.play.snapshot.steps[step_id], before.get(step_id)
             assert step.dispatch_number == (old.dispatch_number if old else 0) + 1
             assert old is None or old.not_before_time <= change.now, "before its time"
-            said = {o.kind for o in self.past if o.step_id == step_id}
             if step.kind == "TOOL" and step.side_effect not in rules.SAFE_TO_REPEAT:
-                assert said <= {"REFUSED", "UNKNOWN"}, "it may have happened"
+                said = [o for o in self.past if o.step_id == step_id and o.kind not in ("REFUSED", "UNKNOWN")]
+                for outcome in said:
+                    rules.check_said_not_to_have_happened(self.play.snapshot, step, outcome.dispatch_number)
 
     def _nothing_more_is_due(self) -> None:
         session = self.play.session

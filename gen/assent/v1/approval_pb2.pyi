@@ -167,6 +167,7 @@ class Decision(_message.Message):
     DECIDE_TIME_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
+    RESPONSE_JSON_FIELD_NUMBER: _builtins.int
     action: Global___DecisionAction.ValueType
     """What was answered."""
     decider: _builtins.str
@@ -175,6 +176,8 @@ class Decision(_message.Message):
     """The digest the answer named: the approval's."""
     feedback: _builtins.str
     """What the person said; empty: nothing."""
+    response_json: _builtins.str
+    """RESPOND: the answer, or what stands in for the call's result, as the exact JSON text that was given."""
     @_builtins.property
     def decide_time(self) -> _timestamp_pb2.Timestamp:
         """When the answer was accepted."""
@@ -187,10 +190,11 @@ class Decision(_message.Message):
         decide_time: _timestamp_pb2.Timestamp | None = ...,
         digest: _builtins.str = ...,
         feedback: _builtins.str = ...,
+        response_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decide_time", b"decide_time", "decider", b"decider", "digest", b"digest", "feedback", b"feedback"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decide_time", b"decide_time", "decider", b"decider", "digest", b"digest", "feedback", b"feedback", "response_json", b"response_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

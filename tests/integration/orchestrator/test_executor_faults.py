@@ -259,7 +259,7 @@ async def in_doubt(client: Client, executor: ScriptedExecutor) -> tuple[plan_pb2
     act = await executor.next(tool="send_mail")
     executor.die()
     async with client.watch(session.id) as watch:
-        await watch.until("session_state_changed", to_state="ERROR_HANDLING")
+        await watch.until("step_finished", trigger="doubted")
     return plan, act, await client.asked(session.id)
 
 
@@ -267,21 +267,21 @@ async def test_a_call_that_must_not_be_repeated_is_never_started_twice_and_a_per
     client: Client, executor: ScriptedExecutor
 ) -> None:
     plan, act, approval = await in_doubt(client, executor)
-    assert words(approval)["kind"] == "FAILURE"
-    assert "IN_DOUBT" in approval.preview.title
+    assert (words(approval)["kind"], approval.step_id) == ("IN_DOUBT", act.step_id)
+    assert executor.address in approval.preview.reason
     log = await client.events(plan.session_id)
-    assert [e["trigger"] for e in log.of("step_finished", step_id=act.step_id)] == ["doubted", "given_up"]
-    failed = (await client.get_plan(plan.id)).subtasks[0]
-    assert (state(failed), failed.failure.reason) == ("FAILED", "IN_DOUBT")
+    assert [e["trigger"] for e in log.of("step_finished", step_id=act.step_id)] == ["doubted"]
+    assert state((await client.get_plan(plan.id)).subtasks[0]) == "RUNNING"
+    assert state(await client.get_run(plan.run_id)) == "WAITING"
     assert len(executor.starts_of(tool="send_mail")) == 1
 
 
-async def test_trying_the_subtask_again_tells_the_model_of_the_doubt_and_repeats_nothing_by_itself(
+async def test_giving_the_call_up_tells_the_model_of_the_doubt_and_repeats_nothing(
     client: Client, executor: ScriptedExecutor
 ) -> None:
     plan, _, approval = await in_doubt(client, executor)
     executor.play = lambda act: None
-    await client.decide(approval, "RETRY")
+    await client.decide(approval, "REJECT", feedback="Leave it.")
     act = await executor.next(purpose="SUBTASK")
     assert "not known whether" in " ".join(m.text for m in act.start.model.messages)
     executor.play = answers
@@ -462,7 +462,7 @@ async def test_a_step_silent_past_its_deadline_is_given_up(
     await executor.joined()
     session_id, act = await calling(client, executor, "send_mail")
     approval = await client.asked(session_id)
-    assert "IN_DOUBT" in approval.preview.title
+    assert words(approval)["kind"] == "IN_DOUBT"
     act.returns("sent after all")  # too late to change what a person has been asked
     assert [a.id for a in await client.pending(session_id)] == [approval.id]
     assert len(executor.starts_of(tool="send_mail")) == 1

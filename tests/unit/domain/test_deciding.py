@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,14 @@ def call_asked() -> Play:
     return play
 
 
+def doubt_asked() -> Play:
+    play = Play()
+    play.approved_plan(task("a"))
+    play.reply("", call("send_mail"))
+    play.outcome("LOST")
+    return play
+
+
 def failure_asked() -> Play:
     play = Play()
     play.approved_plan(task("a"))
@@ -37,8 +46,10 @@ def failure_asked() -> Play:
 KINDS: dict[str, tuple[Callable[[], Play], set[str]]] = {
     "PLAN": (plan_asked, {"APPROVE", "REJECT", "ABORT"}),
     "TOOL_CALL": (call_asked, {"APPROVE", "REJECT", "ABORT"}),
+    "IN_DOUBT": (doubt_asked, {"RESPOND", "RETRY", "REJECT", "ABORT"}),
     "FAILURE": (failure_asked, {"RETRY", "ABORT"}),
 }
+NEEDS: dict[str, dict[str, Any]] = {"RESPOND": {"response_json": '"sent"'}}
 
 
 def refuse(play: Play, decision: Decision, error: type[DomainError]) -> DomainError:
@@ -61,10 +72,10 @@ def test_each_kind_takes_its_actions_and_no_others(kind: str, action: str) -> No
     [approval] = play.pending
     assert approval.kind == kind
     if action in allowed:
-        play.decide(action)
+        play.decide(action, **NEEDS.get(action, {}))
         decided = play.snapshot.approvals[approval.id]
         assert decided.state == "RESOLVED"
-        assert decided.decision == Decision(action, "anna", play.now - 1, approval.digest)
+        assert decided.decision == Decision(action, "anna", play.now - 1, approval.digest, **NEEDS.get(action, {}))
         return
     error = refuse(play, Decision(action, "anna", 1, approval.digest), ActionNotAllowed)
     assert isinstance(error, ActionNotAllowed)
@@ -116,6 +127,7 @@ def test_only_the_same_person_saying_the_same_again_repeats_a_decision() -> None
         Decision("APPROVE", "boris", 1, pending.digest, "fine"),
         Decision("APPROVE", "anna", 1, "another", "fine"),
         Decision("APPROVE", "anna", 1, pending.digest, "well"),
+        Decision("APPROVE", "anna", 1, pending.digest, "fine", response_json="1"),
     ):
         assert not is_repeat(decided, other)
 
