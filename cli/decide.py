@@ -56,6 +56,13 @@ class Answer:
 
     action: DecisionAction.ValueType
     feedback: str = ""
+    response_json: str = ""
+    edited_arguments_json: str = ""
+
+
+ACTIONS: dict[str, DecisionAction.ValueType] = {
+    name.removeprefix("DECISION_ACTION_"): value for name, value in DecisionAction.items() if value
+}
 
 
 def choices_for(approval: Approval) -> list[Choice]:
@@ -75,6 +82,8 @@ async def ask_person(approval: Approval, ask: Ask, show: Show, old_text: OldText
         for choice in choices:
             if typed in (choice.key, choice.words):
                 said = (await ask(choice.wants)).strip() if choice.wants else ""
+                if choice.action == DECISION_ACTION_RESPOND:
+                    return Answer(choice.action, response_json=json.dumps(said, ensure_ascii=False))
                 return Answer(choice.action, said)
 
 
@@ -93,10 +102,9 @@ async def decide(client: Client, approval: Approval, answer: Answer) -> Approval
         action=answer.action,
         digest=approval.digest,
         request_id=new_request_id(),
+        feedback=answer.feedback,
+        response_json=answer.response_json,
+        edited_arguments_json=answer.edited_arguments_json,
     )
-    if answer.action == DECISION_ACTION_RESPOND:
-        request.response_json = json.dumps(answer.feedback, ensure_ascii=False)
-    else:
-        request.feedback = answer.feedback
     response = await client.call(client.approvals.DecideApproval, request)
     return response.approval

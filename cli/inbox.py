@@ -1,15 +1,15 @@
-"""`assent approvals`, `assent approve`, `assent reject`: deciding without following, from any machine, at any time."""
+"""`assent approvals`, `approve`, `reject`, `decide`: deciding without following, from any machine, at any time."""
 
 from datetime import UTC, datetime
 
 from rich.console import Console
 
 from cli.client import Client
-from cli.decide import Answer, decide
+from cli.decide import ACTIONS, Answer, decide
 from cli.preview import preview, question, title
 from cli.screen import print_lines
 from cli.story import Line
-from cli.trouble import Trouble
+from cli.trouble import ExitCode, Trouble
 from cli.words import state_of, value_name
 from gen.assent.v1.approval_pb2 import APPROVAL_STATE_PENDING, Approval
 from gen.assent.v1.approval_service_pb2 import GetApprovalRequest, ListApprovalsRequest
@@ -25,7 +25,10 @@ async def list_approvals(client: Client, console: Console, *, session_id: str = 
         text = f"{approval.id}  {state_of(approval, 'kind'):9}  {_age(approval):>5}  {title(approval)}"
         console.print(text, markup=False, soft_wrap=True)
     if console.is_terminal:
-        console.print("See one: assent approvals ID. Decide: assent approve ID, assent reject ID.", style="dim")
+        console.print(
+            "See one: assent approvals ID. Decide: assent approve ID, assent reject ID, assent decide ID ANSWER.",
+            style="dim",
+        )
 
 
 async def pending(client: Client, session_id: str = "") -> list[Approval]:
@@ -68,6 +71,17 @@ async def answer_approval(
     said = f"{state_of(decided.decision, 'action')} by {decided.decision.decider}"
     follow = f"follow with: assent watch {approval.session_id}"
     print_lines(console, [Line(f"  {said}", "ok"), Line(f"  {follow}", "quiet")])
+
+
+def answer_of(action: str, feedback: str, arguments: bytes, response: bytes) -> Answer:
+    """The answer that the words of a command line make. Raises Trouble for an action that there is not."""
+    chosen = ACTIONS.get(action.upper().replace("-", "_"))
+    if chosen is None:
+        raise Trouble(f"no answer is called {action}; there are: {', '.join(ACTIONS).lower()}", ExitCode.USAGE)
+    try:
+        return Answer(chosen, feedback, response.decode(), arguments.decode())
+    except UnicodeDecodeError:
+        raise Trouble("the file is not UTF-8 text", ExitCode.USAGE) from None
 
 
 async def get_approval(client: Client, approval_id: str) -> Approval:

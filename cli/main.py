@@ -233,6 +233,27 @@ def reject(
 
 
 @commands.command(rich_help_panel=WORKING)
+def decide(
+    approval: ApprovalId,
+    action: Annotated[str, typer.Argument(metavar="ANSWER", help="One that the approval takes.", show_default=False)],
+    feedback: options.Feedback = "",
+    arguments: options.Arguments = None,
+    response: options.Response = None,
+    digest: options.Digest = "",
+    server: options.Server = SERVER,
+) -> None:
+    """Give any answer an approval takes: approve, edit, reject, respond, retry, abort …
+
+    edit runs the call with the arguments of a file instead, as exactly those bytes. respond gives the content of a file
+    as the call's result, and nothing runs. The file is JSON text.
+    """
+    answer = inbox.answer_of(
+        action, feedback, arguments.read() if arguments else b"", response.read() if response else b""
+    )
+    _ask(server, lambda client: inbox.answer_approval(client, approval, answer, new_console(), digest=digest))
+
+
+@commands.command(rich_help_panel=WORKING)
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)],
     server: options.Server = SERVER,

@@ -89,6 +89,14 @@ Server = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Approve everything without asking, through the public API.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines only, even on a terminal.")]
 Feedback = Annotated[str, typer.Option("--feedback", "-m", metavar="TEXT", help="What the agent is told.")]
+Arguments = Annotated[
+    typer.FileBinaryRead | None,
+    typer.Option("--arguments", metavar="FILE", help="For edit: the new arguments, as JSON; - reads them from stdin."),
+]
+Response = Annotated[
+    typer.FileBinaryRead | None,
+    typer.Option("--response", metavar="FILE", help="For respond: the call's result, as JSON; - reads it from stdin."),
+]
 Digest = Annotated[
     str,
     typer.Option("--digest", metavar="SHA256", help="Decide only if it is still about exactly this."),

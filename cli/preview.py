@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from cli.story import Line
 from cli.words import one_line, plural, printable, state_of
-from gen.assent.v1.approval_pb2 import APPROVAL_KIND_PLAN, Approval
+from gen.assent.v1.approval_pb2 import APPROVAL_KIND_IN_DOUBT, APPROVAL_KIND_PLAN, Approval
 
 OldText = Callable[[str], str | None]
 """From a path in the session's workspace to what the file holds now; None when that is not known here."""
@@ -43,7 +43,8 @@ def preview(approval: Approval, old_text: OldText = no_old_text, limit: int = SH
     shown = approval.preview
     lines = [Line(f"  agent {printable(shown.agent)}", "quiet")] if shown.agent else []
     if shown.reason:
-        lines.append(Line(f"  policy: {printable(shown.reason)}", "quiet"))
+        who = "" if approval.kind == APPROVAL_KIND_IN_DOUBT else "policy: "
+        lines.append(Line(f"  {who}{printable(shown.reason)}", "quiet"))
     body = _body(approval, old_text)
     if limit and len(body) > limit:
         hidden = len(body) - limit

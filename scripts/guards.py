@@ -164,8 +164,8 @@ GUARDS = (
     Guard(
         "after a doubt only a RETRY lets a call run",
         "orchestrator/domain/digests.py",
-        '("IN_DOUBT", "RETRY") if step.doubt_number else ',
-        "",
+        "match approval.kind, decision.action, step.doubt_number > 0:",
+        'match approval.kind, decision.action, approval.kind == "IN_DOUBT":',
         ("tests/unit/domain/test_doubt.py",),
     ),
     Guard(
@@ -178,9 +178,16 @@ GUARDS = (
     Guard(
         "an approval is used once",
         "orchestrator/domain/digests.py",
-        "        and is_first_use == (approval.consume_time == 0)\n",
-        "",
+        "if is_first_use != (approval.consume_time == 0):",
+        "if False:",
         ("tests/unit/domain/test_digests.py", "tests/unit/domain/test_attempts.py"),
+    ),
+    Guard(
+        "an edited call is judged by policy again",
+        "orchestrator/domain/editing.py",
+        'if verdict.effect == "DENY":',
+        "if False:",
+        ("tests/unit/domain/test_editing.py",),
     ),
     Guard(
         "what must not happen twice is not repeated",

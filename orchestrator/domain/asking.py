@@ -13,7 +13,7 @@ from orchestrator.domain.retries import in_words
 from orchestrator.domain.transitions import move_step
 
 PLAN_ACTIONS = ["APPROVE", "REJECT", "ABORT"]
-TOOL_CALL_ACTIONS = ["APPROVE", "REJECT", "ABORT"]
+TOOL_CALL_ACTIONS = ["APPROVE", "EDIT", "REJECT", "RESPOND", "ABORT"]
 IN_DOUBT_ACTIONS = ["RESPOND", "RETRY", "REJECT", "ABORT"]
 FAILURE_ACTIONS = ["RETRY", "ABORT"]
 

@@ -73,7 +73,7 @@ def _judge(change: Change, step: Step, world: World) -> None:
     verdict = judge(world.catalog.policy, agent, tool, step.tool, arguments)
     if verdict.effect == "DENY":
         _refuse(change, step, verdict.rule, f"Not allowed: {verdict.reason}.", "TOOL_DENIED")
-    elif verdict.effect == "ASK":
+    elif verdict.effect == "ASK" and not step.replaces_step_id:  # with their edit a person has answered
         ask_about_call(change, step, world.catalog.policy.digest, verdict.rule, verdict.reason)
     else:
         move_step(change, replace(step, policy_rule=verdict.rule), "allowed")

@@ -1,6 +1,8 @@
 """A person's decision and its effect on plan, step, subtask, run and session. Exactly one wins; nothing runs here."""
 
+from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
+from orchestrator.domain.editing import check_edit, edit_call
 from orchestrator.domain.ending import cancel_run
 from orchestrator.domain.errors import (
     ActionNotAllowed,
@@ -27,7 +29,7 @@ from orchestrator.domain.transitions import (
 def is_repeat(approval: Approval, decision: Decision) -> bool:
     """The same person saying the same again: gets the same answer, and nothing happens."""
     won = approval.decision
-    return won is not None and replace(won, decide_time=0) == replace(decision, decide_time=0)
+    return won is not None and replace(won, decide_time=0, edited_digest="") == replace(decision, decide_time=0)
 
 
 def check_decision(approval: Approval, decision: Decision) -> None:
@@ -54,18 +56,23 @@ def check_decision(approval: Approval, decision: Decision) -> None:
 
 
 # What an action needs besides its name, and no other takes.
-_PARTS = {"RESPOND": "response_json"}
+_PARTS = {"RESPOND": "response_json", "EDIT": "edited_arguments_json"}
 
 
-def decide(change: Change, approval: Approval, decision: Decision) -> Approval:
-    """Record the decision and do what it means. Raises as check_decision does."""
+def decide(change: Change, approval: Approval, decision: Decision, catalog: Catalog) -> Approval:
+    """Record the decision and do what it means. Raises as check_decision and check_edit do."""
     check_decision(approval, decision)
+    if decision.action == "EDIT":
+        check_edit(change.snapshot.steps[approval.step_id], decision, catalog)
     approval = settle_approval(change, approval, "resolved", decision=decision)
     if decision.action == "ABORT":
         run = change.snapshot.runs[approval.run_id]
         cancel_run(change, run, actor=decision.decider, reason=decision.feedback or "aborted by a decision")
         return approval
-    _EFFECTS[approval.kind, decision.action](change, approval, decision)
+    if decision.action == "EDIT":
+        approval = edit_call(change, approval, decision, catalog)
+    else:
+        _EFFECTS[approval.kind, decision.action](change, approval, decision)
     run = change.snapshot.runs[approval.run_id]
     if run.state == RunState.WAITING:
         move_run(change, run, "resumed", actor=decision.decider)
@@ -103,8 +110,8 @@ def _reject_call(change: Change, approval: Approval, decision: Decision) -> None
     finish_step(change, step, "rejected", actor=decision.decider)
 
 
-def _respond_doubt(change: Change, approval: Approval, decision: Decision) -> None:
-    """It did happen, and this is what it came to, in a person's words."""
+def _respond_call(change: Change, approval: Approval, decision: Decision) -> None:
+    """What the call came to, in a person's words: nothing runs, or, of a call in doubt, it did happen."""
     step = replace(
         change.snapshot.steps[approval.step_id],
         result=read_result(decision.response_json, "response_json"),
@@ -148,7 +155,8 @@ _EFFECTS = {
     ("PLAN", "REJECT"): _reject_plan,
     ("TOOL_CALL", "APPROVE"): _approve_call,
     ("TOOL_CALL", "REJECT"): _reject_call,
-    ("IN_DOUBT", "RESPOND"): _respond_doubt,
+    ("TOOL_CALL", "RESPOND"): _respond_call,
+    ("IN_DOUBT", "RESPOND"): _respond_call,
     ("IN_DOUBT", "RETRY"): _retry_doubt,
     ("IN_DOUBT", "REJECT"): _reject_doubt,
     ("FAILURE", "RETRY"): _retry_failure,

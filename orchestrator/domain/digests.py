@@ -89,16 +89,20 @@ def allows(approval: Approval, step: Step) -> bool:
     What was dispatched with it and never started is sent again as the same use.
     """
     decision = approval.decision
+    if decision is None or decision.digest != approval.digest:
+        return False
     is_first_use = step.dispatch_number == step.doubt_number
-    return (
-        decision is not None
-        and (approval.kind, decision.action)
-        == (("IN_DOUBT", "RETRY") if step.doubt_number else ("TOOL_CALL", "APPROVE"))
-        and approval.step_id == step.id
-        and decision.digest == approval.digest == sha256(step.approval_preimage)
-        and approval.arguments_json == step.arguments_json
-        and is_first_use == (approval.consume_time == 0)
-    )
+    if is_first_use != (approval.consume_time == 0):
+        return False
+    allowed: tuple[str, str, str]  # the step that was asked about, the digest and the arguments that may run
+    match approval.kind, decision.action, step.doubt_number > 0:
+        case ("TOOL_CALL", "APPROVE", False) | ("IN_DOUBT", "RETRY", True):
+            allowed = (step.id, approval.digest, approval.arguments_json)
+        case "TOOL_CALL", "EDIT", False:
+            allowed = (step.replaces_step_id, decision.edited_digest, decision.edited_arguments_json)
+        case _:
+            return False
+    return allowed == (approval.step_id, sha256(step.approval_preimage), step.arguments_json)
 
 
 def _if_said(name: str, policy: RetryPolicy | None) -> dict[str, object]:

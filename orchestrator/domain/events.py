@@ -191,6 +191,8 @@ class ApprovalResolved:
     step_id: str = ""
     subtask_id: str = ""
     reason: str = ""
+    response_json: str = ""
+    edited_arguments_json: str = ""
 
 
 Event = (

@@ -279,6 +279,7 @@ class Step:
     tool: str = ""
     call_id: str = ""
     model_step_id: str = ""  # the reply that proposed the call
+    replaces_step_id: str = ""  # the call as it was before a person edited it
     arguments_json: str = ""
     side_effect: str = ""  # READ_ONLY, IDEMPOTENT or NON_IDEMPOTENT
     schema_digest: str = ""
@@ -317,6 +318,8 @@ class Decision:
     digest: str = ""
     feedback: str = ""
     response_json: str = ""  # RESPOND: what the call came to, in this person's words
+    edited_arguments_json: str = ""  # EDIT: the exact text that runs instead
+    edited_digest: str = ""  # EDIT: SHA-256 of the preimage of the call that runs instead
 
 
 @dataclass(frozen=True, slots=True)

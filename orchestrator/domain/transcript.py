@@ -111,7 +111,8 @@ def _briefing(snapshot: Snapshot, run: Run, subtask: Subtask) -> list[ChatMessag
 
 
 def _turns(steps: list[Step]) -> list[ChatMessage]:
-    results = {(s.model_step_id, s.call_id): s for s in steps if s.kind == "TOOL"}
+    calls = [s for s in steps if s.kind == "TOOL" and s.state != StepState.EDITED]  # another step took its place
+    results = {(s.model_step_id, s.call_id): s for s in calls}
     turns: list[ChatMessage] = []
     for step in steps:
         if step.kind != "MODEL" or step.state != StepState.SUCCEEDED or step.reply is None:

@@ -229,6 +229,8 @@ def settle_approval(
             approval.step_id,
             approval.subtask_id,
             reason,
+            decision.response_json if decision else "",
+            decision.edited_arguments_json if decision else "",
         )
     )
     return change.put(replace(approval, state=state, decision=decision, resolve_time=change.now))

@@ -50,7 +50,15 @@ def decision_of(said: pb.DecideApprovalRequest | session_service_pb2.DecisionInp
     if asked := [field.name for field, _ in said.ListFields() if field.name in _LATER]:
         raise InvalidInput([Violation(name, "is not supported by this version") for name in asked])
     action = enum_word(approval_pb2.DecisionAction.DESCRIPTOR, said.action)
-    return Decision(action, who.subject, 0, said.digest, said.feedback, response_json=said.response_json)
+    return Decision(
+        action,
+        who.subject,
+        0,
+        said.digest,
+        said.feedback,
+        response_json=said.response_json,
+        edited_arguments_json=said.edited_arguments_json,
+    )
 
 
-_LATER = frozenset(("edited_arguments_json", "edited_artifact", "new_limit", "remember"))
+_LATER = frozenset(("edited_artifact", "new_limit", "remember"))

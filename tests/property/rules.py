@@ -67,13 +67,23 @@ def check_consumed(snapshot: Snapshot, step: Step, now: int) -> None:
     approval = snapshot.approvals[step.approval_id]
     assert approval.state == "RESOLVED"
     assert approval.decision is not None
-    expected = ("IN_DOUBT", "RETRY") if step.doubt_number else ("TOOL_CALL", "APPROVE")
-    assert (approval.kind, approval.decision.action) == expected
-    assert (approval.step_id, approval.arguments_json) == (step.id, step.arguments_json)
-    assert approval.digest == approval.decision.digest == sha256(step.approval_preimage)
-    assert f"arguments_sha256: {sha256(step.arguments_json)}" in approval.preimage.splitlines()
+    assert approval.digest == approval.decision.digest == sha256(approval.preimage)
+    if approval.decision.action == "EDIT":
+        assert (approval.kind, step.doubt_number) == ("TOOL_CALL", 0)
+        assert (approval.step_id, snapshot.steps[approval.step_id].state) == (step.replaces_step_id, "EDITED")
+        assert approval.decision.edited_arguments_json == step.arguments_json
+        assert approval.decision.edited_digest == sha256(step.approval_preimage)
+    else:
+        expected = ("IN_DOUBT", "RETRY") if step.doubt_number else ("TOOL_CALL", "APPROVE")
+        assert (approval.kind, approval.decision.action) == expected
+        assert (approval.step_id, approval.arguments_json) == (step.id, step.arguments_json)
+        assert step.approval_preimage == approval.preimage
+    assert {f"step: {step.id}", f"arguments_sha256: {sha256(step.arguments_json)}"} <= set(
+        step.approval_preimage.splitlines()
+    )
     assert 0 < approval.consume_time <= now
-    assert Counter(s.approval_id for s in snapshot.steps.values())[approval.id] == 1
+    users = [s for s in snapshot.steps.values() if s.approval_id == approval.id and s.dispatch_number]
+    assert [s.id for s in users] == [step.id]
 
 
 def check_said_not_to_have_happened(snapshot: Snapshot, step: Step, dispatch_number: int) -> None:
@@ -171,12 +181,16 @@ def check_results(snapshot: Snapshot) -> None:
     for step in snapshot.steps.values():
         if step.kind == "TOOL":
             steps[step.model_step_id].append(step)
-            assert (step.result is not None) == (step.state in STEP_ENDED)
+            # A call that a person edited has its result from the one that took its place.
+            assert (step.result is not None) == (step.state in STEP_ENDED and step.state != "EDITED")
     for model_id, calls in steps.items():
         reply = snapshot.steps[model_id].reply
         assert reply is not None
-        assert [c.call_id for c in calls] == [c.call_id for c in reply.tool_calls]
-        assert len({c.call_id for c in calls}) == len(calls)
+        standing = [c.call_id for c in calls if c.state != "EDITED"]
+        assert sorted(standing) == sorted(c.call_id for c in reply.tool_calls)
+        assert len(set(standing)) == len(standing)
+        replaced = [c.replaces_step_id for c in calls if c.replaces_step_id]
+        assert sorted(replaced) == sorted(c.id for c in calls if c.state == "EDITED")
 
 
 def check_conversation(messages: tuple[ChatMessage, ...]) -> None:

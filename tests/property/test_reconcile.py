@@ -28,7 +28,7 @@ from tests.unit.domain.build import SECOND, Play
 T = TypeVar("T")
 Command = Callable[[Change], object]
 Steer = Callable[[Change, str, str, str], object]
-ACTIONS = ["APPROVE"] * 4 + ["RETRY"] * 3 + ["REJECT"] * 2 + ["RESPOND", "RESPOND", "ABORT", "EDIT"]
+ACTIONS = ["APPROVE"] * 4 + ["RETRY"] * 3 + ["REJECT"] * 2 + ["RESPOND", "RESPOND", "EDIT", "EDIT", "ABORT"]
 
 
 def _one_of(data: st.DataObject, things: list[T]) -> T:
@@ -99,12 +99,13 @@ class AnySession(RuleBasedStateMachine):
         approval = _one_of(data, self.play.pending)
         decision = self._answer(approval, action, data.draw(st.sampled_from(["", "why"])))
         if action in approval.allowed_actions:
-            self._do(lambda c: decide(c, approval, decision), apart)
+            self._do(lambda c: decide(c, approval, decision, self.play.catalog), apart)
         else:
-            self._refused(lambda c: decide(c, approval, decision), ActionNotAllowed)
+            self._refused(lambda c: decide(c, approval, decision, self.play.catalog), ActionNotAllowed)
 
     def _answer(self, approval: Approval, action: str, feedback: str = "") -> Decision:
-        needs = {"RESPOND": {"response_json": '{"id": 1}'}}.get(action, {})
+        edited = '{"path": "edited.md", "id": 1234567890123456789}'
+        needs = {"RESPOND": {"response_json": '{"id": 1}'}, "EDIT": {"edited_arguments_json": edited}}.get(action, {})
         return Decision(action, "anna", self.play.now, approval.digest, feedback, **needs)
 
     @rule(data=st.data())
@@ -113,7 +114,7 @@ class AnySession(RuleBasedStateMachine):
         approval = _one_of(data, list(self.play.snapshot.approvals.values()))
         decision = Decision(approval.allowed_actions[0], "boris", self.play.now, "another digest")
         expected = DigestMismatch if approval.state == "PENDING" else ApprovalAlreadyResolved
-        self._refused(lambda c: decide(c, approval, decision), expected)
+        self._refused(lambda c: decide(c, approval, decision, self.play.catalog), expected)
 
     @rule(data=st.data(), apart=st.booleans(), really=st.integers(0, 3))
     @precondition(lambda self: self._open_runs)
@@ -134,7 +135,7 @@ class AnySession(RuleBasedStateMachine):
             elif self.play.pending:
                 approval = _one_of(data, self.play.pending)
                 decision = self._answer(approval, approval.allowed_actions[0])
-                self._do(partial(decide, approval=approval, decision=decision))
+                self._do(partial(decide, approval=approval, decision=decision, catalog=self.play.catalog))
             elif self.play.session.due_time:
                 self.wait(True)
             elif (run := self.play.snapshot.run) is not None and run.state == "PAUSED":

@@ -168,6 +168,8 @@ class Decision(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
     RESPONSE_JSON_FIELD_NUMBER: _builtins.int
+    EDITED_ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    EDITED_DIGEST_FIELD_NUMBER: _builtins.int
     action: Global___DecisionAction.ValueType
     """What was answered."""
     decider: _builtins.str
@@ -178,6 +180,10 @@ class Decision(_message.Message):
     """What the person said; empty: nothing."""
     response_json: _builtins.str
     """RESPOND: the answer, or what stands in for the call's result, as the exact JSON text that was given."""
+    edited_arguments_json: _builtins.str
+    """EDIT of a TOOL_CALL: the exact text of the arguments that run instead."""
+    edited_digest: _builtins.str
+    """EDIT of a TOOL_CALL: SHA-256 (hex) of the preimage of the call that runs instead, a step of its own."""
     @_builtins.property
     def decide_time(self) -> _timestamp_pb2.Timestamp:
         """When the answer was accepted."""
@@ -191,10 +197,12 @@ class Decision(_message.Message):
         digest: _builtins.str = ...,
         feedback: _builtins.str = ...,
         response_json: _builtins.str = ...,
+        edited_arguments_json: _builtins.str = ...,
+        edited_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decide_time", b"decide_time", "decider", b"decider", "digest", b"digest", "feedback", b"feedback", "response_json", b"response_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decide_time", b"decide_time", "decider", b"decider", "digest", b"digest", "edited_arguments_json", b"edited_arguments_json", "edited_digest", b"edited_digest", "feedback", b"feedback", "response_json", b"response_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1096,6 +1096,8 @@ class ApprovalResolved(_message.Message):
     STEP_ID_FIELD_NUMBER: _builtins.int
     SUBTASK_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    RESPONSE_JSON_FIELD_NUMBER: _builtins.int
+    EDITED_ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
     """The approval."""
     kind: _approval_pb2.ApprovalKind.ValueType
@@ -1122,6 +1124,10 @@ class ApprovalResolved(_message.Message):
     """The subtask it was about; empty: none."""
     reason: _builtins.str
     """Why, in words, when no person decided; may be empty."""
+    response_json: _builtins.str
+    """RESPOND: what was given as the answer or the result, as JSON text; empty otherwise."""
+    edited_arguments_json: _builtins.str
+    """EDIT of a TOOL_CALL: the exact text of the arguments that run instead; empty otherwise."""
     def __init__(
         self,
         *,
@@ -1138,10 +1144,12 @@ class ApprovalResolved(_message.Message):
         step_id: _builtins.str = ...,
         subtask_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        response_json: _builtins.str = ...,
+        edited_arguments_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval_id", b"approval_id", "decider", b"decider", "digest", b"digest", "feedback", b"feedback", "kind", b"kind", "plan_id", b"plan_id", "reason", b"reason", "run_id", b"run_id", "state", b"state", "step_id", b"step_id", "subtask_id", b"subtask_id", "trigger", b"trigger"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval_id", b"approval_id", "decider", b"decider", "digest", b"digest", "edited_arguments_json", b"edited_arguments_json", "feedback", b"feedback", "kind", b"kind", "plan_id", b"plan_id", "reason", b"reason", "response_json", b"response_json", "run_id", b"run_id", "state", b"state", "step_id", b"step_id", "subtask_id", b"subtask_id", "trigger", b"trigger"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

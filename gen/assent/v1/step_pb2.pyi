@@ -202,6 +202,7 @@ class Step(_message.Message):
     LOSSES_FIELD_NUMBER: _builtins.int
     DISPATCH_TIME_FIELD_NUMBER: _builtins.int
     DOUBT_NUMBER_FIELD_NUMBER: _builtins.int
+    REPLACES_STEP_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server; also the key under which an idempotent tool recognises a repeat."""
     session_id: _builtins.str
@@ -262,6 +263,8 @@ class Step(_message.Message):
     """The last of its dispatches that may or may not have happened; 0: none was in doubt. Only a person's RETRY lets
     another one follow it.
     """
+    replaces_step_id: _builtins.str
+    """TOOL: the step that this one replaces, whose arguments a person edited; empty: none."""
     @_builtins.property
     def reply(self) -> Global___ModelReply:
         """MODEL: what it came to; absent before it succeeded."""
@@ -348,10 +351,11 @@ class Step(_message.Message):
         losses: _builtins.int = ...,
         dispatch_time: _timestamp_pb2.Timestamp | None = ...,
         doubt_number: _builtins.int = ...,
+        replaces_step_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_time", b"dispatch_time", "end_time", b"end_time", "failure", b"failure", "latency", b"latency", "not_before_time", b"not_before_time", "reply", b"reply", "result", b"result", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "approval_preimage", b"approval_preimage", "arguments_json", b"arguments_json", "attempt_id", b"attempt_id", "call_id", b"call_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_number", b"dispatch_number", "dispatch_time", b"dispatch_time", "doubt_number", b"doubt_number", "end_time", b"end_time", "executor_address", b"executor_address", "executor_instance", b"executor_instance", "failure", b"failure", "faults", b"faults", "feedback", b"feedback", "id", b"id", "kind", b"kind", "latency", b"latency", "losses", b"losses", "model", b"model", "model_step_id", b"model_step_id", "not_before_time", b"not_before_time", "ordinal", b"ordinal", "policy_rule", b"policy_rule", "provider_request_id", b"provider_request_id", "refusals", b"refusals", "reply", b"reply", "result", b"result", "run_id", b"run_id", "schema_digest", b"schema_digest", "session_id", b"session_id", "side_effect", b"side_effect", "start_time", b"start_time", "state", b"state", "subtask_id", b"subtask_id", "tool", b"tool", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "approval_preimage", b"approval_preimage", "arguments_json", b"arguments_json", "attempt_id", b"attempt_id", "call_id", b"call_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_number", b"dispatch_number", "dispatch_time", b"dispatch_time", "doubt_number", b"doubt_number", "end_time", b"end_time", "executor_address", b"executor_address", "executor_instance", b"executor_instance", "failure", b"failure", "faults", b"faults", "feedback", b"feedback", "id", b"id", "kind", b"kind", "latency", b"latency", "losses", b"losses", "model", b"model", "model_step_id", b"model_step_id", "not_before_time", b"not_before_time", "ordinal", b"ordinal", "policy_rule", b"policy_rule", "provider_request_id", b"provider_request_id", "refusals", b"refusals", "replaces_step_id", b"replaces_step_id", "reply", b"reply", "result", b"result", "run_id", b"run_id", "schema_digest", b"schema_digest", "session_id", b"session_id", "side_effect", b"side_effect", "start_time", b"start_time", "state", b"state", "subtask_id", b"subtask_id", "tool", b"tool", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

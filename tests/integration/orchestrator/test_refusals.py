@@ -337,8 +337,6 @@ async def test_a_setting_this_version_does_not_carry_out_is_refused_by_name(
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"edited_arguments_json": "{}"}, "edited_arguments_json"),
-        ({"response_json": "1"}, "response_json"),
         ({"remember": {"constraint": "true"}}, "remember"),
     ],
 )

@@ -12,7 +12,12 @@ from typing import NamedTuple
 
 import pytest
 
-from gen.assent.v1.approval_pb2 import DECISION_ACTION_APPROVE, DECISION_ACTION_REJECT
+from gen.assent.v1.approval_pb2 import (
+    DECISION_ACTION_APPROVE,
+    DECISION_ACTION_EDIT,
+    DECISION_ACTION_REJECT,
+    DECISION_ACTION_RESPOND,
+)
 from tests.unit.cli.demo_acts import PLAN_APPROVAL, WRITE_APPROVAL, acts
 from tests.unit.cli.stand_in import RUN, SESSION, StandIn, serve
 
@@ -32,7 +37,7 @@ class Command:
     def __init__(self, address: str) -> None:
         self.address = address
 
-    async def __call__(self, *arguments: str) -> Ended:
+    async def __call__(self, *arguments: str, stdin: str = "") -> Ended:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -41,11 +46,11 @@ class Command:
             cwd=ROOT,
             # Narrow, to see that lines into a pipe are never cut to a width.
             env={**ENVIRONMENT, "ASSENT_GRPC_ADDR": self.address, "COLUMNS": "40"},
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        output, errors = await process.communicate()
+        output, errors = await process.communicate(stdin.encode())
         return Ended(process.returncode, output.decode(), errors.decode())
 
 
@@ -111,6 +116,37 @@ async def test_reject_sends_the_feedback(assent: Command, stand_in: StandIn) -> 
     await assent("reject", PLAN_APPROVAL.id, "--feedback", "без Flutter")
     (decision,) = stand_in.decisions
     assert (decision.action, decision.feedback) == (DECISION_ACTION_REJECT, "без Flutter")
+
+
+async def test_decide_sends_the_bytes_of_a_file_as_they_are(assent: Command, stand_in: StandIn, tmp_path: Path) -> None:
+    await stand_in.play(acts()[1])
+    file = tmp_path / "arguments.json"
+    file.write_bytes('{"id": 1234567890123456789,\r\n "имя": 1}\n'.encode())
+    ended = await assent("decide", WRITE_APPROVAL.id, "edit", "--arguments", str(file), "--feedback", "so")
+    assert (ended.code, ended.errors) == (0, "")
+    (decision,) = stand_in.decisions
+    assert (decision.action, decision.digest) == (DECISION_ACTION_EDIT, WRITE_APPROVAL.digest)
+    assert (decision.edited_arguments_json.encode(), decision.feedback) == (file.read_bytes(), "so")
+
+
+async def test_decide_reads_a_response_from_standard_input(assent: Command, stand_in: StandIn) -> None:
+    await stand_in.play(acts()[1])
+    assert (await assent("decide", WRITE_APPROVAL.id, "RESPOND", "--response", "-", stdin='{"done": true}')).code == 0
+    (decision,) = stand_in.decisions
+    assert (decision.action, decision.response_json) == (DECISION_ACTION_RESPOND, '{"done": true}')
+
+
+@pytest.mark.parametrize(
+    ("action", "content", "words"), [("maybe", b"{}", "no answer is called maybe"), ("edit", b"\xff", "not UTF-8")]
+)
+async def test_decide_refuses_what_is_no_answer(
+    assent: Command, stand_in: StandIn, tmp_path: Path, action: str, content: bytes, words: str
+) -> None:
+    (tmp_path / "file").write_bytes(content)
+    ended = await assent("decide", WRITE_APPROVAL.id, action, "--arguments", str(tmp_path / "file"))
+    assert ended.code == 2
+    assert words in ended.errors
+    assert stand_in.decisions == []
 
 
 async def test_report_prints_the_markdown_as_it_is(assent: Command, stand_in: StandIn) -> None:

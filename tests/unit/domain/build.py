@@ -195,7 +195,7 @@ class Play:
     def decide(self, action: str, approval: Approval | None = None, feedback: str = "", **said: str) -> Change:
         chosen = approval or self.pending[0]
         decision = Decision(action, "anna", self.now, chosen.digest, feedback, **said)
-        return self.do(lambda c: decide(c, chosen, decision))
+        return self.do(lambda c: decide(c, chosen, decision, self.catalog))
 
     def wait(self, microseconds: int) -> Change:
         self.now += microseconds

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,11 +46,14 @@ def failure_asked() -> Play:
 
 KINDS: dict[str, tuple[Callable[[], Play], set[str]]] = {
     "PLAN": (plan_asked, {"APPROVE", "REJECT", "ABORT"}),
-    "TOOL_CALL": (call_asked, {"APPROVE", "REJECT", "ABORT"}),
+    "TOOL_CALL": (call_asked, {"APPROVE", "EDIT", "REJECT", "RESPOND", "ABORT"}),
     "IN_DOUBT": (doubt_asked, {"RESPOND", "RETRY", "REJECT", "ABORT"}),
     "FAILURE": (failure_asked, {"RETRY", "ABORT"}),
 }
-NEEDS: dict[str, dict[str, Any]] = {"RESPOND": {"response_json": '"sent"'}}
+NEEDS: dict[str, dict[str, Any]] = {
+    "RESPOND": {"response_json": '"sent"'},
+    "EDIT": {"edited_arguments_json": '{"path": "b"}'},
+}
 
 
 def refuse(play: Play, decision: Decision, error: type[DomainError]) -> DomainError:
@@ -58,7 +62,7 @@ def refuse(play: Play, decision: Decision, error: type[DomainError]) -> DomainEr
     approval = play.pending[0] if play.pending else approval
     before, change = deepcopy(play.snapshot), play.change()
     with pytest.raises(error) as refused:
-        decide(change, approval, decision)
+        decide(change, approval, decision, play.catalog)
     assert change.is_empty
     assert play.snapshot == before
     return refused.value
@@ -75,7 +79,9 @@ def test_each_kind_takes_its_actions_and_no_others(kind: str, action: str) -> No
         play.decide(action, **NEEDS.get(action, {}))
         decided = play.snapshot.approvals[approval.id]
         assert decided.state == "RESOLVED"
-        assert decided.decision == Decision(action, "anna", play.now - 1, approval.digest, **NEEDS.get(action, {}))
+        expected = Decision(action, "anna", play.now - 1, approval.digest, **NEEDS.get(action, {}))
+        assert decided.decision is not None
+        assert replace(decided.decision, edited_digest="") == expected
         return
     error = refuse(play, Decision(action, "anna", 1, approval.digest), ActionNotAllowed)
     assert isinstance(error, ActionNotAllowed)
@@ -99,7 +105,7 @@ def test_the_second_decision_is_told_who_won_with_what() -> None:
     approval = play.snapshot.approvals[approval.id]
     change = play.change()
     with pytest.raises(ApprovalAlreadyResolved) as refused:
-        decide(change, approval, Decision("REJECT", "boris", 1, approval.digest))
+        decide(change, approval, Decision("REJECT", "boris", 1, approval.digest), play.catalog)
     assert (refused.value.action, refused.value.decided_by) == ("APPROVE", "anna")
     assert (refused.value.state, refused.value.decide_time) == ("RESOLVED", approval.resolve_time)
     assert "RESOLVED with APPROVE by anna" in str(refused.value)
@@ -119,7 +125,7 @@ def test_only_the_same_person_saying_the_same_again_repeats_a_decision() -> None
     [pending] = play.pending
     said = Decision("APPROVE", "anna", 1, pending.digest, "fine")
     assert not is_repeat(pending, said)
-    play.do(lambda c: decide(c, pending, said))
+    play.do(lambda c: decide(c, pending, said, play.catalog))
     decided = play.snapshot.approvals[pending.id]
     assert is_repeat(decided, Decision("APPROVE", "anna", 99, pending.digest, "fine"))
     for other in (
@@ -128,6 +134,7 @@ def test_only_the_same_person_saying_the_same_again_repeats_a_decision() -> None
         Decision("APPROVE", "anna", 1, "another", "fine"),
         Decision("APPROVE", "anna", 1, pending.digest, "well"),
         Decision("APPROVE", "anna", 1, pending.digest, "fine", response_json="1"),
+        Decision("APPROVE", "anna", 1, pending.digest, "fine", edited_arguments_json="{}"),
     ):
         assert not is_repeat(decided, other)
 

@@ -190,7 +190,9 @@ def refused(play: Play, error: type[Exception], **said: str) -> None:
     [asked] = play.pending
     change = play.change()
     with pytest.raises(error):
-        decide(change, asked, Decision(**{"decider": "anna", "digest": asked.digest, **said}, decide_time=1))
+        decide(
+            change, asked, Decision(**{"decider": "anna", "digest": asked.digest, **said}, decide_time=1), play.catalog
+        )
     assert change.is_empty
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from gen.assent.executor.v1 import frames_pb2, step_pb2
 from gen.assent.v1 import tool_call_pb2
+from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.deciding import decide
 from orchestrator.domain.reconcile import reconcile
@@ -501,7 +502,7 @@ async def test_two_subtasks_with_room_for_one_are_both_written_whole() -> None:
     [approval] = scene.store.sessions["s1"].approvals.values()
 
     def approve(change: Change) -> None:
-        decide(change, approval, Decision("APPROVE", "anna", change.now, approval.digest))
+        decide(change, approval, Decision("APPROVE", "anna", change.now, approval.digest), Catalog())
 
     scene.store.command("s1", approve)
     await scene.begin(scene.new_worker())
