@@ -5,10 +5,17 @@ from datetime import UTC, datetime
 from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.catalog import SECOND
 from orchestrator.domain.change import Change
-from orchestrator.domain.digests import doubt_preimage, failure_preimage, plan_preimage, sha256, tool_preimage
+from orchestrator.domain.digests import (
+    budget_preimage,
+    doubt_preimage,
+    failure_preimage,
+    plan_preimage,
+    sha256,
+    tool_preimage,
+)
 from orchestrator.domain.events import ApprovalRequested
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.records import Approval, Attempt, Failure, Plan, Preview, Step, Subtask
+from orchestrator.domain.records import Approval, Attempt, Failure, Plan, Preview, Run, Step, Subtask
 from orchestrator.domain.retries import in_words
 from orchestrator.domain.transitions import move_step
 
@@ -16,6 +23,7 @@ PLAN_ACTIONS = ["APPROVE", "REJECT", "ABORT"]
 TOOL_CALL_ACTIONS = ["APPROVE", "EDIT", "REJECT", "RESPOND", "ABORT"]
 IN_DOUBT_ACTIONS = ["RESPOND", "RETRY", "REJECT", "ABORT"]
 FAILURE_ACTIONS = ["RETRY", "ABORT"]
+BUDGET_ACTIONS = ["APPROVE", "REJECT", "ABORT"]
 
 
 def ask_about_plan(change: Change, plan: Plan) -> Approval:
@@ -120,6 +128,28 @@ def ask_about_failure(change: Change, attempt: Attempt, failure: Failure, subtas
             plan_id=subtask.plan_id if subtask else "",
             requester=attempt.agent,
             preview=Preview(title=f"{what} failed: {failure.reason}", text=failure.message, agent=attempt.agent),
+        ),
+    )
+
+
+def ask_about_budget(change: Change, run: Run, limit_name: str, limit: int, used: str) -> Approval:
+    """Whether the run may go on, and how far."""
+    preimage = budget_preimage(run, limit_name, limit)
+    words = "Nothing new starts. APPROVE with a higher limit and it goes on; REJECT and it has failed."
+    return _ask(
+        change,
+        Approval(
+            run.tenant,
+            change.new_id(),
+            run.session_id,
+            run.id,
+            kind="BUDGET",
+            digest=sha256(preimage),
+            preimage=preimage,
+            allowed_actions=BUDGET_ACTIONS,
+            plan_id=run.plan_id,
+            requester=run.requester,
+            preview=Preview(title=f"The limit is reached: {limit_name}, {used}", text=words),
         ),
     )
 

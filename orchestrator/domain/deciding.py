@@ -1,5 +1,6 @@
 """A person's decision and its effect on plan, step, subtask, run and session. Exactly one wins; nothing runs here."""
 
+from orchestrator.domain import limits
 from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.editing import check_edit, edit_call
@@ -64,6 +65,7 @@ def decide(change: Change, approval: Approval, decision: Decision, catalog: Cata
     check_decision(approval, decision)
     if decision.action == "EDIT":
         check_edit(change.snapshot.steps[approval.step_id], decision, catalog)
+    limits.check_new_limit(change.snapshot.runs[approval.run_id], approval, decision, change.now)
     approval = settle_approval(change, approval, "resolved", decision=decision)
     if decision.action == "ABORT":
         run = change.snapshot.runs[approval.run_id]
@@ -160,4 +162,5 @@ _EFFECTS = {
     ("IN_DOUBT", "RETRY"): _retry_doubt,
     ("IN_DOUBT", "REJECT"): _reject_doubt,
     ("FAILURE", "RETRY"): _retry_failure,
+    **limits.EFFECTS,
 }

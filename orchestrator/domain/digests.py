@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from orchestrator.domain.records import Approval, Plan, RetryPolicy, Step, Subtask
+from orchestrator.domain.records import Approval, Plan, RetryPolicy, Run, Step, Subtask
 
 
 def sha256(text: str) -> str:
@@ -81,6 +81,18 @@ def doubt_preimage(step: Step, plan_version: int) -> str:
 def failure_preimage(tenant: str, session_id: str, run_id: str, attempt_id: str, reason: str) -> str:
     """Names the attempt that failed: a decision about it cannot be meant for a later one."""
     return _lines(kind="failure", tenant=tenant, session=session_id, run=run_id, attempt=attempt_id, reason=reason)
+
+
+def budget_preimage(run: Run, limit_name: str, limit: int) -> str:
+    """Names the limit that was reached: once it is raised, a decision about the lower one means nothing."""
+    return _lines(
+        kind="budget",
+        tenant=run.tenant,
+        session=run.session_id,
+        run=run.id,
+        limit=limit_name,
+        maximum=str(limit),
+    )
 
 
 def allows(approval: Approval, step: Step) -> bool:

@@ -4,7 +4,7 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.events import MessageCreated
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Failure, Message, Run, Step, ToolResult, is_done
-from orchestrator.domain.states import PLAN, SUBTASK, ApprovalState, AttemptState, RunState, StepState
+from orchestrator.domain.states import PLAN, SUBTASK, ApprovalState, AttemptState, PlanState, RunState, StepState
 from orchestrator.domain.transitions import (
     end_attempt,
     end_run,
@@ -42,6 +42,26 @@ def cancel_run(change: Change, run: Run, *, actor: str, reason: str, session_tri
 
     Steps in flight are CANCELLED here; whoever started them tells the executor.
     """
+    run = replace(_closed(change, run, actor, reason), cancel_reason=reason)
+    end_run(change, run, "cancelled", actor=actor, reason=reason)
+    _leave(change, run, session_trigger, actor, reason)
+
+
+def fail_run(change: Change, run: Run, failure: Failure, *, actor: str) -> None:
+    """Ends an open run that could not be done, closing all of it as a cancel does."""
+    run = replace(_closed(change, run, actor, failure.message, "failed"), failure=failure)
+    end_run(change, run, "failed", actor=actor, reason=failure.message)
+    _leave(change, run, "run_failed", actor, failure.message)
+
+
+def _leave(change: Change, run: Run, session_trigger: str, actor: str, reason: str) -> None:
+    if change.session.active_run_id == run.id:
+        move_session(change, session_trigger, actor=actor, reason=reason)
+        change.put_session(active_run_id="")
+
+
+def _closed(change: Change, run: Run, actor: str, reason: str, plan_trigger: str = "cancelled") -> Run:
+    """Everything of the run at its end; the run itself has yet to end."""
     _close_steps(change, run, actor, reason)
     for attempt in list(change.snapshot.attempts.values()):
         if attempt.run_id == run.id and attempt.state == AttemptState.RUNNING:
@@ -51,16 +71,14 @@ def cancel_run(change: Change, run: Run, *, actor: str, reason: str, session_tri
             move_subtask(change, subtask, "cancelled", actor=actor)
     for plan in list(change.snapshot.plans.values()):
         if plan.run_id == run.id and plan.state not in PLAN.terminal:
-            move_plan(change, plan, "cancelled", actor=actor, reason=reason)
+            trigger = plan_trigger if plan.state == PlanState.IN_PROGRESS else "cancelled"
+            move_plan(change, plan, trigger, actor=actor, reason=reason)
     for approval in list(change.snapshot.approvals.values()):
         if approval.run_id == run.id and approval.state == ApprovalState.PENDING:
             settle_approval(change, approval, "cancelled", reason=reason)
-    run = replace(change.snapshot.runs[run.id], pause=None, cancel_reason=reason)
+    run = replace(change.snapshot.runs[run.id], pause=None)
     _close_ranks(change, run)
-    end_run(change, run, "cancelled", actor=actor, reason=reason)
-    if change.session.active_run_id == run.id:
-        move_session(change, session_trigger, actor=actor, reason=reason)
-        change.put_session(active_run_id="")
+    return run
 
 
 def _close_ranks(change: Change, run: Run) -> None:

@@ -172,6 +172,15 @@ class StepFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetReached:
+    run_id: str
+    limit_name: str
+    limit: int
+    used: int
+    approval_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class ApprovalRequested:
     approval: Approval
 
@@ -211,6 +220,7 @@ Event = (
     | AttemptSuperseded
     | StepStarted
     | StepFinished
+    | BudgetReached
     | ApprovalRequested
     | ApprovalResolved
 )

@@ -8,6 +8,7 @@ from orchestrator.domain.attempts import advance_attempt, begin_unless_open
 from orchestrator.domain.catalog import SECOND
 from orchestrator.domain.change import Change
 from orchestrator.domain.ending import complete_run
+from orchestrator.domain.limits import ask_for_more
 from orchestrator.domain.planning import begin_planning, begin_routing, conclude_planning, conclude_routing
 from orchestrator.domain.records import Attempt, Run
 from orchestrator.domain.retries import policy_of, schedule_retry
@@ -23,6 +24,7 @@ from orchestrator.domain.states import (
 )
 from orchestrator.domain.subtasks import begin_subtasks, complete_plan, conclude_subtask
 from orchestrator.domain.transitions import move_plan, move_run, move_session, start_run
+from orchestrator.domain.worktime import end_of_work, is_used_up
 
 BLOCKED_WAIT = 5 * SECOND
 
@@ -72,6 +74,8 @@ def _advance_run(change: Change, run: Run, world: World) -> bool:
     if run.state == RunState.RESUMED:
         move_run(change, run, "running")
         return True
+    if is_used_up(run, change.now):
+        return ask_for_more(change, run)
     for attempt in [a for a in change.snapshot.attempts.values() if a.state == AttemptState.RUNNING]:
         while advance_attempt(change, attempt, world):
             attempt = change.snapshot.attempts[attempt.id]
@@ -140,12 +144,14 @@ def _settle(change: Change) -> None:
         if s.state == SubtaskState.PENDING and s.not_before_time > change.now
     ]
     due += [a.retry_time for a in change.snapshot.attempts.values() if a.run_id == run.id and a.retry_time > change.now]
-    if run.pause is not None:
-        due = []  # nothing will start: the resume looks again
+    if run.pause is not None or is_used_up(run, change.now):
+        due = []  # nothing will start: the resume, or a higher limit, looks again
     if change.blocked:
         due.append(change.now + BLOCKED_WAIT)
     asked = any(a.state == ApprovalState.PENDING for a in change.snapshot.approvals.values())
     if run.state == RunState.RUNNING and not flying and not due and asked:
         run = move_run(change, run, "waiting")
+    if run.pause is None and (end := end_of_work(run)) > change.now:
+        due.append(end)
     settled = run.state in (RunState.WAITING, RunState.PAUSED)
     change.put_session(runnable=flying, due_time=min(due, default=0), settled=settled)

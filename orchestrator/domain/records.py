@@ -67,6 +67,16 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What a run may consume; 0: no limit of that kind. Only `work_duration` (microseconds) is enforced yet."""
+
+    cost_usd_micros: int = 0
+    total_tokens: int = 0
+    calls: int = 0
+    work_duration: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Workspace:
     """Where the session's file tools work: `directory` relative to the executor's root `root_id`."""
 
@@ -90,6 +100,7 @@ class Session:
     create_time: int = 0
     update_time: int = 0
     active_run_id: str = ""
+    budget: Budget = field(default_factory=Budget)  # of each of its runs
     settled: bool = True  # nothing moves until somebody acts: what ends a stream with until=SETTLED
     # the columns of the session row that make it lock, version, fence and lease:
     last_sequence: int = 0
@@ -158,6 +169,10 @@ class Run:
     retries: int = 0  # attempts that were followed by another one by themselves
     faults: int = 0  # dispatches that failed in passing
     losses: int = 0  # executors that died under its steps
+    # its limits, and the clock that one of them goes by (worktime.py)
+    budget: Budget = field(default_factory=Budget)
+    work_duration: int = 0  # until the clock was last set going
+    work_start_time: int = 0  # when that was; 0: it stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +335,7 @@ class Decision:
     response_json: str = ""  # RESPOND: what the call came to, in this person's words
     edited_arguments_json: str = ""  # EDIT: the exact text that runs instead
     edited_digest: str = ""  # EDIT: SHA-256 of the preimage of the call that runs instead
+    new_limit: Budget | None = None  # APPROVE of a BUDGET: what it may consume in all
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from orchestrator.domain.states import (
     Machine,
     StepState,
 )
+from orchestrator.domain.worktime import turned
 
 NO_FAILURE = Failure()
 ENGINE = "engine"
@@ -46,14 +47,15 @@ def move_session(change: Change, trigger: str, *, actor: str = ENGINE, reason: s
 def start_run(change: Change, run: Run) -> Run:
     state = RUN.advance(run.id, run.state, "started")
     change.emit(RunStarted(run.id, run.message_id, run.agent, run.goal))
-    return change.put(replace(run, state=state, start_time=change.now))
+    run = replace(run, start_time=change.now, budget=change.session.budget)
+    return change.put(turned(run, state, change.now))
 
 
 def move_run(change: Change, run: Run, trigger: str, *, actor: str = ENGINE, reason: str = "") -> Run:
     """Between the states of an open run; `end_run` ends one."""
     to = RUN.advance(run.id, run.state, trigger)
     change.emit(RunStateChanged(run.id, run.state, trigger, to, actor, reason))
-    return change.put(replace(run, state=to))
+    return change.put(turned(run, to, change.now))
 
 
 def end_run(change: Change, run: Run, trigger: str, *, actor: str = ENGINE, reason: str = "") -> Run:
@@ -74,7 +76,7 @@ def end_run(change: Change, run: Run, trigger: str, *, actor: str = ENGINE, reas
             run.losses,
         )
     )
-    return change.put(replace(run, state=to, end_time=change.now))
+    return change.put(replace(turned(run, to, change.now), end_time=change.now))
 
 
 def move_plan(change: Change, plan: Plan, trigger: str, *, actor: str = ENGINE, reason: str = "") -> Plan:

@@ -1,14 +1,14 @@
 """Commands on sessions and their messages."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.domain import control
 from orchestrator.domain.change import Change
 from orchestrator.domain.commands import check_agent, create_session, receive_message
 from orchestrator.domain.errors import InvalidInput, StorageUnavailable, Violation, WorkspaceNotAllowed
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.records import Message, Run, Session, Workspace
+from orchestrator.domain.records import Budget, Message, Run, Session, Workspace
 from orchestrator.operations.commanding import command, first_answer, replay, request_row
 from orchestrator.operations.context import Caller, Context
 from orchestrator.store.answers import Outcome
@@ -27,6 +27,7 @@ class NewSession:
     when_busy: str = "ENQUEUE"
     workspace_root: str = ""
     workspace_directory: str = ""
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ async def create(ctx: Context, caller: Caller, wish: NewSession) -> Session:
         when_busy=wish.when_busy or "ENQUEUE",
         workspace=workspace,
         creator=caller.subject,
+        budget=wish.budget,
     )
     change = create_session(session, ctx.clock(), ctx.new_id)
     made = replace(change.session, last_sequence=change.next_sequence - 1)

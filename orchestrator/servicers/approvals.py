@@ -6,6 +6,7 @@ from orchestrator.domain.errors import InvalidInput, NotFound, Violation
 from orchestrator.domain.records import Decision
 from orchestrator.operations import approvals
 from orchestrator.operations.context import Caller, Context
+from orchestrator.servicers.budgets import read_budget
 from orchestrator.servicers.convert import enum_word, to_proto
 from orchestrator.servicers.later import the_rest_later
 from orchestrator.servicers.requests import caller, reader
@@ -58,7 +59,8 @@ def decision_of(said: pb.DecideApprovalRequest | session_service_pb2.DecisionInp
         said.feedback,
         response_json=said.response_json,
         edited_arguments_json=said.edited_arguments_json,
+        new_limit=read_budget(said.new_limit, "new_limit") if said.HasField("new_limit") else None,
     )
 
 
-_LATER = frozenset(("edited_artifact", "new_limit", "remember"))
+_LATER = frozenset(("edited_artifact", "remember"))

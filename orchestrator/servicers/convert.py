@@ -71,7 +71,7 @@ _EVENT_FIELDS = event_pb2.SessionEvent.DESCRIPTOR.fields_by_name
 
 
 # Absent by the contract where nothing failed, or nothing was chosen yet; that another one is there says something.
-_ABSENT_WHEN_EMPTY = ("Failure", "Workspace")
+_ABSENT_WHEN_EMPTY = ("Budget", "Failure", "Workspace")
 
 
 def enum_word(descriptor: EnumDescriptor, number: int) -> str:

@@ -10,6 +10,7 @@ from orchestrator.operations import approvals, sessions
 from orchestrator.operations.context import Caller, Context
 from orchestrator.operations.sessions import NewSession
 from orchestrator.servicers.approvals import decision_of
+from orchestrator.servicers.budgets import read_budget
 from orchestrator.servicers.convert import enum_word, event_to_proto, item_to_proto, to_proto
 from orchestrator.servicers.later import the_rest_later
 from orchestrator.servicers.requests import caller, reader
@@ -36,6 +37,7 @@ class Sessions:
             enum_word(session_pb2.WhenBusy.DESCRIPTOR, request.settings.when_busy),
             request.workspace.root_id,
             request.workspace.directory,
+            read_budget(request.settings.budget, "settings.budget"),
         )
         session = await sessions.create(self._ctx, caller("CreateSession", request), wish)
         return pb.CreateSessionResponse(session=to_proto(session_pb2.Session, session))
@@ -161,7 +163,6 @@ def _refuse_what_comes_later(request: pb.CreateSessionRequest) -> None:
     settings = request.settings
     later = {
         "client_tools": bool(request.client_tools),
-        "settings.budget": settings.HasField("budget"),
         "settings.policy": bool(settings.policy),
         "settings.allowed_providers": bool(settings.allowed_providers),
         "workspace.repository": bool(request.workspace.repository),

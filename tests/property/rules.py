@@ -24,6 +24,7 @@ from orchestrator.domain.records import Attempt, RetryPolicy, Run, Step
 from orchestrator.domain.retries import MAX_LOSSES
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.transcript import ChatMessage
+from orchestrator.domain.worktime import is_used_up
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 STEP_ENDED = ("SUCCEEDED", "FAILED", "REJECTED", "EDITED", "CANCELLED")
@@ -59,6 +60,7 @@ def check_dispatches(snapshot: Snapshot, change: Change) -> None:
         plan = snapshot.plans.get(run.plan_id)
         if plan is not None:
             assert plan.state not in ("DRAFT", "APPROVED", "REJECTED"), "a step of a plan nobody approved"
+        assert not is_used_up(run, change.now), "the run has worked as long as it may"
         if step.kind == "TOOL" and (step.policy_rule == "changes" or step.doubt_number):
             check_consumed(snapshot, step, change.now)
 
@@ -219,11 +221,16 @@ def check_liveness(snapshot: Snapshot) -> None:
     asked = any(a.state == "PENDING" for a in snapshot.approvals.values())
     assert session.runnable == flying
     assert session.settled == (run.state in ("WAITING", "PAUSED"))
+    assert bool(run.work_start_time) == (run.state in ("RUNNING", "RESUMED"))
     if run.pause is not None:
         assert (run.state == "PAUSED") == (not flying)
         assert session.due_time == 0
         return
     assert flying or session.due_time or asked, "stuck"
+    asked_for_more = any(a.kind == "BUDGET" and a.state == "PENDING" for a in snapshot.approvals.values())
+    if run.work_start_time and run.budget.work_duration and not asked_for_more:
+        end = run.work_start_time + run.budget.work_duration - run.work_duration
+        assert 0 < session.due_time <= end, "nobody looks when its time is up"
     assert (run.state == "WAITING") == (asked and not flying and not session.due_time)
 
 

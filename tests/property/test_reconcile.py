@@ -21,7 +21,8 @@ from orchestrator.domain.errors import ActionNotAllowed, ApprovalAlreadyResolved
 from orchestrator.domain.events import RunFinished
 from orchestrator.domain.outcomes import Outcome, fold
 from orchestrator.domain.reconcile import reconcile
-from orchestrator.domain.records import Approval, Decision, Failure, Step
+from orchestrator.domain.records import Approval, Budget, Decision, Failure, Step
+from orchestrator.domain.worktime import worked
 from tests.property import rules, scripted
 from tests.unit.domain.build import SECOND, Play
 
@@ -39,9 +40,12 @@ def _one_of(data: st.DataObject, things: list[T]) -> T:
 class AnySession(RuleBasedStateMachine):
     """A session, everybody who acts on it, and a history made of its events alone."""
 
-    @initialize(when_busy=st.sampled_from(["ENQUEUE", "ENQUEUE", "INTERRUPT"]))
-    def create(self, when_busy: str) -> None:
-        self.play = Play(when_busy=when_busy)
+    @initialize(
+        when_busy=st.sampled_from(["ENQUEUE", "ENQUEUE", "INTERRUPT"]),
+        budget=st.sampled_from([0, SECOND, 10 * SECOND, 1000 * SECOND]),
+    )
+    def create(self, when_busy: str, budget: int) -> None:
+        self.play = Play(when_busy=when_busy, budget=Budget(work_duration=budget))
         self.closed = False
         self.history = rules.History()
         self.last_ended = ""
@@ -106,7 +110,10 @@ class AnySession(RuleBasedStateMachine):
     def _answer(self, approval: Approval, action: str, feedback: str = "") -> Decision:
         edited = '{"path": "edited.md", "id": 1234567890123456789}'
         needs = {"RESPOND": {"response_json": '{"id": 1}'}, "EDIT": {"edited_arguments_json": edited}}.get(action, {})
-        return Decision(action, "anna", self.play.now, approval.digest, feedback, **needs)
+        decision = Decision(action, "anna", self.play.now, approval.digest, feedback, **needs)
+        if (approval.kind, action) != ("BUDGET", "APPROVE"):
+            return decision
+        return replace(decision, new_limit=Budget(work_duration=worked(self.play.run, self.play.now) + 5 * SECOND))
 
     @rule(data=st.data())
     @precondition(lambda self: self.play.snapshot.approvals)

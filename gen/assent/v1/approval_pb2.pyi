@@ -3,6 +3,7 @@
 isort:skip_file
 The approval: a question to a person about one exact thing, and the decision that answers it."""
 
+from gen.assent.v1 import budget_pb2 as _budget_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -170,6 +171,7 @@ class Decision(_message.Message):
     RESPONSE_JSON_FIELD_NUMBER: _builtins.int
     EDITED_ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     EDITED_DIGEST_FIELD_NUMBER: _builtins.int
+    NEW_LIMIT_FIELD_NUMBER: _builtins.int
     action: Global___DecisionAction.ValueType
     """What was answered."""
     decider: _builtins.str
@@ -188,6 +190,10 @@ class Decision(_message.Message):
     def decide_time(self) -> _timestamp_pb2.Timestamp:
         """When the answer was accepted."""
 
+    @_builtins.property
+    def new_limit(self) -> _budget_pb2.Budget:
+        """APPROVE of a BUDGET: the limits from then on; absent otherwise."""
+
     def __init__(
         self,
         *,
@@ -199,10 +205,11 @@ class Decision(_message.Message):
         response_json: _builtins.str = ...,
         edited_arguments_json: _builtins.str = ...,
         edited_digest: _builtins.str = ...,
+        new_limit: _budget_pb2.Budget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time", "new_limit", b"new_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decide_time", b"decide_time", "decider", b"decider", "digest", b"digest", "edited_arguments_json", b"edited_arguments_json", "edited_digest", b"edited_digest", "feedback", b"feedback", "response_json", b"response_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decide_time", b"decide_time", "decider", b"decider", "digest", b"digest", "edited_arguments_json", b"edited_arguments_json", "edited_digest", b"edited_digest", "feedback", b"feedback", "new_limit", b"new_limit", "response_json", b"response_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,10 +27,11 @@ from gen.assent.v1 import failure_pb2 as assent_dot_v1_dot_failure__pb2
 from gen.assent.v1 import usage_pb2 as assent_dot_v1_dot_usage__pb2
 from gen.assent.v1 import workspace_pb2 as assent_dot_v1_dot_workspace__pb2
 from gen.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61ssent/v1/run.proto\x12\tassent.v1\x1a\x16\x61ssent/v1/budget.proto\x1a\x17\x61ssent/v1/failure.proto\x1a\x15\x61ssent/v1/usage.proto\x1a\x19\x61ssent/v1/workspace.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x05\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\"\n\x05state\x18\x03 \x01(\x0e\x32\x13.assent.v1.RunState\x12 \n\x04kind\x18\x04 \x01(\x0e\x32\x12.assent.v1.RunKind\x12\r\n\x05\x61gent\x18\x05 \x01(\t\x12\x0c\n\x04goal\x18\x06 \x01(\t\x12\x12\n\nmessage_id\x18\x07 \x01(\t\x12\x11\n\trequester\x18\x08 \x01(\t\x12\x1f\n\x05route\x18\t \x01(\x0e\x32\x10.assent.v1.Route\x12\x13\n\x0broute_agent\x18\n \x01(\t\x12\x14\n\x0croute_reason\x18\x0b \x01(\t\x12\x0f\n\x07plan_id\x18\x0c \x01(\t\x12\x1c\n\x14queued_behind_run_id\x18\r \x01(\t\x12\x14\n\x0cqueue_number\x18\x0e \x01(\x03\x12\x18\n\x10\x66inal_message_id\x18\x0f \x01(\t\x12#\n\x07\x66\x61ilure\x18\x10 \x01(\x0b\x32\x12.assent.v1.Failure\x12\x1f\n\x05usage\x18\x11 \x01(\x0b\x32\x10.assent.v1.Usage\x12/\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x05pause\x18\x15 \x01(\x0b\x32\x10.assent.v1.Pause\x12\x15\n\rcancel_reason\x18\x16 \x01(\t\x12\x0f\n\x07retries\x18\x17 \x01(\x05\x12\x0e\n\x06\x66\x61ults\x18\x18 \x01(\x05\x12\x0e\n\x06losses\x18\x19 \x01(\x05\"\\\n\x05Pause\x12\x11\n\trequester\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x30\n\x0crequest_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x84\x03\n\x07RunSpec\x12\x1b\n\x06run_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1a\n\x08workflow\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1e\n\x0binputs_json\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12\x1f\n\x0crequirements\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12H\n\x08\x62indings\x18\x06 \x03(\x0b\x32 .assent.v1.RunSpec.BindingsEntryB\x14\xbaH\x11\x9a\x01\x0e\x10@\"\x04r\x02\x18@*\x04r\x02\x18@\x12\'\n\tworkspace\x18\x07 \x01(\x0b\x32\x14.assent.v1.Workspace\x12!\n\x06\x62udget\x18\x08 \x01(\x0b\x32\x11.assent.v1.Budget\x12\x17\n\x05title\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x1a/\n\rBindingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xdf\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_CREATED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x15\n\x11RUN_STATE_WAITING\x10\x03\x12\x15\n\x11RUN_STATE_RESUMED\x10\x04\x12\x14\n\x10RUN_STATE_PAUSED\x10\x05\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x06\x12\x14\n\x10RUN_STATE_FAILED\x10\x07\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x08*c\n\x07RunKind\x12\x18\n\x14RUN_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_KIND_MESSAGE\x10\x01\x12\x11\n\rRUN_KIND_PLAN\x10\x02\x12\x15\n\x11RUN_KIND_WORKFLOW\x10\x03*C\n\x05Route\x12\x15\n\x11ROUTE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROUTE_ATOMIC\x10\x01\x12\x11\n\rROUTE_COMPLEX\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61ssent/v1/run.proto\x12\tassent.v1\x1a\x16\x61ssent/v1/budget.proto\x1a\x17\x61ssent/v1/failure.proto\x1a\x15\x61ssent/v1/usage.proto\x1a\x19\x61ssent/v1/workspace.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x06\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\"\n\x05state\x18\x03 \x01(\x0e\x32\x13.assent.v1.RunState\x12 \n\x04kind\x18\x04 \x01(\x0e\x32\x12.assent.v1.RunKind\x12\r\n\x05\x61gent\x18\x05 \x01(\t\x12\x0c\n\x04goal\x18\x06 \x01(\t\x12\x12\n\nmessage_id\x18\x07 \x01(\t\x12\x11\n\trequester\x18\x08 \x01(\t\x12\x1f\n\x05route\x18\t \x01(\x0e\x32\x10.assent.v1.Route\x12\x13\n\x0broute_agent\x18\n \x01(\t\x12\x14\n\x0croute_reason\x18\x0b \x01(\t\x12\x0f\n\x07plan_id\x18\x0c \x01(\t\x12\x1c\n\x14queued_behind_run_id\x18\r \x01(\t\x12\x14\n\x0cqueue_number\x18\x0e \x01(\x03\x12\x18\n\x10\x66inal_message_id\x18\x0f \x01(\t\x12#\n\x07\x66\x61ilure\x18\x10 \x01(\x0b\x32\x12.assent.v1.Failure\x12\x1f\n\x05usage\x18\x11 \x01(\x0b\x32\x10.assent.v1.Usage\x12/\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x05pause\x18\x15 \x01(\x0b\x32\x10.assent.v1.Pause\x12\x15\n\rcancel_reason\x18\x16 \x01(\t\x12\x0f\n\x07retries\x18\x17 \x01(\x05\x12\x0e\n\x06\x66\x61ults\x18\x18 \x01(\x05\x12\x0e\n\x06losses\x18\x19 \x01(\x05\x12!\n\x06\x62udget\x18\x1a \x01(\x0b\x32\x11.assent.v1.Budget\x12\x30\n\rwork_duration\x18\x1b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x0fwork_start_time\x18\x1c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\x05Pause\x12\x11\n\trequester\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x30\n\x0crequest_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x84\x03\n\x07RunSpec\x12\x1b\n\x06run_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1a\n\x08workflow\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1e\n\x0binputs_json\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12\x1f\n\x0crequirements\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12H\n\x08\x62indings\x18\x06 \x03(\x0b\x32 .assent.v1.RunSpec.BindingsEntryB\x14\xbaH\x11\x9a\x01\x0e\x10@\"\x04r\x02\x18@*\x04r\x02\x18@\x12\'\n\tworkspace\x18\x07 \x01(\x0b\x32\x14.assent.v1.Workspace\x12!\n\x06\x62udget\x18\x08 \x01(\x0b\x32\x11.assent.v1.Budget\x12\x17\n\x05title\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x1a/\n\rBindingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xdf\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_CREATED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x15\n\x11RUN_STATE_WAITING\x10\x03\x12\x15\n\x11RUN_STATE_RESUMED\x10\x04\x12\x14\n\x10RUN_STATE_PAUSED\x10\x05\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x06\x12\x14\n\x10RUN_STATE_FAILED\x10\x07\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x08*c\n\x07RunKind\x12\x18\n\x14RUN_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_KIND_MESSAGE\x10\x01\x12\x11\n\rRUN_KIND_PLAN\x10\x02\x12\x15\n\x11RUN_KIND_WORKFLOW\x10\x03*C\n\x05Route\x12\x15\n\x11ROUTE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROUTE_ATOMIC\x10\x01\x12\x11\n\rROUTE_COMPLEX\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,18 +54,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSPEC'].fields_by_name['bindings']._serialized_options = b'\272H\021\232\001\016\020@\"\004r\002\030@*\004r\002\030@'
   _globals['_RUNSPEC'].fields_by_name['title']._loaded_options = None
   _globals['_RUNSPEC'].fields_by_name['title']._serialized_options = b'\272H\005r\003\030\310\001'
-  _globals['_RUNSTATE']._serialized_start=1348
-  _globals['_RUNSTATE']._serialized_end=1571
-  _globals['_RUNKIND']._serialized_start=1573
-  _globals['_RUNKIND']._serialized_end=1672
-  _globals['_ROUTE']._serialized_start=1674
-  _globals['_ROUTE']._serialized_end=1741
-  _globals['_RUN']._serialized_start=196
-  _globals['_RUN']._serialized_end=860
-  _globals['_PAUSE']._serialized_start=862
-  _globals['_PAUSE']._serialized_end=954
-  _globals['_RUNSPEC']._serialized_start=957
-  _globals['_RUNSPEC']._serialized_end=1345
-  _globals['_RUNSPEC_BINDINGSENTRY']._serialized_start=1298
-  _globals['_RUNSPEC_BINDINGSENTRY']._serialized_end=1345
+  _globals['_RUNSTATE']._serialized_start=1518
+  _globals['_RUNSTATE']._serialized_end=1741
+  _globals['_RUNKIND']._serialized_start=1743
+  _globals['_RUNKIND']._serialized_end=1842
+  _globals['_ROUTE']._serialized_start=1844
+  _globals['_ROUTE']._serialized_end=1911
+  _globals['_RUN']._serialized_start=228
+  _globals['_RUN']._serialized_end=1030
+  _globals['_PAUSE']._serialized_start=1032
+  _globals['_PAUSE']._serialized_end=1124
+  _globals['_RUNSPEC']._serialized_start=1127
+  _globals['_RUNSPEC']._serialized_end=1515
+  _globals['_RUNSPEC_BINDINGSENTRY']._serialized_start=1468
+  _globals['_RUNSPEC_BINDINGSENTRY']._serialized_end=1515
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from gen.assent.v1 import usage_pb2 as _usage_pb2
 from gen.assent.v1 import workspace_pb2 as _workspace_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -155,6 +156,9 @@ class Run(_message.Message):
     RETRIES_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
     LOSSES_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    WORK_DURATION_FIELD_NUMBER: _builtins.int
+    WORK_START_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7; set by the server unless the client chose one."""
     session_id: _builtins.str
@@ -219,6 +223,20 @@ class Run(_message.Message):
         flight are finishing, or the run is queued.
         """
 
+    @_builtins.property
+    def budget(self) -> _budget_pb2.Budget:
+        """What it may consume: the session's budget when it started, and what people raised since. Absent: no limits."""
+
+    @_builtins.property
+    def work_duration(self) -> _duration_pb2.Duration:
+        """How long it has worked, without the time since `work_start_time`. Its clock goes while it is RUNNING or RESUMED,
+        also while it waits for a retry's time or for an executor; it stands while it is queued, WAITING or PAUSED.
+        """
+
+    @_builtins.property
+    def work_start_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when its clock goes; absent: it stands."""
+
     def __init__(
         self,
         *,
@@ -247,10 +265,13 @@ class Run(_message.Message):
         retries: _builtins.int = ...,
         faults: _builtins.int = ...,
         losses: _builtins.int = ...,
+        budget: _budget_pb2.Budget | None = ...,
+        work_duration: _duration_pb2.Duration | None = ...,
+        work_start_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "pause", b"pause", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "pause", b"pause", "start_time", b"start_time", "usage", b"usage", "work_duration", b"work_duration", "work_start_time", b"work_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "faults", b"faults", "final_message_id", b"final_message_id", "goal", b"goal", "id", b"id", "kind", b"kind", "losses", b"losses", "message_id", b"message_id", "pause", b"pause", "plan_id", b"plan_id", "queue_number", b"queue_number", "queued_behind_run_id", b"queued_behind_run_id", "requester", b"requester", "retries", b"retries", "route", b"route", "route_agent", b"route_agent", "route_reason", b"route_reason", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "budget", b"budget", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "faults", b"faults", "final_message_id", b"final_message_id", "goal", b"goal", "id", b"id", "kind", b"kind", "losses", b"losses", "message_id", b"message_id", "pause", b"pause", "plan_id", b"plan_id", "queue_number", b"queue_number", "queued_behind_run_id", b"queued_behind_run_id", "requester", b"requester", "retries", b"retries", "route", b"route", "route_agent", b"route_agent", "route_reason", b"route_reason", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "usage", b"usage", "work_duration", b"work_duration", "work_start_time", b"work_start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

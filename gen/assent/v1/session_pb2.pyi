@@ -155,6 +155,7 @@ class Session(_message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     LAST_EVENT_TIME_FIELD_NUMBER: _builtins.int
     DUE_TIME_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server; unique in its tenant."""
     state: Global___SessionState.ValueType
@@ -197,6 +198,10 @@ class Session(_message.Message):
     def due_time(self) -> _timestamp_pb2.Timestamp:
         """When the engine will look again even if nothing happens: a retry, an expiry. Absent: never."""
 
+    @_builtins.property
+    def budget(self) -> _budget_pb2.Budget:
+        """What each of its runs may consume; absent: the server's limits only."""
+
     def __init__(
         self,
         *,
@@ -215,10 +220,11 @@ class Session(_message.Message):
         last_sequence: _builtins.int = ...,
         last_event_time: _timestamp_pb2.Timestamp | None = ...,
         due_time: _timestamp_pb2.Timestamp | None = ...,
+        budget: _budget_pb2.Budget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "due_time", b"due_time", "last_event_time", b"last_event_time", "update_time", b"update_time", "workspace", b"workspace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "create_time", b"create_time", "due_time", b"due_time", "last_event_time", b"last_event_time", "update_time", b"update_time", "workspace", b"workspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run_id", b"active_run_id", "agent", b"agent", "create_time", b"create_time", "creator", b"creator", "due_time", b"due_time", "id", b"id", "labels", b"labels", "last_event_time", b"last_event_time", "last_sequence", b"last_sequence", "settled", b"settled", "state", b"state", "title", b"title", "update_time", b"update_time", "when_busy", b"when_busy", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run_id", b"active_run_id", "agent", b"agent", "budget", b"budget", "create_time", b"create_time", "creator", b"creator", "due_time", b"due_time", "id", b"id", "labels", b"labels", "last_event_time", b"last_event_time", "last_sequence", b"last_sequence", "settled", b"settled", "state", b"state", "title", b"title", "update_time", b"update_time", "when_busy", b"when_busy", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ isort:skip_file
 Sessions: talking to agents, and watching what comes of it."""
 
 from gen.assent.v1 import approval_pb2 as _approval_pb2
+from gen.assent.v1 import budget_pb2 as _budget_pb2
 from gen.assent.v1 import event_pb2 as _event_pb2
 from gen.assent.v1 import grant_pb2 as _grant_pb2
 from gen.assent.v1 import message_pb2 as _message_pb2
@@ -734,6 +735,7 @@ class DecisionInput(_message.Message):
     EDITED_ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     RESPONSE_JSON_FIELD_NUMBER: _builtins.int
     REMEMBER_FIELD_NUMBER: _builtins.int
+    NEW_LIMIT_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
     """The approval."""
     action: _approval_pb2.DecisionAction.ValueType
@@ -750,6 +752,10 @@ class DecisionInput(_message.Message):
     def remember(self) -> _grant_pb2.Remember:
         """APPROVE of a TOOL_CALL: also allow later calls like it, in this session. Absent: only this one."""
 
+    @_builtins.property
+    def new_limit(self) -> _budget_pb2.Budget:
+        """APPROVE of a BUDGET: the limits from now on."""
+
     def __init__(
         self,
         *,
@@ -760,10 +766,11 @@ class DecisionInput(_message.Message):
         edited_arguments_json: _builtins.str = ...,
         response_json: _builtins.str = ...,
         remember: _grant_pb2.Remember | None = ...,
+        new_limit: _budget_pb2.Budget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["remember", b"remember"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["new_limit", b"new_limit", "remember", b"remember"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval_id", b"approval_id", "digest", b"digest", "edited_arguments_json", b"edited_arguments_json", "feedback", b"feedback", "remember", b"remember", "response_json", b"response_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval_id", b"approval_id", "digest", b"digest", "edited_arguments_json", b"edited_arguments_json", "feedback", b"feedback", "new_limit", b"new_limit", "remember", b"remember", "response_json", b"response_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -192,7 +192,7 @@ class Play:
     def fail(self, disposition: str = "FATAL", step: Step | None = None, **fields: Any) -> Change:
         return self.outcome("FAILED", step, failure=failure(disposition), **fields)
 
-    def decide(self, action: str, approval: Approval | None = None, feedback: str = "", **said: str) -> Change:
+    def decide(self, action: str, approval: Approval | None = None, feedback: str = "", **said: Any) -> Change:
         chosen = approval or self.pending[0]
         decision = Decision(action, "anna", self.now, chosen.digest, feedback, **said)
         return self.do(lambda c: decide(c, chosen, decision, self.catalog))

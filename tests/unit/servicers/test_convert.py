@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from gen.assent.v1 import (
     approval_pb2,
     attempt_pb2,
+    budget_pb2,
     event_pb2,
     failure_pb2,
     message_pb2,
@@ -40,6 +41,7 @@ RESOURCES: dict[type, type[Message]] = {
     records.Usage: usage_pb2.Usage,
     records.Failure: failure_pb2.Failure,
     records.RetryPolicy: retry_policy_pb2.RetryPolicy,
+    records.Budget: budget_pb2.Budget,
     records.Workspace: workspace_pb2.Workspace,
     records.Session: session_pb2.Session,
     records.Message: message_pb2.Message,
