@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.policy import WRITING_TOOLS
 from orchestrator.domain.records import Approval, Message, Plan, Run, Step, Subtask, Usage
+from orchestrator.domain.retries import MAX_LOSSES
 from orchestrator.domain.states import StepState
 
 
@@ -45,6 +46,7 @@ def make_report(
         "",
         f"Run {run.id}: **{run.state}**{_duration(run)}",
         "",
+        *_trouble_lines(run, steps),
         *_subtask_lines(subtasks),
         *_step_lines(steps),
         *_decision_lines(approvals),
@@ -90,12 +92,37 @@ def _duration(run: Run) -> str:
     return f" after {(run.end_time - run.start_time) / 1e6:.1f} s" if run.end_time and run.start_time else ""
 
 
+def _trouble_lines(run: Run, steps: Sequence[Step]) -> Iterator[str]:
+    """What did not go smoothly; nothing where all did."""
+    if run.failure.reason:
+        yield from (f"It failed: {run.failure.reason}: {run.failure.message}", "")
+    counted = [
+        _counted(run.retries, "attempt was tried again", "attempts were tried again"),
+        _counted(run.faults, "call failed in passing", "calls failed in passing"),
+        _counted(run.losses, "executor was lost under a step", "executors were lost under a step"),
+    ]
+    if any(counted):
+        yield from (f"By itself: {'; '.join(filter(None, counted))}.", "")
+    for step in steps:
+        if step.losses >= MAX_LOSSES:
+            what = f"`{step.tool}`" if step.kind == "TOOL" else "a model call"
+            yield from (f"Quarantined: {what} of {step.agent}, after {step.losses} lost executors.", "")
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}" if number else ""
+
+
 def _subtask_lines(subtasks: Sequence[Subtask]) -> Iterator[str]:
     if subtasks:
         yield from ("## Subtasks", "")
         for s in sorted(subtasks, key=lambda s: s.position):
-            yield f"{s.position}. {s.title} [{s.key}], by {s.agent}: **{s.state}**"
+            yield f"{s.position}. {s.title} [{s.key}], by {s.agent}: **{s.state}**{_attempts(s)}"
         yield ""
+
+
+def _attempts(subtask: Subtask) -> str:
+    return f", in {subtask.attempts} attempts" if subtask.attempts > 1 else ""
 
 
 def _step_lines(steps: Sequence[Step]) -> Iterator[str]:

@@ -109,11 +109,16 @@ class AnySession(RuleBasedStateMachine):
 
     def _answer(self, approval: Approval, action: str, feedback: str = "") -> Decision:
         edited = '{"path": "edited.md", "id": 1234567890123456789}'
-        needs = {"RESPOND": {"response_json": '{"id": 1}'}, "EDIT": {"edited_arguments_json": edited}}.get(action, {})
-        decision = Decision(action, "anna", self.play.now, approval.digest, feedback, **needs)
-        if (approval.kind, action) != ("BUDGET", "APPROVE"):
-            return decision
-        return replace(decision, new_limit=Budget(work_duration=worked(self.play.run, self.play.now) + 5 * SECOND))
+        decision = Decision(action, "anna", self.play.now, approval.digest, feedback)
+        match approval.kind, action:
+            case _, "RESPOND":
+                return replace(decision, response_json='{"id": 1}')
+            case _, "EDIT":
+                return replace(decision, edited_arguments_json=edited)
+            case "BUDGET", "APPROVE":
+                more = worked(self.play.run, self.play.now) + 5 * SECOND
+                return replace(decision, new_limit=Budget(work_duration=more))
+        return decision
 
     @rule(data=st.data())
     @precondition(lambda self: self.play.snapshot.approvals)

@@ -318,7 +318,7 @@ async def test_bytes_that_are_no_message_are_refused(client: Client, tables: Tab
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"settings": {"budget": {"calls": 5}}}, "settings.budget"),
+        ({"settings": {"budget": {"calls": 5}}}, "settings.budget.calls"),
         ({"settings": {"policy": "strict"}}, "settings.policy"),
         ({"settings": {"allowed_providers": ["openai"]}}, "settings.allowed_providers"),
         ({"client_tools": [session_pb2.ClientTool(name="ask_user")]}, "client_tools"),

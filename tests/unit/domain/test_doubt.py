@@ -186,7 +186,7 @@ def test_a_cancelled_run_closes_the_question(retried: bool) -> None:
 # --- what must not be
 
 
-def refused(play: Play, error: type[Exception], **said: str) -> None:
+def refused(play: Play, error: type[Exception], **said: Any) -> None:
     [asked] = play.pending
     change = play.change()
     with pytest.raises(error):

@@ -1,0 +1,42 @@
+"""What the report of a run says of what did not go smoothly."""
+
+from typing import Any
+
+from orchestrator.domain.records import Failure
+from orchestrator.domain.report import make_report
+from tests.unit.domain.build import a_plan, a_run, a_step, a_subtask
+
+
+def report(*, subtask: dict[str, Any] | None = None, step: dict[str, Any] | None = None, **run: Any) -> str:
+    subtasks, steps = [a_subtask(**(subtask or {}))], [a_step(**(step or {}))]
+    return make_report(a_run(**run), None, a_plan(), subtasks, steps, []).markdown
+
+
+def test_a_run_that_went_smoothly_says_nothing_of_trouble() -> None:
+    markdown = report(state="COMPLETED")
+    for word in ("By itself", "Quarantined", "It failed", "attempts"):
+        assert word not in markdown
+
+
+def test_retries_faults_and_losses_are_told() -> None:
+    markdown = report(retries=1, faults=4, losses=2)
+    assert (
+        "By itself: 1 attempt was tried again; 4 calls failed in passing; 2 executors were lost under a step."
+        in markdown
+    )
+    assert "2 executors" not in report(retries=1)
+
+
+def test_a_subtask_that_took_several_attempts_says_how_many() -> None:
+    assert "**SUCCEEDED**, in 3 attempts" in report(subtask={"state": "SUCCEEDED", "attempts": 3})
+
+
+def test_a_quarantined_step_is_named() -> None:
+    markdown = report(step={"tool": "read_file", "losses": 3, "state": "FAILED"})
+    assert "Quarantined: `read_file` of coder, after 3 lost executors." in markdown
+    assert "Quarantined" not in report(step={"losses": 2})
+
+
+def test_why_a_run_failed_is_told() -> None:
+    failure = Failure("BUDGET_REACHED", "work_duration: 60 s of 60 s", "HUMAN_REQUIRED")
+    assert "It failed: BUDGET_REACHED: work_duration: 60 s of 60 s" in report(state="FAILED", failure=failure)
