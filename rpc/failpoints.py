@@ -132,14 +132,16 @@ def of_frames(group: str, frames: Iterable[Frame], moment: str) -> list[str]:
 def hit(*points: str) -> None:
     """Arrive where nothing can wait: a delay holds up the whole process."""
     for order in _due(points):
-        time.sleep(order.seconds)
+        if order.seconds:
+            time.sleep(order.seconds)
         _carry_out(order)
 
 
 async def reach(*points: str) -> None:
     """Arrive where a task can wait: a delay holds up this task alone."""
     for order in _due(points):
-        await asyncio.sleep(order.seconds)
+        if order.seconds:
+            await asyncio.sleep(order.seconds)
         _carry_out(order)
 
 
