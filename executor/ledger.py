@@ -5,6 +5,7 @@ proof: it writes down that a dispatch never started before it says so. How a ste
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -49,13 +50,14 @@ class Performs(Protocol):
 class Held:
     """One step that counts as a slot: it runs, or its outcome waits to be recorded."""
 
-    __slots__ = ("is_announced", "is_cancelled", "listener", "outcome", "ref", "task")
+    __slots__ = ("end_time", "is_announced", "is_cancelled", "listener", "outcome", "ref", "task")
 
     def __init__(self, ref: Ref, listener: Listener, is_announced: bool) -> None:
         self.ref = ref
         self.is_announced = is_announced
         self.listener: Listener | None = listener
         self.outcome: Outcome | None = None
+        self.end_time = 0.0
         self.task: asyncio.Task[Outcome] | None = None
         self.is_cancelled = False
 
@@ -100,6 +102,11 @@ class Ledger:
     def is_left_with_steps(self) -> bool:
         """Whether it holds steps for orchestrators that are gone."""
         return any(held.listener is None and held.is_announced for held in self._held.values())
+
+    def waits_to_be_recorded(self, seconds: float) -> bool:
+        """Whether an outcome has been held for longer than that."""
+        since = time.monotonic() - seconds
+        return any(held.outcome is not None and held.end_time < since for held in self._held.values())
 
     def start(self, start: Start, listener: Listener, *, is_announced: bool = True) -> None:
         """Take a step, or say why not; a step it knows is reattached and not started.
@@ -210,6 +217,7 @@ class Ledger:
         if failpoints.on:
             failpoints.hit("executor.effect.after")
         held.outcome = outcome
+        held.end_time = time.monotonic()
         held.task = None
         held.tell(outcome)
 

@@ -25,6 +25,7 @@ from rpc.problem import Problem
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _TICK_SECONDS = 0.1
+_UNRECORDED_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,15 @@ class Executor(ExecutorServiceServicer):
         )
 
     async def tick(self) -> None:
-        """Tell idle streams about free slots, for as long as the process runs."""
+        """Tell idle streams about free slots, and about outcomes that wait, for as long as the process runs."""
+        looked = time.monotonic()
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             self._tell_capacity()
+            if time.monotonic() - looked > _UNRECORDED_SECONDS:
+                looked = time.monotonic()
+                if self._ledger.waits_to_be_recorded(_UNRECORDED_SECONDS):
+                    self._tell_held()
 
     async def drain(self, seconds: float) -> None:
         """Start nothing more, wait for what runs to end and be recorded, then end the rest."""
@@ -113,7 +119,10 @@ class Executor(ExecutorServiceServicer):
             stream.tell_capacity_if_due()
 
     def _tell_held(self) -> None:
-        """An orchestrator has gone: the others look which of the outcomes it left are safe, and free their slots."""
+        """Orchestrators look which of these outcomes are safe, and free their slots.
+
+        One may have gone, or have lost the answer of the commit that wrote an outcome, and the session with it.
+        """
         for stream in self._streams:
             stream.say_hello(self._hello())
 

@@ -1,5 +1,8 @@
 """What became of a step: every answer to a reattachment, and what late, repeated and stale frames start: nothing."""
 
+import pytest
+
+from executor import servicer
 from gen.assent.executor.v1 import frames_pb2 as pb
 from tests.integration.executor.talk import (
     RunningExecutor,
@@ -252,6 +255,21 @@ async def test_what_an_orchestrator_leaves_behind_is_told_to_the_others(executor
     )
     staying.send(recorded(frame.step_id))
     await staying.capacity(8)
+
+
+async def test_an_outcome_that_nobody_records_is_told_again_until_somebody_does(
+    executor: RunningExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servicer, "_UNRECORDED_SECONDS", 0.2)
+    talk = await executor.talk()
+    frame = started(tool_step("noop", "{}"))
+    talk.send(frame)
+    await talk.outcome_of(frame.step_id)
+    for _ in range(2):
+        again = (await talk.next_of("", "hello")).hello
+        assert [(held.step_id, held.state) for held in again.held_steps] == [(frame.step_id, pb.HELD_STATE_ENDED)]
+    talk.send(recorded(frame.step_id))
+    await talk.capacity(8)
 
 
 async def test_an_orchestrator_that_leaves_nothing_is_not_spoken_of(executor: RunningExecutor) -> None:

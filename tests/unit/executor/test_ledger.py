@@ -132,6 +132,19 @@ async def test_a_step_whose_caller_is_gone_is_ended_and_its_slot_free_and_nobody
     assert [ref.step_id for ref, _ in ledger.held()] == ["other"]
 
 
+async def test_only_an_outcome_can_wait_to_be_recorded_and_only_until_it_is() -> None:
+    work, ear = Work(), Ear()
+    ledger = Ledger("me", 1, work)
+    ledger.start(start(), ear)
+    assert not ledger.waits_to_be_recorded(-1)
+    work.may_end.set()
+    await settle()
+    assert ledger.waits_to_be_recorded(-1)
+    assert not ledger.waits_to_be_recorded(60)
+    ledger.recorded(Ref("step", 1, 1))
+    assert not ledger.waits_to_be_recorded(-1)
+
+
 async def test_steps_that_are_their_callers_own_are_announced_to_nobody() -> None:
     work, ear = Work(), Ear()
     ledger = Ledger("me", 2, work)
