@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from orchestrator.domain.change import Change, ChangeSet, Request
-from orchestrator.domain.errors import NotFound, RequestIdReused, StorageUnavailable
+from orchestrator.domain.errors import DomainError, NotFound, RequestIdReused, StorageUnavailable
 from orchestrator.domain.reconcile import reconcile
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.starting import World
@@ -35,7 +35,15 @@ async def command(ctx: Context, caller: Caller, session_id: str, answer_type: ty
     """
     if (replayed := await replay(ctx, caller, answer_type)) is not None:
         return replayed
-    return await _to_its_end(_carry_out(ctx, caller, session_id, answer_type, decide))
+    try:
+        return await _to_its_end(_carry_out(ctx, caller, session_id, answer_type, decide))
+    except StorageUnavailable:
+        raise
+    except DomainError:
+        # Perhaps it was carried out by its first sending, just before the session was loaded for this one.
+        if (replayed := await replay(ctx, caller, answer_type)) is not None:
+            return replayed
+        raise
 
 
 async def _to_its_end(command: Coroutine[Any, Any, A]) -> A:

@@ -32,21 +32,22 @@ async def _steer(
     ctx: Context, caller: Caller, run_id: str, reason: str, act: Act, otherwise: tuple[str, tuple[str, ...]]
 ) -> Run:
     """`otherwise`: what cannot be done to a run that has ended, and the states in which it could."""
+    trigger, accepting = otherwise
     run = await _stored(ctx, caller, run_id)
 
     def decide(change: Change) -> Callable[[], Run]:
         if run_id not in change.snapshot.runs:
-            raise _Ended
+            raise WrongState("run", run_id, run.state, trigger, accepting)  # ended runs are not loaded
         act(change, run_id, caller.subject, reason)
         return lambda: change.snapshot.runs[run_id]
 
     try:
         return await command(ctx, caller, run.session_id, Run, decide)
-    except _Ended:
-        run = await _stored(ctx, caller, run_id)
-        assert not is_open(run), "open runs are loaded with their session"
-        trigger, accepting = otherwise
-        raise WrongState("run", run.id, run.state, trigger, accepting) from None
+    except WrongState as refused:
+        now = await _stored(ctx, caller, run_id)
+        if is_open(now):
+            raise refused
+        raise WrongState("run", run_id, now.state, trigger, accepting) from None
 
 
 async def _stored(ctx: Context, caller: Caller, run_id: str) -> Run:
@@ -54,7 +55,3 @@ async def _stored(ctx: Context, caller: Caller, run_id: str) -> Run:
     if run is None:
         raise NotFound("run", run_id)
     return run
-
-
-class _Ended(Exception):
-    """Runs that have ended are not loaded with their session."""

@@ -176,6 +176,11 @@ class Client:
         session: session_pb2.Session = (await self.call(self.sessions.GetSession, request)).session
         return session
 
+    async def close(self, session_id: str, *, request_id: str = "", reason: str = "all done") -> session_pb2.Session:
+        request = session_service_pb2.CloseSessionRequest(session_id=session_id, request_id=request_id, reason=reason)
+        session: session_pb2.Session = (await self.call(self.sessions.CloseSession, request)).session
+        return session
+
     async def send(
         self, session_id: str, text: str = "Hello", *, agent: str = "coder", request_id: str = ""
     ) -> session_service_pb2.SendMessageResponse:
@@ -248,6 +253,16 @@ class Client:
     async def cancel(self, run_id: str, *, request_id: str = "", reason: str = "enough") -> run_pb2.Run:
         request = run_service_pb2.CancelRunRequest(run_id=run_id, request_id=request_id, reason=reason)
         run: run_pb2.Run = (await self.call(self.runs.CancelRun, request)).run
+        return run
+
+    async def pause(self, run_id: str, *, request_id: str = "", reason: str = "lunch") -> run_pb2.Run:
+        request = run_service_pb2.PauseRunRequest(run_id=run_id, request_id=request_id, reason=reason)
+        run: run_pb2.Run = (await self.call(self.runs.PauseRun, request)).run
+        return run
+
+    async def resume(self, run_id: str, *, request_id: str = "", reason: str = "") -> run_pb2.Run:
+        request = run_service_pb2.ResumeRunRequest(run_id=run_id, request_id=request_id, reason=reason)
+        run: run_pb2.Run = (await self.call(self.runs.ResumeRun, request)).run
         return run
 
     async def steps(self, run_id: str) -> list[step_pb2.Step]:

@@ -309,6 +309,25 @@ async def test_a_repeat_that_was_written_by_the_other_first_gets_its_answer(desk
 
 
 @in_virtual_time
+@pytest.mark.parametrize("stale", [0, TRIES])
+async def test_a_repeat_is_not_refused_for_what_its_first_sending_did_meanwhile(desk: MakeDesk, stale: int) -> None:
+    at = desk()
+    first = await at.command()
+    written, at.store.requests = at.store.requests, {}
+    at.store.faults.extend(["stale"] * stale)
+
+    def decide(change: Change) -> Callable[[], str]:
+        if at.decisions <= stale:
+            return at.decide(change)
+        at.store.requests = written
+        raise WrongState("run", "r1", "PAUSED", "paused", ("RUNNING",))
+
+    assert await at.command(decide, who=replace(WHO, repeats=True)) == first
+    with pytest.raises(WrongState):
+        await at.command(decide)
+
+
+@in_virtual_time
 @pytest.mark.parametrize("repeats", [False, True])
 @pytest.mark.parametrize("other", [{"fingerprint": "other"}, {"method": "CancelRun"}])
 async def test_an_id_used_again_for_something_else_is_refused(
