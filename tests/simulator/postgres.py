@@ -45,6 +45,9 @@ class Connection:
         self.held: asyncpg.Connection | None = None  # in a transaction
         self.queue: deque[Asked] = deque()
         self.uncommitted: list[tuple[str, Sequence[Any], Any]] = []
+        self.ears: dict[str, Callable[..., object]] = {}  # by channel
+        self.last_notice = 0.0
+        self._mourners: list[Callable[[Any], object]] = []
         self._server = server
 
     async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[asyncpg.Record]:
@@ -72,6 +75,20 @@ class Connection:
                 await self.execute("ROLLBACK")
             raise
         await self.execute("COMMIT")
+
+    async def add_listener(self, channel: str, hear: Callable[..., object]) -> None:
+        await self.execute(f"LISTEN {channel}")
+        self.ears[channel] = hear
+
+    def add_termination_listener(self, mourn: Callable[[Any], object]) -> None:
+        self._mourners.append(mourn)
+
+    def end(self) -> None:
+        """Closed, by whomever."""
+        self.closed = True
+        self.ears.clear()
+        for mourn in self._mourners:
+            self.node.later(0.0, mourn, self)
 
     def is_closed(self) -> bool:
         return self.closed
@@ -127,7 +144,7 @@ class Postgres:
     def hang_up(self, connection: Connection) -> None:
         """The client is gone; what it had sent may have arrived all the same."""
         if not connection.closed:
-            connection.closed = True
+            connection.end()
             connection.queue = deque(asked for asked in connection.queue if self.random.random() < 0.5)
             self._node.later(self._delay() * 3, self._forget, connection)
 
@@ -161,6 +178,12 @@ class Postgres:
             self._carry_out(connection, asked)
 
     def _carry_out(self, connection: Connection, asked: Asked) -> None:
+        if "pg_notify" in asked.query or asked.query.startswith("LISTEN"):
+            for text in asked.args[1] if asked.args else ():
+                self._notify(asked.args[0], text)
+            self._next(connection)
+            self._node.later(self._delay(), _settle, asked.answer, "")
+            return
         physical = connection.held or self.physical.take(connection.options)
         try:
             result = self.physical.ask(physical, self.clock(), asked.query, asked.carry_out)
@@ -191,6 +214,13 @@ class Postgres:
                     self.on_statement(connection.node, *done)
             connection.uncommitted.clear()
 
+    def _notify(self, channel: str, text: str) -> None:
+        """Told to whoever listens, each in its time and in order."""
+        for connection in self.connections:
+            if channel in connection.ears:
+                arrival = connection.last_notice = max(connection.last_notice, self.loop.time() + self._delay())
+                connection.node.later(arrival - self.loop.time(), _hear, connection, channel, text)
+
     def _keep(self, connection: Connection, physical: asyncpg.Connection) -> None:
         if physical.is_in_transaction():
             connection.held = physical
@@ -205,7 +235,7 @@ class Postgres:
             self._node.later(0.0, self._arrived, connection, connection.queue[0])
 
     def _break(self, connection: Connection) -> None:
-        connection.closed = True
+        connection.end()
         lost = asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
         for asked in connection.queue:
             self._node.later(self._delay(), _settle, asked.answer, lost)
@@ -222,6 +252,11 @@ class Postgres:
         if connection.held is not None:
             self.physical.give_back(connection.options, connection.held)
             connection.held = None
+
+
+def _hear(connection: Connection, channel: str, text: str) -> None:
+    if (hear := connection.ears.get(channel)) is not None:
+        hear(connection, 0, channel, text)
 
 
 def _settle(answer: asyncio.Future[Any], result: Any) -> None:

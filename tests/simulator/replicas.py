@@ -135,7 +135,8 @@ class Replica:
             self.server = _SERVERS.pop(self.node.name)
             done, _ = await asyncio.wait(self.orchestrator.tasks, return_when=asyncio.FIRST_COMPLETED)
             if not self.server.is_draining:
-                raise RuntimeError(f"what must go on for ever has ended: {done}")
+                said = {"message": "what must go on for ever has ended", "exception": next(iter(done)).exception()}
+                self._loop.call_exception_handler(said)
             return
 
     # What befalls it
