@@ -25,6 +25,7 @@ RELEASE_SECONDS = 1.0
 CLAIM_SECONDS = 0.5
 CLAIMS_AT_ONCE = 200
 MAX_SESSIONS = 2_000
+LONGEST_TIMER_SECONDS = 60.0  # what is due later is found by looking for what is claimable
 FIRST_FAILURE_PAUSE_SECONDS = 1.0
 LONGEST_FAILURE_PAUSE_SECONDS = 30.0
 
@@ -70,6 +71,7 @@ class Engine:
         self._failures: dict[Key, int] = {}
         self._blocked: dict[Key, None] = {}  # with steps to start that no executor had room for, the longest first
         self._again: set[Key] = set()
+        self._timers: dict[Key, asyncio.TimerHandle] = {}  # for sessions that were let go until they are due
         self._look = asyncio.Event()
         self._stopping = False
 
@@ -253,9 +255,18 @@ class Engine:
         if worker.wants_another_look:
             self._look_at(key)
         elif worker.due_time and not self._stopping:
-            seconds = max(0.0, (worker.due_time - self._ticks.now()) / SECOND)
-            asyncio.get_running_loop().call_later(seconds, self._look_at, key)
+            self._look_when_due(key, worker.due_time)
+
+    def _look_when_due(self, key: Key, due_time: int) -> None:
+        """One timer a session: each look at one that waits ends here again, and would leave a timer more."""
+        if (earlier := self._timers.pop(key, None)) is not None:
+            earlier.cancel()
+        seconds = max(0.0, (due_time - self._ticks.now()) / SECOND)
+        if seconds <= LONGEST_TIMER_SECONDS:
+            self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._look_at, key)
 
     def _look_at(self, key: Key) -> None:
+        if (timer := self._timers.pop(key, None)) is not None:
+            timer.cancel()
         self._again.add(key)
         self._look.set()

@@ -15,6 +15,7 @@ import structlog
 
 from orchestrator import bootstrap, clock
 from orchestrator.engine import link
+from orchestrator.engine.executors import Executors
 from tests.simulator.catalog import new_catalog
 from tests.simulator.database import SimDatabases
 from tests.simulator.loop import SimLoop
@@ -95,8 +96,10 @@ def standing_in(
         ):
             if getattr(module, name, None) is real:
                 instead[module, name] = stand_in
+    defaults = Executors.__init__.__kwdefaults__ or {}
     before = structlog.get_config()
     patches = [mock.patch.object(module, name, value) for (module, name), value in instead.items()]
+    patches.append(mock.patch.dict(defaults, clock=clock_of_world.monotonic))
     for patch in patches:
         patch.start()
     structlog.configure(processors=[_to(log)], wrapper_class=structlog.make_filtering_bound_logger(20))

@@ -421,3 +421,16 @@ async def test_nothing_is_kept_of_sessions_that_are_at_rest() -> None:
         engine = house.engine
         assert (engine._workers, engine._tasks, engine._blocked, engine._again) == ({}, {}, {}, set())
         assert house.ground.free() == house.slots
+
+
+@in_virtual_time
+async def test_a_session_that_is_looked_at_often_while_it_waits_is_not_looked_at_ever_more_often() -> None:
+    house = House(slots=0)
+    async with house.running():
+        house.hear("s1")
+        for _ in range(20):
+            house.engine.room_again(1)  # and somebody else takes it
+            await asyncio.sleep(0.1)
+        before = len(house.store.operations)
+        await asyncio.sleep(30)
+        assert 1 <= len(house.store.operations) - before <= 8  # once in five seconds
