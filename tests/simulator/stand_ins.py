@@ -98,7 +98,7 @@ def standing_in(
                 instead[module, name] = stand_in
     defaults = Executors.__init__.__kwdefaults__ or {}
     before = structlog.get_config()
-    patches = [mock.patch.object(module, name, value) for (module, name), value in instead.items()]
+    patches: list[Any] = [mock.patch.object(module, name, value) for (module, name), value in instead.items()]
     patches.append(mock.patch.dict(defaults, clock=clock_of_world.monotonic))
     for patch in patches:
         patch.start()
