@@ -39,6 +39,7 @@ from orchestrator.store.notify import Notices
 from orchestrator.store.writer import Writer
 from orchestrator.streaming.feed import Position
 from orchestrator.streaming.hub import Hub
+from orchestrator.streaming.reading import SharedReading, Wanted
 from orchestrator.streaming.relay import Relay
 from rpc.metrics import MetricsServer
 from rpc.server import Server, Service
@@ -71,13 +72,13 @@ class _Store:
 
 
 class _Log:
-    """The event log as the hub sees it."""
+    """The event log as watchers read it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def events_after(self, tenant: str, session_id: str, after: int, limit: int) -> list[LoggedEvent]:
-        return await queries.events_after(self._database, tenant, session_id, after, limit)
+    async def pages(self, wanted: Sequence[Wanted]) -> list[list[LoggedEvent]]:
+        return await queries.events_after(self._database, [queries.EventsAfter(*each) for each in wanted])
 
     async def positions(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Position]:
         found = await queries.standings(self._database, keys)
@@ -98,7 +99,7 @@ class Orchestrator:
         settings = self._settings
         self._metrics = MetricsServer(settings.metrics_addr)
         self._database = await Database.open(settings.database_url)
-        self._hub = Hub(_Log(self._database))
+        self._hub = Hub(SharedReading(_Log(self._database)))
         self._writer = Writer(
             self._database.connect_writer, clock=now_micros, on_written=lambda *written: self._relay.written(*written)
         )

@@ -4,7 +4,7 @@ States become the enum value of the same name under the enum's prefix, microseco
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,7 +33,18 @@ def plan_to_proto(plan: Plan, subtasks: list[Subtask]) -> plan_pb2.Plan:
 
 
 def event_to_proto(event: LoggedEvent, *, with_payload: bool = False) -> event_pb2.SessionEvent:
-    """A durable event; `with_payload` adds the exact text that was hashed."""
+    """A durable event; `with_payload` adds the exact text that was hashed. Not to be changed: others have it too."""
+    if len(event.payload_json) > KEPT_CHARACTERS:
+        return _event_to_proto(event, with_payload)
+    return _kept_event_to_proto(event, with_payload)
+
+
+# Many watch one session, and each of its events goes to all of them.
+KEPT_EVENTS = 1_024
+KEPT_CHARACTERS = 8_192
+
+
+def _event_to_proto(event: LoggedEvent, with_payload: bool) -> event_pb2.SessionEvent:
     ((name, fields),) = _decode(event.payload_json).items()
     payload: Any = {name: _fields(_EVENT_FIELDS[name].message_type, fields)}
     event_time: Any = _timestamp(event.event_time)
@@ -47,6 +58,9 @@ def event_to_proto(event: LoggedEvent, *, with_payload: bool = False) -> event_p
         payload_json=event.payload_json if with_payload else "",
         **payload,
     )
+
+
+_kept_event_to_proto = lru_cache(KEPT_EVENTS)(_event_to_proto)
 
 
 def item_to_proto(session_id: str, item: FeedItem, now: int, *, with_payload: bool = False) -> event_pb2.SessionEvent:

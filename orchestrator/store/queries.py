@@ -88,20 +88,39 @@ _SESSION_COLUMNS = [str(name) for name in tables.session.c.keys()]
 # Events
 
 
-async def events_after(database: Database, tenant: str, session_id: str, after: int, limit: int) -> list[LoggedEvent]:
-    """At most `limit` events after the sequence `after`, oldest first; fewer when they are large, but never none."""
-    rows = await database.fetch(_EVENTS_AFTER, tenant, session_id, after, limit, PAGE_BYTES)
-    return [LoggedEvent(tenant, session_id, *row) for row in rows]
+class EventsAfter(NamedTuple):
+    """At most `limit` events of a session after the sequence `after`."""
+
+    tenant: str
+    session_id: str
+    after: int
+    limit: int
+
+
+async def events_after(database: Database, wanted: Sequence[EventsAfter]) -> list[list[LoggedEvent]]:
+    """Of each what is wanted, oldest first; fewer where they are large, but never none of what there is."""
+    given = list(zip(*wanted, strict=True))
+    rows = await database.fetch(_EVENTS_AFTER, *given, PAGE_BYTES // max(1, len(wanted)))
+    pages: list[list[LoggedEvent]] = [[] for _ in wanted]
+    for n, *event in rows:
+        asked = wanted[n - 1]
+        pages[n - 1].append(LoggedEvent(asked.tenant, asked.session_id, *event))
+    return pages
 
 
 _EVENTS_AFTER = """
-SELECT sequence, event_time, trace_id, payload_json, hash, previous_hash FROM (
-    SELECT *, sum(octet_length(payload_json)) OVER (ORDER BY sequence) - octet_length(payload_json) AS bytes_before
-    FROM (
-        SELECT * FROM event WHERE tenant = $1 AND session_id = $2 AND sequence > $3 ORDER BY sequence LIMIT $4
-    ) AS asked
-) AS weighed
-WHERE bytes_before < $5 ORDER BY sequence"""
+SELECT given.n, found.* FROM
+unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+    WITH ORDINALITY AS given (tenant, session_id, after, at_most, n)
+CROSS JOIN LATERAL (
+    SELECT sequence, event_time, trace_id, payload_json, hash, previous_hash FROM (
+        SELECT *, sum(octet_length(payload_json)) OVER (ORDER BY sequence) - octet_length(payload_json) AS bytes_before
+        FROM event WHERE event.tenant = given.tenant AND event.session_id = given.session_id
+            AND sequence > given.after AND sequence <= given.after + given.at_most
+    ) AS weighed
+    WHERE bytes_before < $5
+) AS found
+ORDER BY given.n, found.sequence"""
 
 
 async def list_events(

@@ -143,7 +143,7 @@ async def logs_of(database: Database) -> dict[str, list[LoggedEvent]]:
     """Every session's log, by session id."""
     logs: dict[str, list[LoggedEvent]] = defaultdict(list)
     for row in await database.fetch("SELECT DISTINCT session_id FROM event"):
-        logs[row["session_id"]] = await queries.events_after(database, TENANT, row["session_id"], 0, 1_000_000)
+        logs[row["session_id"]] = await events_after(database, row["session_id"], 0, 1_000_000)
     return logs
 
 
@@ -198,3 +198,9 @@ async def set_clock(connection: asyncpg.Connection, micros_ahead: int) -> None:
     await connection.execute(f"""
         CREATE OR REPLACE FUNCTION assent_now() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $$
             SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint + {micros_ahead} $$""")
+
+
+async def events_after(database: Database, session_id: str, after: int, limit: int) -> list[LoggedEvent]:
+    """One page of one log."""
+    [page] = await queries.events_after(database, [queries.EventsAfter(TENANT, session_id, after, limit)])
+    return page

@@ -19,6 +19,7 @@ from tests.integration.store.making import (
     appending,
     assert_gapless_and_chained,
     creation,
+    events_after,
     new_id,
     new_request,
     new_session,
@@ -152,10 +153,10 @@ async def test_events_are_listed_oldest_first_after_a_sequence(
     writer: Writer, database: Database, session: Session
 ) -> None:
     held = await written(writer, appending(session, events=9))
-    log = await queries.events_after(database, TENANT, session.id, 0, 100)
+    log = await events_after(database, session.id, 0, 100)
     assert_gapless_and_chained(log)
     assert (log[-1].sequence, log[-1].hash) == (held.last_sequence, held.last_hash)
-    assert await queries.events_after(database, TENANT, session.id, 4, 2) == log[4:6]
+    assert await events_after(database, session.id, 4, 2) == log[4:6]
     assert (
         await every_page(lambda paging: queries.list_events(database, TENANT, session.id, after=3, paging=paging), 2)
         == log[3:]
@@ -182,7 +183,7 @@ async def test_pages_of_large_items_are_short_and_leave_nothing_out(writer: Writ
         assert len(found) == (10 if list_page is queries.list_events else 9)
         assert len(set(map(str, found))) == len(found)
     log = list[LoggedEvent]()
-    while part := await queries.events_after(database, TENANT, session.id, len(log), 500):
+    while part := await events_after(database, session.id, len(log), 500):
         pages.append(Page(part, ""))
         log += part
     assert_gapless_and_chained(log)
@@ -197,8 +198,8 @@ async def test_one_item_larger_than_a_page_is_a_page(writer: Writer, database: D
     session = await written(writer, replace(appending(session, large), events=(MessageCreated(large),)))
     await written(writer, replace(appending(session, after), events=(MessageCreated(after),)))
 
-    assert [event.sequence for event in await queries.events_after(database, TENANT, session.id, 1, 500)] == [2]
-    assert [event.sequence for event in await queries.events_after(database, TENANT, session.id, 2, 500)] == [3]
+    assert [event.sequence for event in await events_after(database, session.id, 1, 500)] == [2]
+    assert [event.sequence for event in await events_after(database, session.id, 2, 500)] == [3]
     assert await every_page(lambda paging: queries.list_messages(database, TENANT, session.id, paging=paging), 1) == [
         after,
         large,
