@@ -6,17 +6,19 @@ Everything goes through the generated stubs of the contract; there is no private
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from contextlib import aclosing
 from typing import Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from cli.trouble import ExitCode, Trouble
+from gen.assent.v1.approval_service_pb2 import WatchApprovalsRequest, WatchApprovalsResponse
 from gen.assent.v1.approval_service_pb2_grpc import ApprovalServiceStub
 from gen.assent.v1.event_pb2 import SessionEvent
 from gen.assent.v1.run_service_pb2_grpc import RunServiceStub
-from gen.assent.v1.session_service_pb2 import STREAM_UNTIL_FOREVER, StreamSessionRequest
+from gen.assent.v1.session_service_pb2 import STREAM_UNTIL_FOREVER, StreamSessionRequest, StreamSessionResponse
 from gen.assent.v1.session_service_pb2_grpc import SessionServiceStub
 from rpc.channel import connect
 from rpc.problem import Problem
@@ -82,21 +84,41 @@ class Client:
 
         `lost` is told why. Gives up after a minute in which nothing came.
         """
-        deadline = time.monotonic() + RECONNECT_SECONDS
-        pause = PAUSE_SECONDS
-        while True:
+
+        def open_stream() -> AsyncIterable[StreamSessionResponse]:
             request = StreamSessionRequest(
                 session_id=session_id,
                 after_sequence=after(),
                 until=STREAM_UNTIL_FOREVER,
                 include_deltas=True,
             )
+            return self.sessions.StreamSession(request)
+
+        async with aclosing(self._streamed(open_stream, lost)) as responses:
+            async for response in responses:
+                for event in response.events:
+                    yield event
+
+    async def watch_approvals(
+        self, session_id: str, *, lost: Callable[[str], None]
+    ) -> AsyncGenerator[WatchApprovalsResponse, None]:
+        """The inbox, for ever; a broken stream begins again with a snapshot. `lost` is told why."""
+        request = WatchApprovalsRequest(session_id=session_id)
+        async with aclosing(self._streamed(lambda: self.approvals.WatchApprovals(request), lost)) as responses:
+            async for response in responses:
+                yield response
+
+    async def _streamed(
+        self, open_stream: Callable[[], AsyncIterable[Response]], lost: Callable[[str], None]
+    ) -> AsyncGenerator[Response, None]:
+        deadline = time.monotonic() + RECONNECT_SECONDS
+        pause = PAUSE_SECONDS
+        while True:
             try:
-                async for response in self.sessions.StreamSession(request):
+                async for response in open_stream():
                     self._answered = True
                     deadline, pause = time.monotonic() + RECONNECT_SECONDS, PAUSE_SECONDS
-                    for event in response.events:
-                        yield event
+                    yield response
             except grpc.aio.AioRpcError as error:
                 problem = Problem.from_rpc_error(error)
                 transient = problem.disposition == "RETRYABLE" and self._answered

@@ -10,9 +10,9 @@ from cli.preview import preview, question, title
 from cli.screen import print_lines
 from cli.story import Line
 from cli.trouble import ExitCode, Trouble
-from cli.words import state_of, value_name
+from cli.words import one_line, state_of, value_name
 from gen.assent.v1.approval_pb2 import APPROVAL_STATE_PENDING, Approval
-from gen.assent.v1.approval_service_pb2 import GetApprovalRequest, ListApprovalsRequest
+from gen.assent.v1.approval_service_pb2 import GetApprovalRequest, ListApprovalsRequest, WatchApprovalsResponse
 
 
 async def list_approvals(client: Client, console: Console, *, session_id: str = "") -> None:
@@ -22,13 +22,66 @@ async def list_approvals(client: Client, console: Console, *, session_id: str = 
         console.print("nothing waits for a decision")
         return
     for approval in approvals:
-        text = f"{approval.id}  {state_of(approval, 'kind'):9}  {_age(approval):>5}  {title(approval)}"
-        console.print(text, markup=False, soft_wrap=True)
+        _print(console, _line(approval))
     if console.is_terminal:
         console.print(
             "See one: assent approvals ID. Decide: assent approve ID, assent reject ID, assent decide ID ANSWER.",
             style="dim",
         )
+
+
+async def watch_approvals(client: Client, console: Console, *, session_id: str = "") -> None:
+    """The same, oldest first, then what is asked and what is answered, anywhere, until Ctrl-C."""
+    inbox = _Inbox(console)
+    async for response in client.watch_approvals(session_id, lost=inbox.lost):
+        inbox.take(response)
+
+
+class _Inbox:
+    """What has been printed as pending; a stream that begins again says only what has changed meanwhile."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._pending: dict[str, Approval] = {}
+        self._snapshot: dict[str, Approval] | None = {}  # while one is coming
+
+    def lost(self, why: str) -> None:
+        _print(self._console, f"the stream was lost ({one_line(why, 60)}); looking again", "yellow")
+        self._snapshot = {}
+
+    def take(self, response: WatchApprovalsResponse) -> None:
+        if self._snapshot is not None:
+            self._snapshot |= {approval.id: approval for approval in response.approvals}
+            if response.snapshot_complete:
+                self._catch_up(self._snapshot)
+                self._snapshot = None
+        for event in response.events:
+            match event.WhichOneof("payload"):
+                case "approval_requested":
+                    self._asked(event.approval_requested.approval)
+                case "approval_resolved":
+                    resolved = event.approval_resolved
+                    action = state_of(resolved, "action" if resolved.action else "state")
+                    self._answered(
+                        resolved.approval_id, f"{action} by {resolved.decider}" if resolved.decider else action
+                    )
+
+    def _catch_up(self, now: dict[str, Approval]) -> None:
+        for approval_id in self._pending.keys() - now.keys():
+            self._answered(approval_id, "no longer pending")
+        for approval in now.values():
+            if approval.id not in self._pending:
+                self._asked(approval)
+        if not now:
+            _print(self._console, "nothing waits for a decision", "dim")
+
+    def _asked(self, approval: Approval) -> None:
+        self._pending[approval.id] = approval
+        _print(self._console, _line(approval))
+
+    def _answered(self, approval_id: str, how: str) -> None:
+        if (approval := self._pending.pop(approval_id, None)) is not None:
+            _print(self._console, f"{approval_id}  {state_of(approval, 'kind'):9}  {how}: {title(approval)}", "green")
 
 
 async def pending(client: Client, session_id: str = "") -> list[Approval]:
@@ -88,6 +141,14 @@ async def get_approval(client: Client, approval_id: str) -> Approval:
     """The approval as it is now."""
     request = GetApprovalRequest(approval_id=approval_id)
     return (await client.call(client.approvals.GetApproval, request)).approval
+
+
+def _line(approval: Approval) -> str:
+    return f"{approval.id}  {state_of(approval, 'kind'):9}  {_age(approval):>5}  {title(approval)}"
+
+
+def _print(console: Console, text: str, style: str = "") -> None:
+    console.print(text, style=style, markup=False, soft_wrap=True)
 
 
 def _age(approval: Approval) -> str:

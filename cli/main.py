@@ -198,11 +198,16 @@ def watch(
 def approvals(
     approval: Annotated[str, typer.Argument(metavar="[ID]", help="Show this one in full.", show_default=False)] = "",
     session: Annotated[str, typer.Option("--session", metavar="ID", help="Only of this session.")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Go on telling what is asked and answered.")] = False,
     server: options.Server = SERVER,
 ) -> None:
     """List what waits for a decision, or show one approval in full."""
     console = new_console()
-    if approval:
+    if approval and watch:
+        raise typer.BadParameter("takes no ID", param_hint="--watch")
+    if watch:
+        _ask(server, lambda client: inbox.watch_approvals(client, console, session_id=session))
+    elif approval:
         _ask(server, lambda client: inbox.show_approval(client, approval, console))
     else:
         _ask(server, lambda client: inbox.list_approvals(client, console, session_id=session))

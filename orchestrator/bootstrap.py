@@ -18,6 +18,7 @@ from orchestrator.catalog import load_catalog
 from orchestrator.clock import new_id, now_micros
 from orchestrator.domain.catalog import Tool
 from orchestrator.domain.events import LoggedEvent
+from orchestrator.domain.records import Approval
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.starting import OVERDUE_GRACE
 from orchestrator.engine.engine import Engine
@@ -36,9 +37,11 @@ from orchestrator.store import queries, snapshots
 from orchestrator.store.database import Database
 from orchestrator.store.leases import Lease
 from orchestrator.store.notify import Notices
+from orchestrator.store.paging import Paging
 from orchestrator.store.writer import Writer
 from orchestrator.streaming.feed import Position
 from orchestrator.streaming.hub import Hub
+from orchestrator.streaming.inbox import Filter, Inboxes, Tally
 from orchestrator.streaming.reading import SharedReading, Wanted
 from orchestrator.streaming.relay import Relay
 from rpc.metrics import MetricsServer
@@ -85,6 +88,23 @@ class _Log:
         return {key: Position(*standing) for key, standing in found.items()}
 
 
+class _Pending:
+    """What waits for people, as their inboxes read it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(self, wanted: Filter, token: str) -> tuple[Sequence[Approval], str]:
+        page = await queries.pending_approvals(
+            self._database, wanted.tenant, kind=wanted.kind, session_id=wanted.session_id, paging=Paging(0, token)
+        )
+        return page.items, page.next_page_token
+
+    async def tally(self, wanted: Filter) -> Tally:
+        of = {"kind": wanted.kind, "session_id": wanted.session_id}
+        return Tally(*await queries.pending_tally(self._database, wanted.tenant, **of))
+
+
 class Orchestrator:
     """One replica, put together; `start`, then `stop`. Every start has a new owner id."""
 
@@ -99,18 +119,20 @@ class Orchestrator:
         settings = self._settings
         self._metrics = MetricsServer(settings.metrics_addr)
         self._database = await Database.open(settings.database_url)
-        self._hub = Hub(SharedReading(_Log(self._database)))
+        log = SharedReading(_Log(self._database))
+        self._hub = Hub(log)
+        self._inboxes = Inboxes(log, _Pending(self._database), self._hub.ended)
         self._writer = Writer(
             self._database.connect_writer, clock=now_micros, on_written=lambda *written: self._relay.written(*written)
         )
         await self._writer.start()
         self._engine = self._make_engine()
-        self._relay = Relay(self._owner, Notices(self._database), self._hub, self._engine)
+        self._relay = Relay(self._owner, Notices(self._database), self._hub, self._inboxes, self._engine)
         self._server = self._make_server()
         await self._lease.register()
         port = await self._server.start()
         works = [self._engine.run(), self._hub.look_around(), self._watch_overdue(), self._watch_readiness()]
-        works += [self._relay.run(), *(link.run() for link in self._links)]
+        works += [self._inboxes.run(), self._relay.run(), *(link.run() for link in self._links)]
         self._tasks = [asyncio.create_task(work) for work in works]
         return port
 
@@ -123,6 +145,7 @@ class Orchestrator:
         """Refuse new calls, end the streams, let go of the sessions, close what was opened."""
         await self._server.drain()
         self._hub.close()
+        self._inboxes.wake()
         await self._engine.stop()
         await self._relay.gave_up()
         await self._server.stop(self._settings.stop_grace_seconds)
@@ -170,7 +193,11 @@ class Orchestrator:
             ("SessionService", Sessions(ctx, self._hub), session_service_pb2_grpc.add_SessionServiceServicer_to_server),
             ("PlanService", Plans(ctx), plan_service_pb2_grpc.add_PlanServiceServicer_to_server),
             ("RunService", Runs(ctx), run_service_pb2_grpc.add_RunServiceServicer_to_server),
-            ("ApprovalService", Approvals(ctx), approval_service_pb2_grpc.add_ApprovalServiceServicer_to_server),
+            (
+                "ApprovalService",
+                Approvals(ctx, self._inboxes),
+                approval_service_pb2_grpc.add_ApprovalServiceServicer_to_server,
+            ),
             ("CatalogService", Catalogs(ctx), catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server),
             ("UsageService", Usages(), usage_service_pb2_grpc.add_UsageServiceServicer_to_server),
         )

@@ -1,24 +1,30 @@
 """ApprovalService: the inbox across sessions, and deciding."""
 
+from collections.abc import AsyncIterator
+
 from gen.assent.v1 import approval_pb2, session_service_pb2
 from gen.assent.v1 import approval_service_pb2 as pb
 from orchestrator.domain.errors import InvalidInput, NotFound, Violation
+from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Decision
 from orchestrator.operations import approvals
 from orchestrator.operations.context import Caller, Context
 from orchestrator.servicers.budgets import read_budget
-from orchestrator.servicers.convert import enum_word, to_proto
+from orchestrator.servicers.convert import enum_word, event_to_proto, item_to_proto, to_proto
 from orchestrator.servicers.later import the_rest_later
 from orchestrator.servicers.requests import caller, reader
 from orchestrator.store import queries
 from orchestrator.store.paging import Paging
+from orchestrator.streaming.feed import Heartbeat
+from orchestrator.streaming.inbox import Filter, Inboxes, Snapshot
 from rpc.errors import Context as RpcContext
 
 
 @the_rest_later(pb.DESCRIPTOR.services_by_name["ApprovalService"])
 class Approvals:
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, inboxes: Inboxes) -> None:
         self._ctx = ctx
+        self._inboxes = inboxes
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, context: RpcContext) -> pb.ListApprovalsResponse:
         page = await queries.list_approvals(
@@ -44,6 +50,22 @@ class Approvals:
         decision = decision_of(request, who)
         decided = await approvals.decide_approval(self._ctx, who, request.approval_id, decision)
         return pb.DecideApprovalResponse(approval=to_proto(approval_pb2.Approval, decided.approval))
+
+    async def WatchApprovals(
+        self, request: pb.WatchApprovalsRequest, context: RpcContext
+    ) -> AsyncIterator[pb.WatchApprovalsResponse]:
+        kind = enum_word(approval_pb2.ApprovalKind.DESCRIPTOR, request.kind)
+        with self._inboxes.join(Filter(reader().tenant, kind, request.session_id)) as watch:
+            async for part in watch.parts():
+                yield self._shown(part)
+
+    def _shown(self, part: Snapshot | list[LoggedEvent] | Heartbeat) -> pb.WatchApprovalsResponse:
+        if isinstance(part, Snapshot):
+            found = [to_proto(approval_pb2.Approval, a) for a in part.approvals]
+            return pb.WatchApprovalsResponse(approvals=found, snapshot_complete=part.is_complete)
+        if isinstance(part, Heartbeat):
+            return pb.WatchApprovalsResponse(events=[item_to_proto("", part, self._ctx.clock())])
+        return pb.WatchApprovalsResponse(events=[event_to_proto(event) for event in part])
 
 
 def decision_of(said: pb.DecideApprovalRequest | session_service_pb2.DecisionInput, who: Caller) -> Decision:

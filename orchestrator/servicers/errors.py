@@ -24,6 +24,7 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.servicers.requests import current_request_id
 from orchestrator.streaming.feed import SlowWatcher, StreamEnding
+from orchestrator.streaming.inbox import InboxOutdated
 from rpc.problem import Problem
 
 RETRY_AFTER_SECONDS = 1.0
@@ -146,7 +147,7 @@ def _slow(e: SlowWatcher) -> Problem:
         "WATCHER_TOO_SLOW",
         str(e),
         disposition="RETRYABLE",
-        metadata={"resume_after_sequence": str(e.resume_after)},
+        metadata=_place(e.resume_after),
         retry_after=0.1,
     )
 
@@ -157,9 +158,17 @@ def _ending(e: StreamEnding) -> Problem:
         "SHUTTING_DOWN",
         str(e),
         disposition="RETRYABLE",
-        metadata={"resume_after_sequence": str(e.resume_after)},
+        metadata=_place(e.resume_after),
         retry_after=RETRY_AFTER_SECONDS,
     )
+
+
+def _place(resume_after: int | None) -> dict[str, str]:
+    return {} if resume_after is None else {"resume_after_sequence": str(resume_after)}
+
+
+def _outdated(e: InboxOutdated) -> Problem:
+    return Problem(StatusCode.UNAVAILABLE, "STREAM_OUTDATED", str(e), disposition="RETRYABLE", retry_after=0.1)
 
 
 _TABLE: dict[type[BaseException], Callable[[Any], Problem]] = {
@@ -176,4 +185,5 @@ _TABLE: dict[type[BaseException], Callable[[Any], Problem]] = {
     StorageUnavailable: _storage,
     SlowWatcher: _slow,
     StreamEnding: _ending,
+    InboxOutdated: _outdated,
 }

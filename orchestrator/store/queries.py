@@ -258,6 +258,25 @@ async def list_approvals(
     return await _list(database, codec.APPROVAL, tenant, wanted, None, paging)
 
 
+async def pending_approvals(
+    database: Database, tenant: str, *, kind: str = "", session_id: str = "", paging: Paging = FIRST_PAGE
+) -> Page[Approval]:
+    """What waits for a decision, oldest first."""
+    wanted = {"state": "PENDING", "kind": kind, "session_id": session_id}
+    return await _list(database, codec.APPROVAL, tenant, wanted, None, paging, newest_first=False)
+
+
+async def pending_tally(database: Database, tenant: str, *, kind: str = "", session_id: str = "") -> tuple[int, int]:
+    """How many wait for a decision, and the sum of the last 32 bits of their ids (UUIDs)."""
+    [row] = await database.fetch(_PENDING_TALLY, tenant, kind, session_id)
+    return row["count"], row["sum"]
+
+
+_PENDING_TALLY = """
+SELECT count(*), coalesce(sum(('x' || right(id, 8))::bit(32)::bigint), 0)::bigint AS sum
+FROM approval WHERE tenant = $1 AND state = 'PENDING' AND ($2 = '' OR kind = $2) AND ($3 = '' OR session_id = $3)"""
+
+
 async def _get(database: Database, stored: RowCodec[R], tenant: str, id: str) -> R | None:
     query = f"SELECT body FROM {stored.table.name} WHERE tenant = $1 AND id = $2"  # noqa: S608  # a table of ours
     rows = await database.fetch(query, tenant, id)

@@ -56,19 +56,23 @@ class Position:
 
 
 class SlowWatcher(Exception):
-    """The watcher read too slowly and is cut; it may resume after `resume_after`."""
+    """The watcher read too slowly and is cut; it may resume after `resume_after` (None: begin again)."""
 
-    def __init__(self, resume_after: int):
-        super().__init__(f"too slow: resume after sequence {resume_after}")
+    def __init__(self, resume_after: int | None):
+        super().__init__(f"too slow: {_how_to_go_on(resume_after)}")
         self.resume_after = resume_after
 
 
 class StreamEnding(Exception):
-    """The replica is stopping; the watcher may resume after `resume_after`, here or elsewhere."""
+    """The replica is stopping; the watcher may resume after `resume_after` (None: begin again), here or elsewhere."""
 
-    def __init__(self, resume_after: int):
-        super().__init__(f"the stream ends here: resume after sequence {resume_after}")
+    def __init__(self, resume_after: int | None):
+        super().__init__(f"the stream ends here: {_how_to_go_on(resume_after)}")
         self.resume_after = resume_after
+
+
+def _how_to_go_on(resume_after: int | None) -> str:
+    return "call again" if resume_after is None else f"resume after sequence {resume_after}"
 
 
 class Box:
@@ -117,6 +121,10 @@ class Box:
             if position.settled:
                 self._hurry.set()
             self._wake.set()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._items
 
     def take(self) -> list[LoggedEvent | Delta]:
         items = list(self._items)

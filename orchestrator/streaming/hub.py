@@ -31,7 +31,7 @@ class Hub:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._boxes: dict[Key, set[Box]] = defaultdict(set)
-        self._closing = asyncio.Event()
+        self.ended = asyncio.Event()  # the process is stopping: every watch ends at its next wait
         self._hearing = False
         self._look = asyncio.Event()
         self.on_watched: Callable[[Key], None] = lambda _: None  # a session's deltas are wanted here from now on
@@ -70,14 +70,14 @@ class Hub:
 
     def close(self) -> None:
         """Ends every watch at its next wait: the process is stopping."""
-        self._closing.set()
+        self.ended.set()
         for boxes in self._boxes.values():
             for box in boxes:
                 box.move_to(box.position or Position(0, False, ""))
 
     @property
     def closing(self) -> bool:
-        return self._closing.is_set()
+        return self.ended.is_set()
 
     @contextmanager
     def join(self, tenant: str, session_id: str, *, deltas: bool) -> Iterator[Watch]:
@@ -88,7 +88,7 @@ class Hub:
         if deltas:
             self.on_watched(key)
         try:
-            yield Watch(key, box, self._log, self._closing, self._pace)
+            yield Watch(key, box, self._log, self.ended, self._pace)
         finally:
             box.close()
             self._boxes[key].discard(box)

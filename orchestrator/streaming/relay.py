@@ -14,6 +14,7 @@ from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Session
 from orchestrator.streaming.feed import Delta
 from orchestrator.streaming.hub import Hub
+from orchestrator.streaming.inbox import Inboxes
 from orchestrator.streaming.news import Bulletin, Draft, Key, moved_by, read, text_of
 
 _log = structlog.get_logger("orchestrator.streaming")
@@ -46,10 +47,11 @@ class Listener(Protocol):
 class Relay:
     """One a replica. `sender` is its own for every start. Telling never waits."""
 
-    def __init__(self, sender: str, post: Post, hub: Hub, listener: Listener) -> None:
+    def __init__(self, sender: str, post: Post, hub: Hub, inboxes: Inboxes, listener: Listener) -> None:
         self._sender = sender
         self._post = post
         self._hub = hub
+        self._inboxes = inboxes
         self._listener = listener
         self._draft = Draft(sender)
         self._due = asyncio.Event()
@@ -64,6 +66,7 @@ class Relay:
     def written(self, session: Session, events: Sequence[LoggedEvent]) -> None:
         """For the writer, after each commit."""
         self._hub.publish(session, events)
+        self._inboxes.publish(session.tenant, events)
         if self._others:
             self._draft.moved(moved_by(session, events))
             self._due.set()
@@ -103,6 +106,7 @@ class Relay:
     def _pass_on(self, bulletin: Bulletin) -> None:
         for moved in bulletin.moved:
             self._hub.hear(moved.tenant, moved.session_id, moved.position)
+            self._inboxes.hear(moved.tenant, moved.session_id, moved.asked)
             self._listener.hear(moved.tenant, moved.session_id, moved.last_sequence)
         for said in bulletin.said:
             self._hub.publish_delta(said.tenant, said.session_id, said.delta)

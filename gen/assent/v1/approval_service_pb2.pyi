@@ -268,7 +268,7 @@ class WatchApprovalsResponse(_message.Message):
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.SessionEvent]:
         """After the snapshot: `approval_requested`, `vote_recorded`, `approval_reminder`, `approval_resolved` and
-        heartbeats, in order within each session. One may repeat what the snapshot has shown.
+        heartbeats, in order for each approval. None repeats what was shown.
         """
 
     def __init__(

@@ -97,7 +97,7 @@ class ApprovalServiceServicer:
 
     def WatchApprovals(self, request, context):
         """Streams the inbox: a snapshot of what is pending, then changes as they happen. A reconnect begins with a snapshot
-        again; nothing is resumed. Errors: WATCHER_TOO_SLOW and SHUTTING_DOWN end the stream, call again.
+        again; nothing is resumed. Errors: WATCHER_TOO_SLOW, SHUTTING_DOWN and STREAM_OUTDATED end the stream, call again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

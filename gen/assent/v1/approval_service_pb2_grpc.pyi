@@ -28,7 +28,7 @@ class ApprovalServiceStub:
     """
     WatchApprovals: _aio.UnaryStreamMultiCallable[_approval_service_pb2.WatchApprovalsRequest, _approval_service_pb2.WatchApprovalsResponse]
     """Streams the inbox: a snapshot of what is pending, then changes as they happen. A reconnect begins with a snapshot
-    again; nothing is resumed. Errors: WATCHER_TOO_SLOW and SHUTTING_DOWN end the stream, call again.
+    again; nothing is resumed. Errors: WATCHER_TOO_SLOW, SHUTTING_DOWN and STREAM_OUTDATED end the stream, call again.
     """
     ListGrants: _aio.UnaryUnaryMultiCallable[_approval_service_pb2.ListGrantsRequest, _approval_service_pb2.ListGrantsResponse]
     """Lists a session's grants, newest first, revoked and expired ones included. Errors: SESSION_NOT_FOUND,
@@ -75,7 +75,7 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_approval_service_pb2.WatchApprovalsRequest, _abc.AsyncIterator[_approval_service_pb2.WatchApprovalsResponse]],
     ) -> _abc.AsyncIterator[_approval_service_pb2.WatchApprovalsResponse]:
         """Streams the inbox: a snapshot of what is pending, then changes as they happen. A reconnect begins with a snapshot
-        again; nothing is resumed. Errors: WATCHER_TOO_SLOW and SHUTTING_DOWN end the stream, call again.
+        again; nothing is resumed. Errors: WATCHER_TOO_SLOW, SHUTTING_DOWN and STREAM_OUTDATED end the stream, call again.
         """
 
     @_abc_1.abstractmethod

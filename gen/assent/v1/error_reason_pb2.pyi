@@ -138,6 +138,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 92
     """The process is stopping; another one will answer. UNAVAILABLE, RETRYABLE, with RetryInfo. Example: {}"""
+    ERROR_REASON_STREAM_OUTDATED: _ErrorReason.ValueType  # 99
+    """What WatchApprovals has shown is no longer all that is pending: another process died before it could tell. Call
+    again: it begins with a snapshot. UNAVAILABLE, RETRYABLE, with RetryInfo. Example: {}
+    """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 93
     """A defect of Assent. INTERNAL, FATAL; the log has the rest under the trace id. Example: {"trace_id": "4bf92f35…"}"""
     ERROR_REASON_UPSTREAM_UNAVAILABLE: _ErrorReason.ValueType  # 94
@@ -357,6 +361,10 @@ not known, repeat with the request id. Example: {"request_id": "5f0c7f6e-…"}
 """
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 92
 """The process is stopping; another one will answer. UNAVAILABLE, RETRYABLE, with RetryInfo. Example: {}"""
+ERROR_REASON_STREAM_OUTDATED: ErrorReason.ValueType  # 99
+"""What WatchApprovals has shown is no longer all that is pending: another process died before it could tell. Call
+again: it begins with a snapshot. UNAVAILABLE, RETRYABLE, with RetryInfo. Example: {}
+"""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 93
 """A defect of Assent. INTERNAL, FATAL; the log has the rest under the trace id. Example: {"trace_id": "4bf92f35…"}"""
 ERROR_REASON_UPSTREAM_UNAVAILABLE: ErrorReason.ValueType  # 94

@@ -33,6 +33,12 @@ class Replica:
             await self._resources.aclose()
             await self._orchestrator.stop()
 
+    async def stop_under_clients(self) -> None:
+        """Stop while clients hold on to it."""
+        self._is_over = True
+        await self._orchestrator.stop()
+        await self._resources.aclose()
+
     async def crash(self) -> None:
         """Be gone without giving anything up: the lease lapses by itself."""
 

@@ -392,13 +392,6 @@ async def test_what_comes_in_a_later_version_says_so(client: Client, tables: Tab
             assert said(problem) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED", [])
 
 
-async def test_a_stream_that_comes_in_a_later_version_says_so(client: Client) -> None:
-    stream = client.approvals.WatchApprovals(approval_service_pb2.WatchApprovalsRequest(), metadata=client.metadata)
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await stream.read()
-    assert said(Problem.from_rpc_error(refused.value)) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED", [])
-
-
 async def test_converse_with_what_comes_in_a_later_version_says_so(
     client: Client, tables: Tables, session_id: str
 ) -> None:

@@ -16,6 +16,7 @@ from orchestrator.domain.errors import DomainError, Violation
 from orchestrator.servicers.errors import translate
 from orchestrator.servicers.requests import caller
 from orchestrator.streaming.feed import SlowWatcher, StreamEnding
+from orchestrator.streaming.inbox import InboxOutdated
 from rpc.principal import DEVELOPER, acting_as
 from rpc.problem import Problem
 
@@ -68,6 +69,7 @@ TABLE: list[tuple[Exception, CODE, str, str, bool]] = [
     (errors.StorageUnavailable("pg: secret"), CODE.UNAVAILABLE, "STORAGE_UNAVAILABLE", "RETRYABLE", True),
     (SlowWatcher(41), CODE.RESOURCE_EXHAUSTED, "WATCHER_TOO_SLOW", "RETRYABLE", True),
     (StreamEnding(41), CODE.UNAVAILABLE, "SHUTTING_DOWN", "RETRYABLE", True),
+    (InboxOutdated(), CODE.UNAVAILABLE, "STREAM_OUTDATED", "RETRYABLE", True),
 ]
 
 
@@ -155,6 +157,12 @@ def test_bad_input_names_its_fields(error: Exception) -> None:
 @pytest.mark.parametrize("error", [SlowWatcher(41), StreamEnding(41)])
 def test_a_stream_that_is_cut_says_where_to_resume(error: Exception) -> None:
     assert problem(error).metadata == {"resume_after_sequence": "41"}
+
+
+@pytest.mark.parametrize("error", [SlowWatcher(None), StreamEnding(None)])
+def test_a_stream_that_begins_again_names_no_place(error: Exception) -> None:
+    assert problem(error).metadata == {}
+    assert "call again" in problem(error).message
 
 
 def test_an_unavailable_store_says_nothing_of_itself_and_by_which_id_to_repeat() -> None:

@@ -100,7 +100,7 @@ class Play:
                 return
             except SlowWatcher as cut:
                 self.cuts += 1
-                after = cut.resume_after
+                after = cut.resume_after or 0
                 assert after == self.last
             except StorageUnavailable:
                 after = self.last

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.events import LoggedEvent
-from orchestrator.domain.records import Session
+from orchestrator.domain.records import Approval, Session
 from orchestrator.streaming.feed import Delta, FeedItem, Position
 from orchestrator.streaming.hub import Hub
+from orchestrator.streaming.inbox import Filter, Inboxes, Tally
 from orchestrator.streaming.relay import FORGET_SECONDS, GAP_SECONDS, Relay
 from tests.unit.engine.virtual_time import in_virtual_time, settle
 
@@ -61,12 +62,20 @@ class SharedLog:
         return dict.fromkeys(keys, Position(len(self.events), False, "EXECUTION"))
 
 
+class NothingPending:
+    async def page(self, wanted: Filter, token: str) -> tuple[Sequence[Approval], str]:
+        return (), ""
+
+    async def tally(self, wanted: Filter) -> Tally:
+        return Tally(0, 0)
+
+
 class Node:
     """A replica's hub and relay; it notes what its engine is told."""
 
     def __init__(self, name: str, wire: Wire, log: SharedLog) -> None:
         self.hub = Hub(log)
-        self.relay = Relay(name, wire, self.hub, self)
+        self.relay = Relay(name, wire, self.hub, Inboxes(log, NothingPending(), self.hub.ended), self)
         self.heard: list[tuple[str, int]] = []
         self.looks = 0
         self._log = log

@@ -1,0 +1,310 @@
+"""The inbox across sessions: what is pending, then changes as they happen on any replica, nothing twice.
+
+A watcher joins first and reads the snapshot then, so nothing falls between them. It knows which approvals it has shown
+as pending, and from that what of the overlap is new.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import msgspec
+import structlog
+
+from orchestrator.domain.errors import StorageUnavailable
+from orchestrator.domain.events import LoggedEvent
+from orchestrator.domain.records import Approval
+from orchestrator.streaming.feed import Box, Heartbeat, Position, SlowWatcher, StreamEnding
+from orchestrator.streaming.news import is_about_approval
+from orchestrator.streaming.watch import HEARTBEAT_SECONDS, Log
+
+_log = structlog.get_logger("orchestrator.streaming")
+
+CHECK_SECONDS = 5.0
+MAX_SEEN = 4_096
+MAX_EARLY = 256
+_NOWHERE = Position(0, False, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which approvals of a tenant; an empty field is any."""
+
+    tenant: str
+    kind: str = ""
+    session_id: str = ""
+
+    def takes(self, session_id: str, kind: str) -> bool:
+        return self.session_id in ("", session_id) and self.kind in ("", kind)
+
+
+class Tally(NamedTuple):
+    """How many are pending, and the sum of the last 32 bits of their ids: two inboxes of one tally are the same."""
+
+    number: int
+    total: int
+
+    def less(self, other: "Tally") -> "Tally":
+        return Tally(self.number - other.number, self.total - other.total)
+
+
+class Pending(Protocol):
+    """The store's side."""
+
+    async def page(self, wanted: Filter, token: str) -> tuple[Sequence[Approval], str]:
+        """Some of what is pending, oldest first, and the token of what follows; empty: nothing does."""
+
+    async def tally(self, wanted: Filter) -> Tally: ...
+
+
+class InboxOutdated(Exception):
+    """What a watcher was shown is not what is pending: a replica died before it told. It may begin again."""
+
+    def __init__(self) -> None:
+        super().__init__("what this stream has shown is no longer what is pending: call again")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A part of what is pending."""
+
+    approvals: Sequence[Approval]
+    is_complete: bool
+
+
+class Inboxes:
+    """One a replica: takes events about approvals, its own and other replicas', to those who watch the tenant."""
+
+    def __init__(self, log: Log, pending: Pending, closing: asyncio.Event) -> None:
+        self._log = log
+        self._pending = pending
+        self._closing = closing
+        self._watches: dict[str, set[InboxWatch]] = defaultdict(set)  # by tenant
+        self._seen: dict[tuple[str, int], None] = {}  # session and sequence, the latest
+        self._told: asyncio.Queue[tuple[str, str, Sequence[int]]] = asyncio.Queue()
+
+    @contextmanager
+    def join(self, wanted: Filter) -> Iterator["InboxWatch"]:
+        watch = InboxWatch(wanted, self._pending, self._closing)
+        self._watches[wanted.tenant].add(watch)
+        try:
+            yield watch
+        finally:
+            watch.box.close()
+            self._watches[wanted.tenant].discard(watch)
+            if not self._watches[wanted.tenant]:
+                del self._watches[wanted.tenant]
+
+    def publish(self, tenant: str, events: Sequence[LoggedEvent]) -> None:
+        """What this replica wrote; never waits."""
+        watches = self._watches.get(tenant)
+        if not watches:
+            return
+        for event in events:
+            if is_about_approval(event) and self._is_new(event):
+                for watch in watches:
+                    watch.offer(event)
+
+    def hear(self, tenant: str, session_id: str, sequences: Sequence[int]) -> None:
+        """Another replica says which events of its session are about approvals."""
+        if tenant in self._watches:
+            self._told.put_nowait((tenant, session_id, sequences))
+
+    def wake(self) -> None:
+        """The replica is stopping: every watch is to notice."""
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.box.move_to(_NOWHERE)
+
+    async def run(self) -> None:
+        """For as long as the replica lives."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read_on())
+            group.create_task(self._check())
+
+    def _is_new(self, event: LoggedEvent) -> bool:
+        """Not heard before: what could not be told for sure is told again."""
+        key = (event.session_id, event.sequence)
+        if key in self._seen:
+            return False
+        self._seen[key] = None
+        if len(self._seen) > MAX_SEEN:
+            del self._seen[next(iter(self._seen))]
+        return True
+
+    async def _read_on(self) -> None:
+        """Read what other replicas told of, in the order they told it."""
+        while True:
+            told = [await self._told.get()]
+            while not self._told.empty():
+                told.append(self._told.get_nowait())
+            wanted = [(tenant, session_id, n) for tenant, session_id, numbers in told for n in numbers]
+            try:
+                reads = (self._log.events_after(tenant, session_id, n - 1, 1) for tenant, session_id, n in wanted)
+                pages = await asyncio.gather(*reads)
+            except StorageUnavailable as error:
+                _log.warning("changes of the inbox could not be read; they will be missed", error=str(error))
+                continue
+            for (tenant, _, _), page in zip(wanted, pages, strict=True):
+                self.publish(tenant, page)
+
+    async def _check(self) -> None:
+        """A replica that died may have written what it never told. What is merely on its way comes between two checks:
+        an inbox that twice in a row lacks the same begins again."""
+        suspects: dict[InboxWatch, Tally] = {}
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            found: dict[InboxWatch, Tally] = {}
+            for wanted, watches in self._by_filter().items():
+                try:
+                    tally = await self._pending.tally(wanted)
+                except StorageUnavailable:
+                    break
+                found |= {watch: tally.less(watch.tally) for watch in watches if watch.tally != tally}
+            for watch in found.keys() & suspects.keys():
+                if found[watch] == suspects[watch]:
+                    watch.give_up()
+            suspects = found
+
+    def _by_filter(self) -> dict[Filter, list["InboxWatch"]]:
+        by_filter: dict[Filter, list[InboxWatch]] = defaultdict(list)
+        for watches in self._watches.values():
+            for watch in watches:
+                if watch.is_caught_up and watch.box.is_empty:
+                    by_filter[watch.wanted].append(watch)
+        return by_filter
+
+
+class InboxWatch:
+    """One watcher. Besides its box it costs a number for each approval that it has shown as pending."""
+
+    def __init__(self, wanted: Filter, pending: Pending, closing: asyncio.Event) -> None:
+        self.wanted = wanted
+        self.box = Box(wants_deltas=False)
+        self._pending = pending
+        self._closing = closing
+        self._shown: set[int] = set()
+        self._sum = 0
+        self._early: dict[int, LoggedEvent] = {}  # resolved, as one replica says, before another says they were asked
+        self._is_outdated = False
+        self.is_caught_up = False  # the snapshot is complete
+
+    @property
+    def tally(self) -> Tally:
+        return Tally(len(self._shown), self._sum)
+
+    def offer(self, event: LoggedEvent) -> None:
+        about = _about(event.payload_json)
+        if about is not None and self.wanted.takes(event.session_id, about.kind):
+            self.box.put(event)
+
+    def give_up(self) -> None:
+        self._is_outdated = True
+        self.box.move_to(_NOWHERE)
+
+    async def parts(self) -> AsyncIterator[Snapshot | list[LoggedEvent] | Heartbeat]:
+        """The snapshot, then changes for ever. Raises SlowWatcher, StreamEnding, InboxOutdated, StorageUnavailable."""
+        page = ""
+        while not self.is_caught_up:
+            approvals, page = await self._pending.page(self.wanted, page)
+            self._require_going_on()
+            for approval in approvals:
+                self._show(_number(approval.id))
+            self.is_caught_up = not page
+            yield Snapshot(approvals, is_complete=self.is_caught_up)
+        while True:
+            self._require_going_on()
+            heard = [event for event in self.box.take() if isinstance(event, LoggedEvent)]
+            if fresh := [shown for event in heard for shown in self._following(event)]:
+                yield fresh
+            elif heard:
+                continue
+            elif not await self.box.wait(HEARTBEAT_SECONDS):
+                yield Heartbeat(0)
+
+    def _require_going_on(self) -> None:
+        if self.box.overflowed:
+            raise SlowWatcher(None)
+        if self._closing.is_set():
+            raise StreamEnding(None)
+        if self._is_outdated:
+            raise InboxOutdated
+
+    def _following(self, event: LoggedEvent) -> list[LoggedEvent]:
+        """What is to be shown now that this was heard."""
+        about = _about(event.payload_json)
+        if about is None:
+            return []
+        number = _number(about.id)
+        if not about.is_asked:
+            if number in self._shown:
+                self._hide(number)
+                return [event]
+            self._early[number] = event
+            if len(self._early) > MAX_EARLY:
+                del self._early[next(iter(self._early))]
+            return []
+        if number in self._shown:
+            return []
+        if (resolved := self._early.pop(number, None)) is not None:
+            return [event, resolved]
+        self._show(number)
+        return [event]
+
+    def _show(self, number: int) -> None:
+        if number not in self._shown:
+            self._shown.add(number)
+            self._sum += number & 0xFFFF_FFFF
+
+    def _hide(self, number: int) -> None:
+        self._shown.remove(number)
+        self._sum -= number & 0xFFFF_FFFF
+
+
+class _About(NamedTuple):
+    id: str
+    kind: str
+    is_asked: bool
+
+
+class _Asked(msgspec.Struct):
+    id: str
+    kind: str
+
+
+class _ApprovalRequested(msgspec.Struct):
+    approval: _Asked
+
+
+class _ApprovalResolved(msgspec.Struct):
+    approval_id: str
+    kind: str
+
+
+class _Payload(msgspec.Struct):
+    approval_requested: _ApprovalRequested | None = None
+    approval_resolved: _ApprovalResolved | None = None
+
+
+_decode = msgspec.json.Decoder(_Payload).decode
+
+
+@lru_cache(256)
+def _about(payload_json: str) -> _About | None:
+    """What an event says of an approval; None where it neither asks nor resolves."""
+    payload = _decode(payload_json)
+    if payload.approval_requested is not None:
+        asked = payload.approval_requested.approval
+        return _About(asked.id, asked.kind, is_asked=True)
+    if payload.approval_resolved is not None:
+        return _About(payload.approval_resolved.approval_id, payload.approval_resolved.kind, is_asked=False)
+    return None
+
+
+def _number(approval_id: str) -> int:
+    """A UUID as a number: less than half the memory of its text."""
+    return int(approval_id.replace("-", ""), 16)
