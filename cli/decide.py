@@ -9,6 +9,7 @@ from cli.preview import OldText, preview, title
 from cli.screen import Show
 from gen.assent.v1.approval_pb2 import (
     APPROVAL_KIND_ARTIFACT,
+    APPROVAL_KIND_BUDGET,
     APPROVAL_KIND_PLAN,
     APPROVAL_KIND_TOOL_CALL,
     DECISION_ACTION_ABORT,
@@ -23,6 +24,8 @@ from gen.assent.v1.approval_pb2 import (
     DecisionAction,
 )
 from gen.assent.v1.approval_service_pb2 import DecideApprovalRequest
+
+MOST_SECONDS = 1e9  # thirty years
 
 Ask = Callable[[str], Awaitable[str]]
 """Asks a person for a line; EOFError when there is nobody."""
@@ -58,6 +61,7 @@ class Answer:
     feedback: str = ""
     response_json: str = ""
     edited_arguments_json: str = ""
+    work_seconds: float = 0  # approving a limit: how long the run may work in all
 
 
 ACTIONS: dict[str, DecisionAction.ValueType] = {
@@ -81,10 +85,22 @@ async def ask_person(approval: Approval, ask: Ask, show: Show, old_text: OldText
             show(preview(approval, old_text, limit=0))
         for choice in choices:
             if typed in (choice.key, choice.words):
+                if (approval.kind, choice.action) == (APPROVAL_KIND_BUDGET, DECISION_ACTION_APPROVE):
+                    return Answer(choice.action, work_seconds=await _ask_seconds(ask))
                 said = (await ask(choice.wants)).strip() if choice.wants else ""
                 if choice.action == DECISION_ACTION_RESPOND:
                     return Answer(choice.action, response_json=json.dumps(said, ensure_ascii=False))
                 return Answer(choice.action, said)
+
+
+async def _ask_seconds(ask: Ask) -> float:
+    while True:
+        typed = await ask("How long may it work in all, in seconds? ")
+        try:
+            if 0 < (seconds := float(typed)) < MOST_SECONDS:
+                return seconds
+        except ValueError:
+            continue
 
 
 def answer_of_a_script(approval: Approval) -> Answer | None:
@@ -106,5 +122,7 @@ async def decide(client: Client, approval: Approval, answer: Answer) -> Approval
         response_json=answer.response_json,
         edited_arguments_json=answer.edited_arguments_json,
     )
+    if answer.work_seconds:
+        request.new_limit.work_duration.FromMicroseconds(round(answer.work_seconds * 1e6))
     response = await client.call(client.approvals.DecideApproval, request)
     return response.approval

@@ -217,11 +217,12 @@ def approvals(
 def approve(
     approval: ApprovalId,
     feedback: options.Feedback = "",
+    work_seconds: options.WorkSeconds = 0,
     digest: options.Digest = "",
     server: options.Server = SERVER,
 ) -> None:
     """Let exactly what an approval shows happen."""
-    answer = Answer(DECISION_ACTION_APPROVE, feedback)
+    answer = Answer(DECISION_ACTION_APPROVE, feedback, work_seconds=work_seconds)
     _ask(server, lambda client: inbox.answer_approval(client, approval, answer, new_console(), digest=digest))
 
 

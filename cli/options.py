@@ -97,6 +97,10 @@ Response = Annotated[
     typer.FileBinaryRead | None,
     typer.Option("--response", metavar="FILE", help="For respond: the call's result, as JSON; - reads it from stdin."),
 ]
+WorkSeconds = Annotated[
+    float,
+    typer.Option("--work-seconds", metavar="N", min=0, max=1e9, help="For a limit: how long the run may work in all."),
+]
 Digest = Annotated[
     str,
     typer.Option("--digest", metavar="SHA256", help="Decide only if it is still about exactly this."),

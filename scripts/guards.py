@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 STATEMENT, LEDGER = "orchestrator/store/statement.py", "executor/ledger.py"
+DOMAIN, UNIT = "orchestrator/domain", "tests/unit/domain"
 LIMIT_SECONDS = 300.0
 GREEN, RED = "green", "red"
 
@@ -202,6 +203,90 @@ GUARDS = (
         " or step.dispatch_number != outcome.dispatch_number:",
         ":",
         ("tests/unit/domain/test_outcomes.py",),
+    ),
+    Guard(
+        "attempts that follow by themselves are bounded",
+        f"{DOMAIN}/retries.py",
+        " or tries >= policy.max_attempts",
+        "",
+        (f"{UNIT}/test_retries.py",),
+    ),
+    Guard(
+        "what needs a person is not tried again",
+        f"{DOMAIN}/retries.py",
+        'failure.disposition == "RETRYABLE" and ',
+        "",
+        (f"{UNIT}/test_retries.py",),
+    ),
+    Guard(
+        "an attempt goes on from those before it",
+        f"{DOMAIN}/transcript.py",
+        "return [a for a in tries if a.number <= attempt.number]",
+        "return [attempt]",
+        (f"{UNIT}/test_retries.py",),
+    ),
+    Guard(
+        "a retry waits for its time",
+        f"{DOMAIN}/attempts.py",
+        " or tries[-1].retry_time > change.now",
+        "",
+        (f"{UNIT}/test_retries.py",),
+    ),
+    Guard(
+        "a subtask's retry waits for its time",
+        f"{DOMAIN}/subtasks.py",
+        " or subtask.not_before_time > change.now",
+        "",
+        (f"{UNIT}/test_retries.py",),
+    ),
+    Guard(
+        "a step that executors die under is quarantined",
+        f"{DOMAIN}/outcomes.py",
+        "elif step.losses >= MAX_LOSSES:",
+        "elif False:",
+        (f"{UNIT}/test_outcomes.py",),
+    ),
+    Guard(
+        "a quarantined call ends its attempt",
+        f"{DOMAIN}/attempts.py",
+        "next(filter(is_quarantined, calls), None)",
+        "None",
+        (f"{UNIT}/test_outcomes.py",),
+    ),
+    Guard(
+        "a plan's retry policy is approved",
+        f"{DOMAIN}/digests.py",
+        '**_if_said("retry_policy", s.retry_policy),',
+        "",
+        (f"{UNIT}/test_digests.py",),
+    ),
+    Guard(
+        "nothing starts when a run's time is up",
+        f"{DOMAIN}/reconcile.py",
+        "    if is_used_up(run, change.now):\n        return ask_for_more(change, run)\n",
+        "",
+        (f"{UNIT}/test_limits.py",),
+    ),
+    Guard(
+        "somebody looks when a run's time is up",
+        f"{DOMAIN}/reconcile.py",
+        "(end := end_of_work(run)) > change.now",
+        "(end := end_of_work(run)) < 0",
+        (f"{UNIT}/test_limits.py",),
+    ),
+    Guard(
+        "a run's clock stands while a person is waited for",
+        f"{DOMAIN}/worktime.py",
+        "_WORKING = (RunState.RUNNING, RunState.RESUMED)",
+        "_WORKING = (RunState.RUNNING, RunState.RESUMED, RunState.WAITING)",
+        (f"{UNIT}/test_limits.py",),
+    ),
+    Guard(
+        "more time is more than the old",
+        f"{DOMAIN}/limits.py",
+        "if limit <= least:",
+        "if limit <= 0:",
+        (f"{UNIT}/test_limits.py",),
     ),
 )
 

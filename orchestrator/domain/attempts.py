@@ -10,6 +10,7 @@ from orchestrator.domain.errors import Violation
 from orchestrator.domain.events import AttemptSuperseded
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Attempt, Failure, Step, Subtask, is_done
+from orchestrator.domain.retries import is_quarantined
 from orchestrator.domain.starting import World, start
 from orchestrator.domain.states import ApprovalState, AttemptState, StepState
 from orchestrator.domain.transitions import end_attempt
@@ -87,8 +88,7 @@ def _advance_calls(change: Change, attempt: Attempt, calls: list[Step], steps: l
     progressed = [advance_call(change, call, world) for call in calls]
     if any(progressed) or not all(is_done(call) for call in calls):
         return any(progressed)
-    hopeless = next((c for c in calls if c.failure.reason == "EXECUTOR_LOST"), None)
-    if hopeless:
+    if hopeless := next(filter(is_quarantined, calls), None):
         end_attempt(change, attempt, "failed", failure=hopeless.failure)
         return True
     return _next_model_step(change, attempt, steps, world)

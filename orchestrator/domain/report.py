@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.policy import WRITING_TOOLS
 from orchestrator.domain.records import Approval, Message, Plan, Run, Step, Subtask, Usage
-from orchestrator.domain.retries import MAX_LOSSES
+from orchestrator.domain.retries import is_quarantined
 from orchestrator.domain.states import StepState
 
 
@@ -103,10 +103,9 @@ def _trouble_lines(run: Run, steps: Sequence[Step]) -> Iterator[str]:
     ]
     if any(counted):
         yield from (f"By itself: {'; '.join(filter(None, counted))}.", "")
-    for step in steps:
-        if step.losses >= MAX_LOSSES:
-            what = f"`{step.tool}`" if step.kind == "TOOL" else "a model call"
-            yield from (f"Quarantined: {what} of {step.agent}, after {step.losses} lost executors.", "")
+    for step in filter(is_quarantined, steps):
+        what = f"`{step.tool}`" if step.kind == "TOOL" else "a model call"
+        yield from (f"Quarantined: {what} of {step.agent}, after {step.losses} lost executors.", "")
 
 
 def _counted(number: int, one: str, many: str) -> str:

@@ -17,7 +17,8 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.errors import Violation
 from orchestrator.domain.events import AttemptSuperseded
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.records import Attempt, Failure, RetryPolicy, Subtask
+from orchestrator.domain.records import Attempt, Failure, RetryPolicy, Step, Subtask
+from orchestrator.domain.states import StepState
 
 # Of one step: the first dispatch and one after each transient fault.
 DISPATCHES = RetryPolicy(max_attempts=5, first_backoff=SECOND // 2, longest_backoff=60 * SECOND)
@@ -28,6 +29,11 @@ LONGEST_RETRY_AFTER = 3600 * SECOND  # whatever a provider says
 def is_retryable(failure: Failure, policy: RetryPolicy) -> bool:
     """Whether the same may well succeed later without anybody doing anything. HUMAN_REQUIRED and FATAL may not."""
     return failure.disposition == "RETRYABLE" and failure.reason not in policy.non_retryable_reasons
+
+
+def is_quarantined(step: Step) -> bool:
+    """Whether it was given up because executors kept dying under it."""
+    return step.state == StepState.FAILED and step.failure.reason == "EXECUTOR_LOST"
 
 
 def backoff(policy: RetryPolicy, number: int, key: str) -> int:

@@ -129,6 +129,14 @@ async def test_decide_sends_the_bytes_of_a_file_as_they_are(assent: Command, sta
     assert (decision.edited_arguments_json.encode(), decision.feedback) == (file.read_bytes(), "so")
 
 
+async def test_approve_says_how_long_a_run_may_work(assent: Command, stand_in: StandIn) -> None:
+    await stand_in.play(acts()[1])
+    assert (await assent("approve", WRITE_APPROVAL.id, "--work-seconds", "90.5")).code == 0
+    assert (await assent("approve", WRITE_APPROVAL.id, "--work-seconds", "nan")).code == 2
+    (decision,) = stand_in.decisions
+    assert decision.new_limit.work_duration.ToMicroseconds() == 90_500_000
+
+
 async def test_decide_reads_a_response_from_standard_input(assent: Command, stand_in: StandIn) -> None:
     await stand_in.play(acts()[1])
     assert (await assent("decide", WRITE_APPROVAL.id, "RESPOND", "--response", "-", stdin='{"done": true}')).code == 0

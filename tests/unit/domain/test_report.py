@@ -32,9 +32,10 @@ def test_a_subtask_that_took_several_attempts_says_how_many() -> None:
 
 
 def test_a_quarantined_step_is_named() -> None:
-    markdown = report(step={"tool": "read_file", "losses": 3, "state": "FAILED"})
+    lost = Failure("EXECUTOR_LOST", "quarantined", "HUMAN_REQUIRED")
+    markdown = report(step={"tool": "read_file", "losses": 3, "state": "FAILED", "failure": lost})
     assert "Quarantined: `read_file` of coder, after 3 lost executors." in markdown
-    assert "Quarantined" not in report(step={"losses": 2})
+    assert "Quarantined" not in report(step={"losses": 3, "state": "SUCCEEDED"})
 
 
 def test_why_a_run_failed_is_told() -> None:

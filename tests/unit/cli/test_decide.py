@@ -1,0 +1,34 @@
+"""Asking a person at a terminal for an answer: what an answer needs besides its name is asked for too."""
+
+import pytest
+
+from cli.decide import Answer, ask_person
+from cli.preview import no_old_text
+from gen.assent.v1.approval_pb2 import (
+    APPROVAL_KIND_BUDGET,
+    DECISION_ACTION_ABORT,
+    DECISION_ACTION_APPROVE,
+    DECISION_ACTION_REJECT,
+    Approval,
+    Preview,
+)
+
+LIMIT = Approval(
+    kind=APPROVAL_KIND_BUDGET,
+    allowed_actions=[DECISION_ACTION_APPROVE, DECISION_ACTION_REJECT, DECISION_ACTION_ABORT],
+    preview=Preview(title="The limit is reached: work_duration, 60 s of 60 s"),
+)
+
+
+@pytest.mark.parametrize("nonsense", [[], ["soon", "", "-1", "nan", "inf", "1e99"]])
+async def test_who_allows_more_time_is_asked_how_much_until_it_is_a_number(nonsense: list[str]) -> None:
+    typed = ["a", *nonsense, "90"]
+    prompts: list[str] = []
+
+    async def ask(prompt: str) -> str:
+        prompts.append(prompt)
+        return typed.pop(0)
+
+    answer = await ask_person(LIMIT, ask, lambda lines: None, no_old_text)
+    assert answer == Answer(DECISION_ACTION_APPROVE, work_seconds=90)
+    assert prompts[1:] == ["How long may it work in all, in seconds? "] * (1 + len(nonsense))
