@@ -64,7 +64,8 @@ def _agent_switched(view: SessionView, event: events.AgentSwitched) -> list[Line
 
 
 def _run_queued(view: SessionView, event: events.RunQueued) -> list[Line]:
-    return [Line(f"run {event.run_id} waits behind run {event.behind_run_id}", "notice")]
+    ahead = f"behind run {event.behind_run_id}" if event.behind_run_id else "until fewer runs are being worked on"
+    return [Line(f"run {event.run_id} waits {ahead}", "notice")]
 
 
 def _run_started(view: SessionView, event: events.RunStarted) -> list[Line]:

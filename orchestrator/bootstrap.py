@@ -34,6 +34,7 @@ from orchestrator.servicers.runs import Runs
 from orchestrator.servicers.sessions import Sessions
 from orchestrator.settings import Settings
 from orchestrator.store import queries, snapshots
+from orchestrator.store.counting import recount
 from orchestrator.store.database import Database
 from orchestrator.store.leases import Lease
 from orchestrator.store.notify import Notices
@@ -123,12 +124,18 @@ class Orchestrator:
         self._hub = Hub(log)
         self._inboxes = Inboxes(log, _Pending(self._database), self._hub.ended)
         self._writer = Writer(
-            self._database.connect_writer, clock=now_micros, on_written=lambda *written: self._relay.written(*written)
+            self._database.connect_writer,
+            clock=now_micros,
+            on_written=lambda *written: self._relay.written(*written),
+            runs_per_tenant=settings.runs_per_tenant,
+            on_fewer_running=lambda: self._engine.look(),
         )
         await self._writer.start()
         self._engine = self._make_engine()
         self._relay = Relay(self._owner, Notices(self._database), self._hub, self._inboxes, self._engine)
         self._server = self._make_server()
+        if settings.runs_per_tenant:
+            await recount(self._database)
         await self._lease.register()
         port = await self._server.start()
         works = [self._engine.run(), self._hub.look_around(), self._watch_overdue(), self._watch_readiness()]
@@ -158,7 +165,13 @@ class Orchestrator:
 
     def _make_engine(self) -> Engine:
         settings = self._settings
-        self._lease = Lease(self._database, self._owner, settings.grpc_addr, seconds=settings.lease_seconds)
+        self._lease = Lease(
+            self._database,
+            self._owner,
+            settings.grpc_addr,
+            seconds=settings.lease_seconds,
+            runs_per_tenant=settings.runs_per_tenant,
+        )
         self._executors = Executors(
             self._catalog,
             on_delta=lambda *said: self._relay.said(*said),

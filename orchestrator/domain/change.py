@@ -35,7 +35,8 @@ class ChangeSet:
     `session` is the session as it shall be, its last_sequence, last_hash and last_event_time still those it was
     made against: the store moves them on. An engine's change set names the `owner` and `epoch` it holds; a command's
     leaves `owner` empty. `claim_for` takes the session for that owner (epoch + 1) in the same write, if nobody
-    alive owns it. `release` gives it up. `creates` inserts the session.
+    alive owns it. `release` gives it up. `creates` inserts the session. `running` is how many more of the tenant's runs
+    are RUNNING after it.
     """
 
     session: Session
@@ -48,11 +49,15 @@ class ChangeSet:
     claim_for: str = ""
     release: bool = False
     creates: bool = False
+    running: int = 0
 
 
 @dataclass(slots=True)
 class Change:
-    """One decision in the making. `now` in Unix microseconds; `new_id` gives fresh UUIDv7 strings."""
+    """One decision in the making. `now` in Unix microseconds; `new_id` gives fresh UUIDv7 strings.
+
+    `may_run` is what is believed of the limit of runs at once; that a limit would be passed is found by the write.
+    """
 
     snapshot: Snapshot
     now: int
@@ -61,6 +66,8 @@ class Change:
     starts: list[str] = field(default_factory=list)  # steps to start once this is written
     ends: list[Step] = field(default_factory=list)  # cancelled in flight: their executors are told once this is written
     blocked: bool = False  # something is due that no executor has room for
+    may_run: bool = True  # whether one more of the tenant's runs may be RUNNING
+    running: int = 0  # how many more are, after this
     _base_sequence: int = -1
     _rows: dict[tuple[type, str], Row] = field(default_factory=dict)
     _session_touched: bool = False
@@ -115,6 +122,7 @@ class Change:
             claim_for,
             release,
             creates,
+            self.running if self.events else 0,
         )
 
     @property

@@ -55,6 +55,7 @@ class RunQueued:
     message_id: str
     behind_run_id: str
     agent: str
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from orchestrator.domain.states import (
     SubtaskState,
 )
 from orchestrator.domain.subtasks import begin_subtasks, complete_plan, conclude_subtask
-from orchestrator.domain.transitions import move_plan, move_run, move_session, start_run
+from orchestrator.domain.transitions import move_plan, move_run, move_session, queue_run, start_run
 from orchestrator.domain.worktime import end_of_work, is_used_up
 
 BLOCKED_WAIT = 5 * SECOND
@@ -45,13 +45,14 @@ def _activate_next(change: Change) -> bool:
     queue = [r for r in change.snapshot.runs.values() if r.state == RunState.CREATED]
     if not queue:
         return False
-    run = min(queue, key=lambda r: r.queue_number)
-    activate(change, run)
-    return True
+    run = activate(change, min(queue, key=lambda r: r.queue_number))
+    return not run.waits_for
 
 
 def activate(change: Change, run: Run) -> Run:
-    """A queued or new run becomes the session's active one, entering by its own trigger."""
+    """A queued or new run becomes the session's active one, entering by its own trigger; if it has room."""
+    if not change.may_run:
+        return queue_run(change, run)
     change.put_session(active_run_id=run.id)
     run = start_run(change, run)
     if run.kind == "PLAN":
@@ -72,8 +73,8 @@ def _advance_run(change: Change, run: Run, world: World) -> bool:
     if run.pause is not None:
         return _pause_when_quiet(change, run)
     if run.state == RunState.RESUMED:
-        move_run(change, run, "running")
-        return True
+        run = move_run(change, run, "running") if change.may_run else queue_run(change, run)
+        return not run.waits_for
     if is_used_up(run, change.now):
         return ask_for_more(change, run)
     for attempt in [a for a in change.snapshot.attempts.values() if a.state == AttemptState.RUNNING]:
@@ -130,9 +131,11 @@ _CONCLUSIONS = {
 
 def _settle(change: Change) -> None:
     """Whether the run waits, and when the engine must look again. The owner keeps a session with steps in flight."""
+    queued = any(r.waits_for for r in change.snapshot.runs.values())
+    change.put_session(queue_time=(change.session.queue_time or change.now) if queued else 0)
     run = change.snapshot.run
     if run is None:
-        change.put_session(runnable=False, due_time=0, settled=True)
+        change.put_session(runnable=False, due_time=0, settled=not queued)
         return
     steps = change.snapshot.steps.values()
     flying = is_flying(change.snapshot)

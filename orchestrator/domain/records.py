@@ -84,6 +84,10 @@ class Workspace:
     directory: str = ""
 
 
+PRIORITIES = range(-10, 11)
+"""What a session's priority may be; the higher goes first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """One conversation with a user. The row is lock, version, fence and lease of everything in the session."""
@@ -110,6 +114,8 @@ class Session:
     owner: str = ""  # the owning replica's id; empty: nobody
     runnable: bool = False
     due_time: int = 0  # when the engine must look again even if nothing happens; 0: never
+    priority: int = 0  # one of PRIORITIES: who is served first where not all can be
+    queue_time: int = 0  # since when its next run waits for room among the tenant's runs; 0: it does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,7 @@ class Run:
     traceparent: str = ""  # of the request that began it (W3C): its steps belong to the same trace
     pause: Pause | None = None  # asked for, and perhaps in force
     cancel_reason: str = ""
+    waits_for: str = ""  # RUNS_PER_TENANT: it would go on, and has no room among the tenant's runs
     create_time: int = 0
     start_time: int = 0
     end_time: int = 0

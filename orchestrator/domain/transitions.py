@@ -8,6 +8,7 @@ from orchestrator.domain.events import (
     ApprovalResolved,
     PlanStateChanged,
     RunFinished,
+    RunQueued,
     RunStarted,
     RunStateChanged,
     SessionStateChanged,
@@ -28,13 +29,15 @@ from orchestrator.domain.states import (
     TOOL_STEP,
     AttemptState,
     Machine,
+    RunState,
     StepState,
 )
-from orchestrator.domain.worktime import turned
+from orchestrator.domain.worktime import stopped, turned
 
 NO_FAILURE = Failure()
 ENGINE = "engine"
 PREVIEW_CHARACTERS = 2_000
+RUNS_PER_TENANT = "RUNS_PER_TENANT"
 
 
 def move_session(change: Change, trigger: str, *, actor: str = ENGINE, reason: str = "") -> None:
@@ -48,14 +51,14 @@ def start_run(change: Change, run: Run) -> Run:
     state = RUN.advance(run.id, run.state, "started")
     change.emit(RunStarted(run.id, run.message_id, run.agent, run.goal))
     run = replace(run, start_time=change.now, budget=change.session.budget)
-    return change.put(turned(run, state, change.now))
+    return _put_run(change, run, state)
 
 
 def move_run(change: Change, run: Run, trigger: str, *, actor: str = ENGINE, reason: str = "") -> Run:
     """Between the states of an open run; `end_run` ends one."""
     to = RUN.advance(run.id, run.state, trigger)
     change.emit(RunStateChanged(run.id, run.state, trigger, to, actor, reason))
-    return change.put(turned(run, to, change.now))
+    return _put_run(change, run, to)
 
 
 def end_run(change: Change, run: Run, trigger: str, *, actor: str = ENGINE, reason: str = "") -> Run:
@@ -76,7 +79,21 @@ def end_run(change: Change, run: Run, trigger: str, *, actor: str = ENGINE, reas
             run.losses,
         )
     )
-    return change.put(replace(turned(run, to, change.now), end_time=change.now))
+    return _put_run(change, replace(run, end_time=change.now), to)
+
+
+def queue_run(change: Change, run: Run) -> Run:
+    """It stays as it is until there is room among the tenant's runs; said once."""
+    if run.waits_for:
+        return run
+    change.emit(RunQueued(run.id, run.message_id, "", run.agent, RUNS_PER_TENANT))
+    return change.put(replace(stopped(run, change.now), waits_for=RUNS_PER_TENANT))
+
+
+def _put_run(change: Change, run: Run, to: str) -> Run:
+    """Every move of a run comes by here: only RUNNING counts against the tenant's limit."""
+    change.running += (to == RunState.RUNNING) - (run.state == RunState.RUNNING)
+    return change.put(replace(turned(run, to, change.now), waits_for=""))
 
 
 def move_plan(change: Change, plan: Plan, trigger: str, *, actor: str = ENGINE, reason: str = "") -> Plan:

@@ -1,7 +1,7 @@
 """The clock of a run's own time, as pure functions over the run.
 
 It goes while the run is RUNNING or RESUMED, also while that waits for a retry's time or for an executor. It stands
-while the run is queued, waits for a person or a client, or is paused.
+while the run is queued, also for room among the tenant's runs, waits for a person or a client, or is paused.
 """
 
 from orchestrator.domain.frozen import replace
@@ -15,7 +15,12 @@ def turned(run: Run, to: str, now: int) -> Run:
     """The run as it enters state `to`, with its clock set going or stopped."""
     if to in _WORKING:
         return replace(run, state=to, work_start_time=run.work_start_time or now)
-    return replace(run, state=to, work_duration=worked(run, now), work_start_time=0)
+    return replace(stopped(run, now), state=to)
+
+
+def stopped(run: Run, now: int) -> Run:
+    """The run with its clock standing, in whatever state: when it waits its turn."""
+    return replace(run, work_duration=worked(run, now), work_start_time=0)
 
 
 def worked(run: Run, now: int) -> int:

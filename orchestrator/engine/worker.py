@@ -88,6 +88,7 @@ class Worker:
         self._outcomes: list[Outcome] = []
         self._flights: dict[str, int] = {}  # step id → dispatch number, as started or reattached by this worker
         self._wake = asyncio.Event()
+        self._may_run = True  # among the runs of the tenant that may be worked on at once, as far as is known
         self._outdated = True  # somebody else may have written since the snapshot was loaded
         self.due_time = 0  # when the session wants to be looked at even if nothing happens; 0: not by itself
 
@@ -168,6 +169,7 @@ class Worker:
 
     async def _turn(self) -> bool:
         """Everything that is due now, written. True when the session was released."""
+        self._may_run = True
         for tries in range(1, STALE_TRIES + 1):
             self._wake.clear()
             decision = self._decide(await self._current())
@@ -175,7 +177,8 @@ class Worker:
                 if not decision.writes:
                     return self._unwritten(decision)
                 answer = await self._store.write(decision.change_set(), operation="engine", trace_id=self._trace_id)
-                if answer.outcome != Written.STALE:
+                self._may_run = self._may_run and answer.outcome != Written.OVER
+                if answer.outcome not in (Written.STALE, Written.OVER):
                     observe_tries("engine", tries)
                     return self._after(decision, answer)
             finally:
@@ -219,6 +222,9 @@ class Worker:
             )
             if answer.outcome == Written.UNCHANGED:
                 return self._unwritten(decisions[-1])
+            if answer.outcome == Written.OVER and self._may_run:
+                self._may_run = False
+                return await self._turn_waiting()
             observe_tries("engine", STALE_TRIES + len(decisions))
             return self._after(decisions[-1] if decisions else None, answer)
         finally:
@@ -226,7 +232,7 @@ class Worker:
                 decision.abandon()
 
     def _decide(self, snapshot: Snapshot) -> Decision:
-        change = Change(snapshot, self._ticks.now(), self._ticks.new_id)
+        change = Change(snapshot, self._ticks.now(), self._ticks.new_id, may_run=self._may_run)
         return Decision(
             change,
             list(self._outcomes),

@@ -64,11 +64,12 @@ def _ended(task: asyncio.Task[Any]) -> None:
 
 
 async def _carry_out(ctx: Context, caller: Caller, session_id: str, answer_type: type[A], decide: Decide[A]) -> A:
+    may_run = True
     for tries in range(1, STALE_TRIES + 1):
         snapshot = await snapshots.load(ctx.database, caller.tenant, session_id)
         if snapshot is None:
             raise NotFound("session", session_id)
-        attempt = _Attempt(ctx, caller, snapshot, decide)
+        attempt = _Attempt(ctx, caller, snapshot, decide, may_run)
         try:
             answer = await attempt.write()
             if answer.outcome == Outcome.WRITTEN:
@@ -76,9 +77,10 @@ async def _carry_out(ctx: Context, caller: Caller, session_id: str, answer_type:
                 return attempt.done(answer)
         finally:
             attempt.abandon()
-        if answer.outcome not in (Outcome.STALE, Outcome.FENCED):
+        may_run = may_run and answer.outcome != Outcome.OVER
+        if answer.outcome not in (Outcome.STALE, Outcome.FENCED, Outcome.OVER):
             return await _unwritten(ctx, caller, session_id, answer, answer_type)
-    return await _take_turn(ctx, caller, session_id, answer_type, decide)
+    return await _take_turn(ctx, caller, session_id, answer_type, decide, may_run)
 
 
 async def replay(ctx: Context, caller: Caller, answer_type: type[A]) -> A | None:
@@ -111,10 +113,10 @@ def request_row(ctx: Context, caller: Caller, answer: object) -> Request:
 class _Attempt(Generic[A]):
     """One try at a command on one snapshot; the engine's rules go on in it where the session is free to take."""
 
-    def __init__(self, ctx: Context, caller: Caller, snapshot: Snapshot, decide: Decide[A]) -> None:
+    def __init__(self, ctx: Context, caller: Caller, snapshot: Snapshot, decide: Decide[A], may_run: bool) -> None:
         self._ctx = ctx
         self._caller = caller
-        self._change = Change(snapshot, ctx.clock(), ctx.new_id)
+        self._change = Change(snapshot, ctx.clock(), ctx.new_id, may_run=may_run)
         self._reservation: Reservation | None = None
         try:
             make_answer = decide(self._change)
@@ -174,14 +176,16 @@ class _Attempt(Generic[A]):
             self._reservation.abandon()
 
 
-async def _take_turn(ctx: Context, caller: Caller, session_id: str, answer_type: type[A], decide: Decide[A]) -> A:
+async def _take_turn(
+    ctx: Context, caller: Caller, session_id: str, answer_type: type[A], decide: Decide[A], may_run: bool
+) -> A:
     """The waiting path: stale three times, so hold the session's row while deciding (which does no I/O)."""
     attempts: list[_Attempt[A]] = []
 
     def decide_on(snapshot: Snapshot) -> ChangeSet | None:
         for earlier in attempts:
             earlier.abandon()
-        attempts.append(_Attempt(ctx, caller, snapshot, decide))
+        attempts.append(_Attempt(ctx, caller, snapshot, decide, may_run))
         return attempts[-1].change_set()
 
     try:
@@ -194,6 +198,8 @@ async def _take_turn(ctx: Context, caller: Caller, session_id: str, answer_type:
     finally:
         for attempt in attempts:
             attempt.abandon()
+    if answer.outcome == Outcome.OVER and may_run:
+        return await _take_turn(ctx, caller, session_id, answer_type, decide, may_run=False)
     return await _unwritten(ctx, caller, session_id, answer, answer_type)
 
 

@@ -28,6 +28,7 @@ class NewSession:
     workspace_root: str = ""
     workspace_directory: str = ""
     budget: Budget = field(default_factory=Budget)
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ async def create(ctx: Context, caller: Caller, wish: NewSession) -> Session:
         workspace=workspace,
         creator=caller.subject,
         budget=wish.budget,
+        priority=wish.priority,
     )
     change = create_session(session, ctx.clock(), ctx.new_id)
     made = replace(change.session, last_sequence=change.next_sequence - 1)

@@ -38,6 +38,7 @@ class Sessions:
             request.workspace.root_id,
             request.workspace.directory,
             read_budget(request.settings.budget, "settings.budget"),
+            request.settings.priority,
         )
         session = await sessions.create(self._ctx, caller("CreateSession", request), wish)
         return pb.CreateSessionResponse(session=to_proto(session_pb2.Session, session))

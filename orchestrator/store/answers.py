@@ -20,7 +20,7 @@ class Outcome(StrEnum):
     FENCED = "fenced"  # another epoch holds the session, or a live owner does that the claim would rob
     BUSY = "busy"  # the session's row was locked; never leaves the writer, which tries again
     DUPLICATE = "duplicate"  # the request was answered before: `Answer.request` is what was stored
-    OVER = "over"  # a shared counter's limit would be passed
+    OVER = "over"  # a limit would be passed, or others of the tenant wait for room and come first
     ABSENT = "absent"  # there is no such session
     UNCHANGED = "unchanged"  # the waiting path's decision was to do nothing
 

@@ -25,6 +25,8 @@ class Prepared:
     events: list[Values]
     rows: dict[str, list[Values]]  # by table
     has_request: bool
+    running: int  # how many more of the tenant's runs are RUNNING after it; 0 where they are not limited
+    runs_limit: int
     size: int  # bytes, roughly: what bounds a batch
 
     @property
@@ -37,8 +39,8 @@ class Prepared:
         return "release" if self.change_set.release else "engine"
 
 
-def prepare(change_set: ChangeSet, sealed: list[LoggedEvent], trace_id: str) -> Prepared:
-    """Encode a change set and its sealed events."""
+def prepare(change_set: ChangeSet, sealed: list[LoggedEvent], trace_id: str, runs_limit: int = 0) -> Prepared:
+    """Encode a change set and its sealed events. At most `runs_limit` of its tenant's runs may be RUNNING; 0: any."""
     session, last = change_set.session, sealed[-1] if sealed else None
     rows: dict[str, list[Values]] = defaultdict(list)
     size = 1000
@@ -72,7 +74,9 @@ def prepare(change_set: ChangeSet, sealed: list[LoggedEvent], trace_id: str) -> 
     )
     request = _request_values(change_set.request) if change_set.request else _NO_REQUEST
     has_request = change_set.request is not None
-    return Prepared(change_set, sealed, fence, encode_session(session), request, logged, rows, has_request, size)
+    running = change_set.running if runs_limit else 0
+    values = encode_session(session)
+    return Prepared(change_set, sealed, fence, values, request, logged, rows, has_request, running, runs_limit, size)
 
 
 def _request_values(request: Request) -> Values:
@@ -82,17 +86,20 @@ def _request_values(request: Request) -> Values:
 
 def statement_of(batch: Sequence[Prepared]) -> tuple[str, list[object]]:
     """The text and the parameters that write `batch`; the answer's `n` counts its change sets from 1."""
+    counted = any(prepared.running for prepared in batch)
     requests = any(prepared.has_request for prepared in batch)
     touched = [codec for codec in CODECS.values() if any(codec.table.name in p.rows for p in batch)]
     parameters: list[object] = []
     parameters += zip(*(p.fence for p in batch), strict=True)
     parameters += zip(*(p.session for p in batch), strict=True)
+    if counted:
+        parameters += [[p.running for p in batch], [p.runs_limit for p in batch]]
     if requests:
         parameters += zip(*(p.request for p in batch), strict=True)
     parameters += _numbered([p.events for p in batch], len(EVENT))
     for codec in touched:
         parameters += _numbered([p.rows.get(codec.table.name, ()) for p in batch], len(codec.columns))
-    return text_for(tuple(codec.table.name for codec in touched), requests), parameters
+    return text_for(tuple(codec.table.name for codec in touched), requests, counted), parameters
 
 
 def _numbered(groups: Iterable[Sequence[Values]], width: int) -> list[Sequence[object]]:

@@ -17,6 +17,7 @@ from orchestrator.domain.records import Session
 from orchestrator.store.answers import Answer, Outcome, PoisonedChangeSet
 from orchestrator.store.batch import statement_of
 from orchestrator.store.connection import OwnConnection
+from orchestrator.store.counting import Counters
 from orchestrator.store.failures import DRIVER_ERRORS, is_about_data, is_repeated_request
 from orchestrator.store.queue import Item, Queue
 from orchestrator.store.timing import observe_transaction
@@ -34,9 +35,10 @@ _log = logging.getLogger(__name__)
 class Committer:
     """Takes batches from `queue` for ever; every item taken is settled or put back."""
 
-    def __init__(self, queue: Queue, connection: OwnConnection, settle: Settle) -> None:
+    def __init__(self, queue: Queue, connection: OwnConnection, counters: Counters, settle: Settle) -> None:
         self._queue = queue
         self._connection = connection
+        self._counters = counters
         self._settle = settle
         self.idle = True
 
@@ -58,8 +60,8 @@ class Committer:
     async def _commit(self, batch: Sequence[Item]) -> None:
         while batch := self._still_wanted(batch):
             try:
-                await self._write(batch)
-                return
+                batch = await self._write(batch)
+                continue
             except DRIVER_ERRORS as error:
                 if not is_about_data(error):
                     self._connection.drop()
@@ -80,9 +82,13 @@ class Committer:
             self._settle(item, asyncio.CancelledError())
         return [item for item in batch if not item.answer.done()] if gone else batch
 
-    async def _write(self, batch: Sequence[Item]) -> None:
+    async def _write(self, batch: Sequence[Item]) -> Sequence[Item]:
+        """Those that are over in this company, but perhaps not by themselves."""
         text, parameters = statement_of([item.prepared for item in batch])
         connection = await self._connection.get()
+        await self._counters.begin(
+            connection, (i.prepared.change_set.session.tenant for i in batch if i.prepared.running)
+        )
         began = time.perf_counter()
         if failpoints.on:
             await failpoints.reach(*failpoints.each("commit", [item.prepared.kind for item in batch], "before"))
@@ -92,12 +98,17 @@ class Committer:
         seconds = time.perf_counter() - began
         for operation in {item.operation for item in batch}:
             observe_transaction(operation, seconds)
+        over = [batch[reply["n"] - 1] for reply in replies if reply["outcome"] == Outcome.OVER]
+        again = over if len(over) < len(batch) else []  # among themselves the first of each tenant really is over
         for reply in replies:
             item = batch[reply["n"] - 1]
+            if item in again:
+                continue
             if must_ask_again(reply):
                 asyncio.get_running_loop().call_later(BUSY_SECONDS, self._queue.put, item)
             else:
                 self._settle(item, reply)
+        return again
 
 
 def must_ask_again(reply: asyncpg.Record) -> bool:

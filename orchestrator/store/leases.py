@@ -3,6 +3,7 @@
 The database's clock decides, through assent_now() alone. Sessions are taken and given up by change sets, not here.
 """
 
+from orchestrator.domain.records import PRIORITIES
 from orchestrator.store.database import Database
 from orchestrator.store.failures import storage_errors
 from rpc import failpoints
@@ -12,7 +13,7 @@ Key = tuple[str, str]  # tenant, session id
 LEASE_SECONDS = 15.0
 FORGET_SECONDS = 24 * 3600.0  # when the row of a replica that ended without a word is dropped
 
-# The conditions repeat the text of the partial index session_wake (tables.py), which serves both.
+# The conditions repeat the text of the partial indexes session_wake, session_claim and session_queue (tables.py).
 
 _RENEW = """
 WITH renewed AS (
@@ -22,12 +23,38 @@ WITH renewed AS (
 SELECT tenant, id, last_sequence FROM session
 WHERE (runnable OR due_time > 0) AND (CASE WHEN runnable THEN 0 ELSE due_time END) <= assent_now() AND owner = $1"""
 
-_CLAIMABLE = """
-SELECT s.tenant, s.id FROM session AS s
-LEFT JOIN lease ON lease.owner = s.owner AND lease.expire_time > assent_now()
-WHERE (runnable OR due_time > 0) AND (CASE WHEN runnable THEN 0 ELSE due_time END) <= assent_now()
-    AND lease.owner IS NULL
-ORDER BY (CASE WHEN runnable THEN 0 ELSE due_time END), s.id LIMIT $1"""
+# By priority, and of each the longest due: one short look into the index per priority, however many are not due.
+# Then who waits for room among the tenant's runs (session_queue), as many as there is room for, the longest first.
+_CLAIMABLE = f"""
+WITH RECURSIVE waiting AS (
+    (SELECT tenant FROM session WHERE queue_time > 0 ORDER BY tenant LIMIT 1)
+    UNION ALL
+    SELECT (SELECT s.tenant FROM session AS s WHERE queue_time > 0 AND s.tenant > waiting.tenant
+        ORDER BY s.tenant LIMIT 1)
+    FROM waiting WHERE waiting.tenant IS NOT NULL
+),
+due AS (
+    SELECT found.* FROM generate_series({PRIORITIES.start}, {PRIORITIES.stop - 1}) AS level(priority)
+    CROSS JOIN LATERAL (
+        SELECT s.tenant, s.id, s.priority, (CASE WHEN runnable THEN 0 ELSE due_time END) AS since FROM session AS s
+        LEFT JOIN lease ON lease.owner = s.owner AND lease.expire_time > assent_now()
+        WHERE s.priority = level.priority AND (runnable OR due_time > 0)
+            AND (CASE WHEN runnable THEN 0 ELSE due_time END) <= assent_now() AND lease.owner IS NULL
+        ORDER BY (CASE WHEN runnable THEN 0 ELSE due_time END) LIMIT $1
+    ) AS found
+),
+queued AS (
+    SELECT found.* FROM waiting LEFT JOIN counter ON counter.tenant = waiting.tenant AND counter.name = 'running'
+    CROSS JOIN LATERAL (
+        SELECT s.tenant, s.id, s.priority, s.queue_time AS since FROM session AS s
+        LEFT JOIN lease ON lease.owner = s.owner AND lease.expire_time > assent_now()
+        WHERE s.tenant = waiting.tenant AND queue_time > 0 AND lease.owner IS NULL
+        ORDER BY s.priority DESC, s.queue_time
+        LIMIT least($1, CASE WHEN $2 > 0 THEN greatest(0, $2 - coalesce(counter.used, 0)) ELSE $1 END)
+    ) AS found
+)
+SELECT tenant, id FROM (SELECT * FROM due UNION SELECT * FROM queued) AS candidate
+ORDER BY priority DESC, since LIMIT $1"""  # noqa: S608  # nothing but constants of ours goes into the text
 
 _RELEASE = "DELETE FROM lease WHERE owner = $1 OR expire_time < assent_now() - $2 RETURNING owner"
 
@@ -35,11 +62,20 @@ _RELEASE = "DELETE FROM lease WHERE owner = $1 OR expire_time < assent_now() - $
 class Lease:
     """One replica's lease, under an owner id that is new at each start of the process."""
 
-    def __init__(self, database: Database, owner: str, address: str = "", *, seconds: float = LEASE_SECONDS) -> None:
+    def __init__(
+        self,
+        database: Database,
+        owner: str,
+        address: str = "",
+        *,
+        seconds: float = LEASE_SECONDS,
+        runs_per_tenant: int = 0,
+    ) -> None:
         self._database = database
         self._owner = owner
         self._address = address
         self._length = int(seconds * 1_000_000)
+        self._runs_per_tenant = runs_per_tenant  # 0: as many as come
 
     async def register(self) -> None:
         """Begin to live."""
@@ -59,8 +95,8 @@ class Lease:
         return {(row["tenant"], row["id"]): row["last_sequence"] for row in rows}
 
     async def claimable(self, limit: int) -> list[Key]:
-        """Sessions that want the engine and that nobody alive owns, the longest due first. Locks nothing."""
-        rows = await self._database.fetch(_CLAIMABLE, limit)
+        """Sessions that want the engine and that nobody alive owns: by priority, then the longest due. No locks."""
+        rows = await self._database.fetch(_CLAIMABLE, limit, self._runs_per_tenant)
         return [(row["tenant"], row["id"]) for row in rows]
 
     async def release(self) -> None:

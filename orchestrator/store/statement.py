@@ -1,9 +1,9 @@
 """The one SQL statement that writes a batch of change sets.
 
-Its shape: input → session rows locked → fence (the guarded UPDATE, or the INSERT of a new session behind its
-request row) → every row and event joined to the fence → one answer per change set. All of a change set is
-written or nothing of it. There is a variant of the text per set of tables a batch touches, so that a small batch
-does not pay for the tables it leaves alone. What the parameters hold is said in batch.py.
+Its shape: input → session rows locked → counters locked and compared → fence (the guarded UPDATE, or the INSERT of a
+new session behind its request row) → every row and event joined to the fence → one answer per change set. All of a
+change set is written or nothing of it. There is a variant of the text per set of tables a batch touches, so that a
+small batch does not pay for the tables it leaves alone. What the parameters hold is said in batch.py.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,30 +29,35 @@ FENCE = (
     ("last_event_time", "bigint"),
     ("trace_id", "text"),
 )
+COUNT = ("running", "runs_limit")
 REQUEST = ("caller", "request_id", "method", "fingerprint", "answer_json")
 EVENT = ("sequence", "name", "payload_json", "hash", "previous_hash")
 
 
 @cache
-def text_for(touched: tuple[str, ...], requests: bool) -> str:
-    """The statement for a batch that writes the tables `touched`, and whether any change set has a request.
+def text_for(touched: tuple[str, ...], requests: bool, counted: bool = False) -> str:
+    """The statement for a batch that writes the tables `touched`, and whether any change set has a request or counts.
 
-    Parameters, each an array: FENCE, SESSION_COLUMNS, REQUEST and its time if asked for, one value per change set;
-    then per event its change set's number and EVENT; then per row of each table the number and the columns.
+    Parameters, each an array: FENCE, SESSION_COLUMNS, COUNT if counted, REQUEST and its time if asked for, one value
+    per change set; then per event its change set's number and EVENT; then per row of each table the number and the
+    columns.
     """
     numbers = _Numbers()
     codecs = [codec for codec in CODECS.values() if codec.table.name in touched]
     session_columns = [(name, _type(tables.session.c[name])) for name in SESSION_COLUMNS]
     asked = [(name, "text") for name in REQUEST] + [("request_time", "bigint")] if requests else []
+    counts = [(name, "bigint") for name in COUNT] if counted else []
     parts = [
-        _input(numbers, [*FENCE, *session_columns, *asked], requests),
+        _input(numbers, [*FENCE, *session_columns, *counts, *asked], requests),
         _LOCKED,
-        _fence(requests),
+        *((_COUNTERS, _ROOM) if counted else ()),
+        _fence(requests, counted),
+        *((_COUNTING,) if counted else ()),
         *(_request_parts() if requests else []),
         _done(requests),
         *(_event_part(numbers), *(_row_part(numbers, codec) for codec in codecs)),
     ]
-    return "WITH " + ",\n".join(parts) + _answers(requests)
+    return "WITH " + ",\n".join(parts) + _answers(requests, counted)
 
 
 class _Numbers:
@@ -95,15 +100,46 @@ def _input(numbers: _Numbers, columns: Sequence[tuple[str, str]], requests: bool
 # In id order, so that two batches cannot wait for each other; SKIP LOCKED, so that they do not wait at all.
 # FOR UPDATE would be stronger than needed; the answers come from here, as the lock sees the newest row.
 _LOCKED = """locked AS MATERIALIZED (
-    SELECT input.n, s.tenant, s.id, s.last_sequence, s.epoch, s.owner
+    SELECT input.n, s.tenant, s.id, s.last_sequence, s.epoch, s.owner, s.queue_time
     FROM input JOIN session AS s ON s.tenant = input.tenant AND s.id = input.id
     WHERE NOT input.creates
     ORDER BY s.tenant, s.id
     FOR NO KEY UPDATE OF s SKIP LOCKED
 )"""
 
+# After all session rows and in one order, so that two batches cannot wait for each other; from here until the commit
+# nobody else counts for these tenants. What the lock returns is the newest number, whatever the snapshot says.
+_COUNTERS = """counters AS MATERIALIZED (
+    SELECT c.tenant, c.used FROM counter AS c
+    WHERE c.name = 'running' AND c.tenant IN (
+        SELECT input.tenant FROM locked JOIN input ON input.n = locked.n WHERE input.running <> 0)
+    ORDER BY c.tenant
+    FOR NO KEY UPDATE
+)"""
 
-def _fence(requests: bool) -> str:
+# Those that take room are added up as if all were written and none gave room back: what is over may fit when it is
+# tried again, what fits is never over. Whoever does not wait for room yet has to let those that do go first.
+_ROOM = """room AS MATERIALIZED (
+    SELECT input.n, coalesce(input.running <= 0 OR (
+        counters.used + sum(greatest(input.running, 0)) OVER (PARTITION BY input.tenant ORDER BY input.n)
+            <= input.runs_limit
+        AND (locked.queue_time > 0 OR NOT EXISTS (
+            SELECT FROM session AS ahead WHERE ahead.tenant = input.tenant AND ahead.queue_time > 0))
+    ), false) AS is_there
+    FROM locked JOIN input ON input.n = locked.n LEFT JOIN counters ON counters.tenant = input.tenant
+)"""
+
+_COUNTING = """counting AS (
+    UPDATE counter AS c SET used = greatest(0, c.used + moved.running)
+    FROM (
+        SELECT input.tenant, sum(input.running)::bigint AS running
+        FROM fence JOIN input ON input.n = fence.n GROUP BY input.tenant
+    ) AS moved
+    WHERE c.tenant = moved.tenant AND c.name = 'running' AND moved.running <> 0
+)"""
+
+
+def _fence(requests: bool, counted: bool) -> str:
     """The guards must be the UPDATE's own: it checks them again on the newest row, a join beside it would not."""
     kept = ("create_time",)
     taken = ",\n        ".join(f"{name} = {_session_value(name)}" for name in SESSION_COLUMNS if name not in kept)
@@ -115,13 +151,13 @@ def _fence(requests: bool) -> str:
         last_event_time = input.last_event_time,
         epoch = CASE WHEN input.claim_for <> '' THEN s.epoch + 1 ELSE s.epoch END,
         owner = CASE WHEN input.release THEN '' WHEN input.claim_for <> '' THEN input.claim_for ELSE s.owner END
-    FROM locked JOIN input ON input.n = locked.n
+    FROM locked JOIN input ON input.n = locked.n {"JOIN room ON room.n = locked.n" if counted else ""}
     WHERE s.tenant = locked.tenant AND s.id = locked.id
         AND s.last_sequence = input.expected_sequence
         AND (input.owner = '' OR (s.owner = input.owner AND s.epoch = input.epoch))
         AND (input.claim_for = '' OR s.owner IN ('', input.claim_for) OR NOT EXISTS (
             SELECT FROM lease WHERE lease.owner = s.owner AND lease.expire_time > assent_now()))
-        {"AND NOT input.repeated" if requests else ""}
+        {"AND room.is_there" if counted else ""} {"AND NOT input.repeated" if requests else ""}
     RETURNING input.n, s.tenant, s.id, s.last_sequence, s.epoch, s.owner
 )"""
 
@@ -195,7 +231,8 @@ def _of(relation: str, columns: Iterable[str]) -> str:
     return ", ".join(f"{relation}.{name}" for name in columns)
 
 
-def _answers(requests: bool) -> str:
+def _answers(requests: bool, counted: bool) -> str:
+    over = "WHEN NOT room.is_there THEN 'over'" if counted else ""
     stored = ("method", "fingerprint", "answer_json", "create_time")
     return f"""
 SELECT input.n,
@@ -208,10 +245,12 @@ SELECT input.n,
         WHEN locked.n IS NULL THEN 'absent'
         WHEN input.owner <> '' AND (locked.owner, locked.epoch) <> (input.owner, input.epoch) THEN 'fenced'
         WHEN locked.last_sequence <> input.expected_sequence THEN 'stale'
+        {over}
         ELSE 'fenced'
     END AS outcome,
     coalesce(done.last_sequence, locked.last_sequence, 0) AS last_sequence,
     coalesce(done.epoch, locked.epoch, 0) AS epoch,
     coalesce(done.owner, locked.owner, '') AS owner,
     input.repeated{"".join(f", input.stored_{name}" for name in stored) if requests else ""}
-FROM input LEFT JOIN done ON done.n = input.n LEFT JOIN locked ON locked.n = input.n"""
+FROM input LEFT JOIN done ON done.n = input.n LEFT JOIN locked ON locked.n = input.n
+    {"LEFT JOIN room ON room.n = input.n" if counted else ""}"""

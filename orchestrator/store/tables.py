@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from orchestrator.domain import states
+from orchestrator.domain.records import PRIORITIES
 from orchestrator.domain.states import Machine
 
 metadata = MetaData(naming_convention={"pk": "%(table_name)s_pkey", "ck": "%(table_name)s_%(constraint_name)s_check"})
@@ -51,6 +52,8 @@ WAKE_TIME = "CASE WHEN runnable THEN 0 ELSE due_time END"
 """When a session wants the engine: 0 is at once. Meaningful where WANTS_ENGINE holds."""
 
 WANTS_ENGINE = "runnable OR due_time > 0"
+
+QUEUED = "queue_time > 0"
 
 HAS_LABELS = "labels <> '{}'"
 
@@ -121,11 +124,16 @@ session = Table(
     _number("last_event_time"),
     _number("epoch"),
     _text("owner"),
+    Column("priority", BigInteger, nullable=False, server_default="0"),
+    Column("queue_time", BigInteger, nullable=False, server_default="0"),
     _text("body"),
     CheckConstraint(_states(states.SESSION), name="state"),
+    CheckConstraint(f"priority BETWEEN {PRIORITIES.start} AND {PRIORITIES.stop - 1}", name="priority"),
     CheckConstraint("last_sequence >= 0 AND epoch >= 0 AND length(last_hash) = 64", name="fence"),
     # Neither epoch, owner nor sequence is in any index: a run's writes stay on the session row's own page.
     Index("session_wake", text(f"({WAKE_TIME})"), postgresql_where=text(WANTS_ENGINE)),
+    Index("session_claim", "priority", text(f"({WAKE_TIME})"), postgresql_where=text(WANTS_ENGINE)),
+    Index("session_queue", "tenant", text("priority DESC"), "queue_time", postgresql_where=text(QUEUED)),
     postgresql_with=_HOT,
 )
 _list_index("session_newest", session.c.tenant, session.c.create_time)
@@ -158,6 +166,7 @@ run = _of_session(
 _list_index("run_newest", run.c.tenant, run.c.create_time)
 _list_index("run_session", run.c.tenant, run.c.session_id, run.c.create_time)
 Index("run_open", run.c.tenant, run.c.session_id, postgresql_where=text(OPEN_RUN))
+Index("run_running", run.c.tenant, postgresql_where=text("state = 'RUNNING'"))
 
 plan = _of_session(
     "plan",
@@ -274,6 +283,24 @@ audit = Table(
     postgresql_with=_GROWING,
 )
 Index("audit_newest", audit.c.tenant, audit.c.create_time)
+
+counter = Table(
+    "counter",
+    metadata,
+    _key("tenant"),
+    _key("name"),
+    _number("used"),
+    postgresql_with=_TINY,
+)
+
+erasing = Table(
+    "erasing",
+    metadata,
+    _key("tenant"),
+    _key("session_id"),
+    _number("erase_time"),
+    postgresql_with=_TINY,
+)
 
 # What follows belongs to the installation, not to a tenant.
 

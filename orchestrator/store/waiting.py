@@ -16,6 +16,7 @@ from orchestrator.store.answers import Answer, Outcome, answer_of
 from orchestrator.store.batch import Prepared, statement_of
 from orchestrator.store.committer import RETRY_SECONDS, must_ask_again, poisoned
 from orchestrator.store.connection import Connect, OwnConnection
+from orchestrator.store.counting import Counters
 from orchestrator.store.failures import DRIVER_ERRORS, is_about_data, is_repeated_request
 from orchestrator.store.timing import observe_transaction
 from rpc import failpoints
@@ -30,7 +31,8 @@ _LOCK = "SELECT true FROM session WHERE tenant = $1 AND id = $2 FOR NO KEY UPDAT
 class WaitingPath:
     """A few connections of its own, so that one contended session does not hold up the others."""
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect, counters: Counters) -> None:
+        self._counters = counters
         self._idle: asyncio.LifoQueue[OwnConnection] = asyncio.LifoQueue()
         self._all = [OwnConnection(connect) for _ in range(CONNECTIONS)]
         for connection in self._all:
@@ -53,7 +55,9 @@ class WaitingPath:
         try:
             while True:
                 try:
-                    answer = await _decided(await connection.get(), tenant, session_id, decide, sealed, operation)
+                    held = await connection.get()
+                    await self._counters.begin(held, [tenant])
+                    answer = await _decided(held, tenant, session_id, decide, sealed, operation)
                     if answer is not None:
                         return answer
                 except DRIVER_ERRORS as error:

@@ -12,10 +12,11 @@ import asyncpg
 
 from orchestrator.domain.change import ChangeSet
 from orchestrator.domain.errors import StorageUnavailable
-from orchestrator.store.answers import Answer, answer_of
+from orchestrator.store.answers import Answer, Outcome, answer_of
 from orchestrator.store.batch import Prepared, prepare
 from orchestrator.store.committer import Committer, OnWritten, announce
 from orchestrator.store.connection import Connect, OwnConnection
+from orchestrator.store.counting import Counters
 from orchestrator.store.failures import UNAVAILABLE
 from orchestrator.store.log import seal
 from orchestrator.store.patience import Patience
@@ -32,24 +33,35 @@ Keys = tuple[Hashable, ...]
 class Writer:
     """Writes the change sets of this replica. `clock` gives Unix microseconds for the events' time.
 
-    `on_written` is called after each commit, once per change set, in the order of the session's sequences.
+    `on_written` is called after each commit, once per change set, in the order of the session's sequences. Where
+    `runs_per_tenant` is not 0, no change set makes more runs of a tenant RUNNING than so many, and `on_fewer_running`
+    is called when one of a tenant that has met the limit is RUNNING no longer.
     """
 
     def __init__(
-        self, connect: Connect, *, clock: Callable[[], int], committers: int = 2, on_written: OnWritten
+        self,
+        connect: Connect,
+        *,
+        clock: Callable[[], int],
+        committers: int = 2,
+        on_written: OnWritten,
+        runs_per_tenant: int = 0,
+        on_fewer_running: Callable[[], None] = lambda: None,
     ) -> None:
         self._clock = clock
         self._on_written = on_written
+        self._counters = Counters(runs_per_tenant)
+        self._on_fewer_running = on_fewer_running
         self._turns = Turns()
         self._queue = Queue()
         self._patience = Patience(ANSWER_SECONDS)
         self._connections = [OwnConnection(connect) for _ in range(committers)]
-        self._waiting = WaitingPath(connect)
+        self._waiting = WaitingPath(connect, self._counters)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         self._tasks = [
-            asyncio.create_task(Committer(self._queue, own, self._settle).run(), name=f"committer {n}")
+            asyncio.create_task(Committer(self._queue, own, self._counters, self._settle).run(), name=f"committer {n}")
             for n, own in enumerate(self._connections)
         ]
 
@@ -91,14 +103,19 @@ class Writer:
         what it raises is passed on, and None leaves all as it is. After a lost connection it is called again.
         """
 
+        prepared: list[Prepared] = []
+
         def sealed(change_set: ChangeSet) -> Prepared:
             _check(change_set)
-            return self._seal(change_set, trace_id)
+            prepared.append(self._seal(change_set, trace_id))
+            return prepared[-1]
 
         turn = _session_key(tenant, session_id)
         try:
             async with asyncio.timeout(ANSWER_SECONDS), self._turns.holding(turn):
                 answer = await self._waiting.write(tenant, session_id, decide, sealed, operation)
+                if prepared:
+                    self._notice_limit(prepared[-1], answer)
                 announce(answer, self._on_written)
                 return answer
         except TimeoutError:
@@ -119,7 +136,14 @@ class Writer:
 
     def _seal(self, change_set: ChangeSet, trace_id: str) -> Prepared:
         events = seal(change_set.session, change_set.events, now=self._clock(), trace_id=trace_id)
-        return prepare(change_set, events, trace_id)
+        return prepare(change_set, events, trace_id, self._counters.runs_per_tenant)
+
+    def _notice_limit(self, prepared: Prepared, answer: Answer) -> None:
+        tenant = prepared.change_set.session.tenant
+        if answer.outcome is Outcome.OVER:
+            self._counters.met_limit(tenant)
+        elif answer.outcome is Outcome.WRITTEN and prepared.running < 0 and self._counters.may_be_waited_for(tenant):
+            self._on_fewer_running()
 
     def _settle(self, item: Item, result: asyncpg.Record | BaseException) -> None:
         """The end of an item: its caller has the answer, the followers have the events, others have the turn."""
@@ -133,6 +157,7 @@ class Writer:
             answer = answer_of(item.prepared.change_set, item.prepared.sealed, result)
             if not item.answer.done():
                 item.answer.set_result(answer)
+            self._notice_limit(item.prepared, answer)
             announce(answer, self._on_written)
         self._turns.give_back(item.keys)
 

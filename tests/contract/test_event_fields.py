@@ -28,6 +28,7 @@ _PRIVATE = {
     "epoch",
     "owner",
     "runnable",
+    "queue_time",
     "traceparent",
 }
 _RECORDS = [each for each in vars(records).values() if isinstance(each, type) and is_dataclass(each)]

@@ -211,22 +211,33 @@ def check_conversation(messages: tuple[ChatMessage, ...]) -> None:
     assert messages[-1].role in ("USER", "TOOL"), "the model has nothing to answer to"
 
 
+def count_running(snapshot: Snapshot) -> int:
+    """What counts against the limit of a tenant's runs: those being worked on, and no parked ones."""
+    return sum(run.state == "RUNNING" for run in snapshot.runs.values())
+
+
 def check_liveness(snapshot: Snapshot) -> None:
     """An open run is on its way, waits for a timer, or waits for a person, and the session's row says which."""
     session, run = snapshot.session, snapshot.run
     queued = [r for r in snapshot.runs.values() if r.state == "CREATED"]
+    waits = [r.state for r in snapshot.runs.values() if r.waits_for]
+    assert len(waits) <= 1
+    assert bool(waits) == bool(session.queue_time)
     if run is None:
-        assert not queued
-        assert (session.runnable, session.due_time, session.settled) == (False, 0, True)
+        assert bool(queued) == bool(waits)
+        assert (session.runnable, session.due_time, session.settled) == (False, 0, not waits)
         return
     flying = any(s.state == "DISPATCHED" for s in snapshot.steps.values())
     asked = any(a.state == "PENDING" for a in snapshot.approvals.values())
     assert session.runnable == flying
     assert session.settled == (run.state in ("WAITING", "PAUSED"))
-    assert bool(run.work_start_time) == (run.state in ("RUNNING", "RESUMED"))
+    assert bool(run.work_start_time) == (run.state in ("RUNNING", "RESUMED") and not run.waits_for)
     if run.pause is not None:
         assert (run.state == "PAUSED") == (not flying)
         assert session.due_time == 0
+        return
+    if waits:
+        assert run.state == waits[0] == "RESUMED"
         return
     assert flying or session.due_time or asked, "stuck"
     asked_for_more = any(a.kind == "BUDGET" and a.state == "PENDING" for a in snapshot.approvals.values())
@@ -247,6 +258,8 @@ class History:
         match event:
             case SessionStateChanged():
                 self._move("session", event.from_state, event.to_state)
+            case RunQueued() if event.waits_for:
+                assert self.states.setdefault(event.run_id, "CREATED") in ("CREATED", "RESUMED")
             case RunQueued():
                 self.states[event.run_id] = "CREATED"
             case RunStarted():

@@ -215,6 +215,11 @@ class AnySession(RuleBasedStateMachine):
         self.play.has_room = has_room
         self._do(None)
 
+    @rule(may_run=st.booleans())
+    def meet_the_tenants_limit(self, may_run: bool) -> None:
+        self.play.may_run = may_run
+        self._do(None)
+
     @rule(until_due=st.booleans())
     def wait(self, until_due: bool) -> None:
         due = self.play.session.due_time
@@ -248,10 +253,13 @@ class AnySession(RuleBasedStateMachine):
         play.now += 1
         change = play.change()
         before = {step.id: step for step in play.steps}
+        running = rules.count_running(play.snapshot)
         for act in (*commands, *then):
             act(change)
         # What a pass prepared for a step nobody has room for is not written until something happens.
         assert change.events or not change.as_change_set().rows, "rows without an event"
+        assert change.running == rules.count_running(play.snapshot) - running
+        assert play.may_run or change.running <= 0, "more run than may"
         self._check_numbers(change, before)
         rules.check_dispatches(play.snapshot, change)
         play.keep(change)
@@ -300,6 +308,7 @@ class AnySession(RuleBasedStateMachine):
         rules.check_order(snapshot)
         rules.check_results(snapshot)
         rules.check_liveness(snapshot)
+        assert not (self.play.may_run and snapshot.session.queue_time), "it waits, and there is room"
         assert snapshot.session.state == rules.session_state(snapshot, snapshot.run, self.last_ended, self.closed)
         for step in self.play.flying:
             if step.kind == "MODEL":

@@ -485,14 +485,19 @@ class RunQueued(_message.Message):
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
     BEHIND_RUN_ID_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     message_id: _builtins.str
     """The message that began it; empty: none did."""
     behind_run_id: _builtins.str
-    """The run directly ahead of it."""
+    """The run directly ahead of it in its session; empty: none is."""
     agent: _builtins.str
     """The agent asked for."""
+    waits_for: _builtins.str
+    """`RUNS_PER_TENANT`: it is at the front of its session, new or resumed, and as many runs of the tenant are being worked
+    on as may be at once; it goes on by itself when there is room. Empty: it waits for the run ahead.
+    """
     def __init__(
         self,
         *,
@@ -500,10 +505,11 @@ class RunQueued(_message.Message):
         message_id: _builtins.str = ...,
         behind_run_id: _builtins.str = ...,
         agent: _builtins.str = ...,
+        waits_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "behind_run_id", b"behind_run_id", "message_id", b"message_id", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "behind_run_id", b"behind_run_id", "message_id", b"message_id", "run_id", b"run_id", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

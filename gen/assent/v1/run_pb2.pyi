@@ -159,6 +159,7 @@ class Run(_message.Message):
     BUDGET_FIELD_NUMBER: _builtins.int
     WORK_DURATION_FIELD_NUMBER: _builtins.int
     WORK_START_TIME_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7; set by the server unless the client chose one."""
     session_id: _builtins.str
@@ -197,6 +198,10 @@ class Run(_message.Message):
     """How many dispatches failed in passing and were repeated."""
     losses: _builtins.int
     """How often an executor died under one of its steps."""
+    waits_for: _builtins.str
+    """`RUNS_PER_TENANT`: CREATED or RESUMED, it waits until fewer of the tenant's runs are being worked on. Empty: it does
+    not.
+    """
     @_builtins.property
     def failure(self) -> _failure_pb2.Failure:
         """Why it failed; absent unless FAILED."""
@@ -268,10 +273,11 @@ class Run(_message.Message):
         budget: _budget_pb2.Budget | None = ...,
         work_duration: _duration_pb2.Duration | None = ...,
         work_start_time: _timestamp_pb2.Timestamp | None = ...,
+        waits_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "pause", b"pause", "start_time", b"start_time", "usage", b"usage", "work_duration", b"work_duration", "work_start_time", b"work_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "budget", b"budget", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "faults", b"faults", "final_message_id", b"final_message_id", "goal", b"goal", "id", b"id", "kind", b"kind", "losses", b"losses", "message_id", b"message_id", "pause", b"pause", "plan_id", b"plan_id", "queue_number", b"queue_number", "queued_behind_run_id", b"queued_behind_run_id", "requester", b"requester", "retries", b"retries", "route", b"route", "route_agent", b"route_agent", "route_reason", b"route_reason", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "usage", b"usage", "work_duration", b"work_duration", "work_start_time", b"work_start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "budget", b"budget", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "faults", b"faults", "final_message_id", b"final_message_id", "goal", b"goal", "id", b"id", "kind", b"kind", "losses", b"losses", "message_id", b"message_id", "pause", b"pause", "plan_id", b"plan_id", "queue_number", b"queue_number", "queued_behind_run_id", b"queued_behind_run_id", "requester", b"requester", "retries", b"retries", "route", b"route", "route_agent", b"route_agent", "route_reason", b"route_reason", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "usage", b"usage", "waits_for", b"waits_for", "work_duration", b"work_duration", "work_start_time", b"work_start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

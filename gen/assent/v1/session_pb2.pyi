@@ -156,6 +156,7 @@ class Session(_message.Message):
     LAST_EVENT_TIME_FIELD_NUMBER: _builtins.int
     DUE_TIME_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server; unique in its tenant."""
     state: Global___SessionState.ValueType
@@ -174,6 +175,8 @@ class Session(_message.Message):
     """Nothing moves until somebody acts: what ends a stream with `until` = SETTLED."""
     last_sequence: _builtins.int
     """The number of its newest event; what StreamSession takes as `after_sequence`."""
+    priority: _builtins.int
+    """Which of several sessions is served first where not all can be: the higher."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The client's own words to find it by."""
@@ -221,10 +224,11 @@ class Session(_message.Message):
         last_event_time: _timestamp_pb2.Timestamp | None = ...,
         due_time: _timestamp_pb2.Timestamp | None = ...,
         budget: _budget_pb2.Budget | None = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "create_time", b"create_time", "due_time", b"due_time", "last_event_time", b"last_event_time", "update_time", b"update_time", "workspace", b"workspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run_id", b"active_run_id", "agent", b"agent", "budget", b"budget", "create_time", b"create_time", "creator", b"creator", "due_time", b"due_time", "id", b"id", "labels", b"labels", "last_event_time", b"last_event_time", "last_sequence", b"last_sequence", "settled", b"settled", "state", b"state", "title", b"title", "update_time", b"update_time", "when_busy", b"when_busy", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run_id", b"active_run_id", "agent", b"agent", "budget", b"budget", "create_time", b"create_time", "creator", b"creator", "due_time", b"due_time", "id", b"id", "labels", b"labels", "last_event_time", b"last_event_time", "last_sequence", b"last_sequence", "priority", b"priority", "settled", b"settled", "state", b"state", "title", b"title", "update_time", b"update_time", "when_busy", b"when_busy", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -240,10 +244,13 @@ class SessionSettings(_message.Message):
     BUDGET_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     ALLOWED_PROVIDERS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     when_busy: Global___WhenBusy.ValueType
     """What a message does while a run is active."""
     policy: _builtins.str
     """The name of the policy that judges its tool calls. Empty: `default`."""
+    priority: _builtins.int
+    """Which of several sessions is served first where not all can be: the higher. What is being done is not interrupted."""
     @_builtins.property
     def budget(self) -> _budget_pb2.Budget:
         """What each run of the session may consume. Absent: the server's limits only."""
@@ -259,10 +266,11 @@ class SessionSettings(_message.Message):
         budget: _budget_pb2.Budget | None = ...,
         policy: _builtins.str = ...,
         allowed_providers: _abc.Iterable[_builtins.str] | None = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_providers", b"allowed_providers", "budget", b"budget", "policy", b"policy", "when_busy", b"when_busy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_providers", b"allowed_providers", "budget", b"budget", "policy", b"policy", "priority", b"priority", "when_busy", b"when_busy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -109,3 +109,13 @@ async def test_rows_of_replicas_long_gone_are_dropped(database: Database) -> Non
     await mine.register()
     await Lease(database, "another").release()
     assert [tuple(row)[:2] for row in await database.fetch("SELECT * FROM lease")] == [("me", "127.0.0.1:1")]
+
+
+async def test_the_higher_priority_is_claimed_first_whoever_waited_longer(writer: Writer, database: Database) -> None:
+    lease = Lease(database, "me")
+    made = {priority: await new_session(writer, runnable=True, priority=priority) for priority in (0, -10, 3, 10)}
+    late = await new_session(writer, due_time=now_micros() - 60 * SECOND, priority=3)
+    await new_session(writer, due_time=now_micros() + 60 * SECOND, priority=10)
+    expected = [made[10].id, made[3].id, late.id, made[0].id, made[-10].id]
+    assert await claimable(lease) == expected
+    assert await claimable(lease, 2) == expected[:2]

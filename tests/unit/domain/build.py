@@ -125,6 +125,7 @@ class Play:
         self.catalog = book or catalog()
         self.now = 1_000 * SECOND
         self.has_room = True
+        self.may_run = True
         self.events: list[Event] = []
         created = create_session(Session("t", "s1", **session), self.now, self.new_id)
         self.snapshot = created.snapshot
@@ -143,7 +144,7 @@ class Play:
     # --- changing
 
     def change(self) -> Change:
-        return Change(self.snapshot, self.now, self.new_id)
+        return Change(self.snapshot, self.now, self.new_id, may_run=self.may_run)
 
     def keep(self, change: Change) -> None:
         """What the store does: the events get their numbers."""

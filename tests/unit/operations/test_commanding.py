@@ -110,6 +110,19 @@ MakeDesk = Callable[..., Desk]
 # When it is written
 
 
+@pytest.mark.parametrize("stale", range(TRIES + 1))
+@in_virtual_time
+async def test_where_the_tenant_has_no_room_it_is_decided_again_and_its_run_waits(desk: MakeDesk, stale: int) -> None:
+    at = desk()
+    at.store.faults.extend([*["stale"] * stale, "over"])
+    await at.command()
+    assert at.decisions >= stale + 2
+    [run] = at.store.sessions["s1"].runs.values()
+    assert (run.state, run.waits_for) == ("CREATED", "RUNS_PER_TENANT")
+    assert at.session().queue_time > 0
+    assert (at.hands.adopted, at.ground.free()) == ([], at.slots)
+
+
 @in_virtual_time
 @pytest.mark.parametrize("stale", [0, 1, 3])
 async def test_a_command_whose_caller_goes_away_is_carried_out_and_its_step_started_at_once(
@@ -202,7 +215,7 @@ async def test_the_executors_of_cancelled_steps_are_told_though_the_owner_may_be
 
 
 @in_virtual_time
-@pytest.mark.parametrize("fault", ["unavailable", "over"])
+@pytest.mark.parametrize("fault", ["unavailable", "busy"])
 async def test_executors_are_told_nothing_of_a_cancel_that_was_not_written(desk: MakeDesk, fault: str) -> None:
     at = desk()
     await at.command()
@@ -352,7 +365,6 @@ async def test_an_id_used_again_for_something_else_is_refused(
         ("unavailable", StorageUnavailable),
         ("broken", ZeroDivisionError),
         ("absent", NotFound),
-        ("over", StorageUnavailable),
         ("busy", StorageUnavailable),
     ],
 )
