@@ -1,0 +1,209 @@
+"""The scenarios: what is told, what people do, and how their runs must end, whatever dies on the way."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from executor.errors import StepFailed
+from gen.assent.v1 import approval_pb2, approval_service_pb2, run_pb2, run_service_pb2, session_pb2, session_service_pb2
+from tests.simulator.people import Person, Watcher
+from tests.simulator.world import World
+from tests.sweep.telling import Told
+
+LOOK_SECONDS = 0.4
+ENDED = (run_pb2.RUN_STATE_COMPLETED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
+
+Act = Callable[["Scene"], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`decisions` are what people answer, by the tool or the kind of question that asks; APPROVE or RETRY else."""
+
+    name: str
+    told: Told
+    act: Act
+    ends: tuple[str, ...] = ("COMPLETED",)  # of every run
+    decisions: dict[str, str] = field(default_factory=dict)
+    replicas: int = 1
+    slots: int = 4
+    preludes: tuple[str, ...] = ()  # failpoints of a first crash, before the one that is swept
+
+
+class Scene:
+    """One scenario under way in a world."""
+
+    def __init__(self, world: World, scenario: Scenario) -> None:
+        self.world, self.scenario = world, scenario
+        self.anna = world.person("anna")
+        self.watching: list[asyncio.Task[None]] = []
+
+    def at(self, replica: int) -> Person:
+        """Somebody who knows one replica only."""
+        world = self.world
+        known = [world.replicas[replica]]
+        return Person(f"visitor {replica}", world.chance(), known, world.history, world.clock.new_id, world.note)
+
+    async def session(self) -> str:
+        """A new session, watched by somebody who resumes wherever the stream breaks."""
+        request = session_service_pb2.CreateSessionRequest(title="a session", settings=session_pb2.SessionSettings())
+        answer = await self.insist("SessionService/CreateSession", request)
+        session_id: str = answer.session.id
+        watcher = Watcher(self.world.person("eve"), session_id)
+        self.watching.append(self.world.loop.outside.spawn(watcher.follow()))
+        return session_id
+
+    async def say(self, session_id: str, text: str, agent: str = "coder", *, who: Person | None = None) -> str:
+        """The run's id."""
+        request = session_service_pb2.SendMessageRequest(session_id=session_id, text=text, agent=agent)
+        run_id: str = (await self.insist("SessionService/SendMessage", request, who)).run.id
+        return run_id
+
+    async def cancel(self, run_id: str) -> None:
+        await self.anna.do("RunService/CancelRun", run_service_pb2.CancelRunRequest(run_id=run_id, reason="enough"))
+
+    async def insist(self, path: str, request: Any, who: Person | None = None) -> Any:
+        """The answer, which comes sooner or later."""
+        answer = await (who or self.anna).do(path, request)
+        assert answer is not None, f"{path} was refused or never answered"
+        return answer
+
+    async def ended(self, run_id: str, *, or_started: str = "") -> None:
+        """Until the run has ended, or a tool has begun."""
+        while not (self._has_started(or_started) or await self._has_ended(run_id)):
+            await self._a_moment()
+
+    def _has_started(self, tool: str) -> bool:
+        return any(started.tool == tool for started in self.world.history.started)
+
+    async def _has_ended(self, run_id: str) -> bool:
+        answer = await self.anna.read("RunService/GetRun", run_service_pb2.GetRunRequest(run_id=run_id))
+        return answer is not None and answer.run.state in ENDED
+
+    async def _a_moment(self) -> None:
+        await asyncio.sleep(LOOK_SECONDS)
+
+    async def decide_for_ever(self) -> None:
+        """As soon as something is asked, once each, and again only where no answer came."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for approval in await self.anna.pending():
+                await self._decide(approval)
+
+    async def _decide(self, approval: Any) -> None:
+        kind = approval_pb2.ApprovalKind.Name(approval.kind).removeprefix("APPROVAL_KIND_")
+        usual = "APPROVE" if approval_pb2.DECISION_ACTION_APPROVE in approval.allowed_actions else "RETRY"
+        decisions = self.scenario.decisions
+        action = decisions.get(approval.tool) if kind == "TOOL_CALL" else decisions.get(kind)
+        request = approval_service_pb2.DecideApprovalRequest(
+            approval_id=approval.id,
+            action=approval_pb2.DecisionAction.Value(f"DECISION_ACTION_{action or usual}"),
+            digest=approval.digest,
+            feedback="says anna",
+        )
+        await self.anna.do("ApprovalService/DecideApproval", request)
+
+
+# The scenarios of the promise
+
+
+async def _message(scene: Scene) -> None:
+    session = await scene.session()
+    await scene.ended(await scene.say(session, "do: plain"))
+
+
+async def _plan(scene: Scene) -> None:
+    session = await scene.session()
+    await scene.ended(await scene.say(session, "do: whole", agent=""))
+
+
+async def _cancel(scene: Scene) -> None:
+    session = await scene.session()
+    run = await scene.say(session, "do: long")
+    await scene.ended(run, or_started="mail")
+    await scene.cancel(run)
+    await scene.ended(run)
+
+
+# Others, for the places those do not come to
+
+
+async def _handover(scene: Scene) -> None:
+    """The replica is stopped as in a deployment while a step runs."""
+    session = await scene.session()
+    run = await scene.say(session, "do: long")
+    await scene.ended(run, or_started="mail")
+    replica = scene.world.replicas[0]
+    if replica.is_up:
+        await replica.stop()
+    if not replica.is_up:
+        replica.start()
+    await scene.ended(run)
+
+
+async def _crowd(scene: Scene) -> None:
+    """Two replicas at once, and an executor with a single slot: one of them is refused."""
+    sessions = [await scene.session(), await scene.session()]
+    words = (scene.say(session, f"do: plain {n}", who=scene.at(n)) for n, session in enumerate(sessions))
+    for run in await asyncio.gather(*words):
+        await scene.ended(run)
+
+
+async def _hammer(scene: Scene) -> None:
+    """So many commands on one session at once that its owner and some of them must wait for its row."""
+    session = await scene.session()
+    runs = [await scene.say(session, "do: nothing", who=scene.at(0))]
+    other = scene.at(1)
+    runs += await asyncio.gather(*(scene.say(session, f"do: nothing {n}", who=other) for n in range(12)))
+    for run in runs:
+        await scene.ended(run)
+
+
+def _subtask(key: str, *depends_on: str) -> dict[str, Any]:
+    words = {"title": f"Do {key}", "instructions": f"do: {key}", "agent": "coder"}
+    return {"key": key, "depends_on": list(depends_on), **words}
+
+
+DIES_BEFORE_START = "dispatch:1:crash"
+DIES_WHILE_IT_RUNS = "receive.accepted.after:1:crash"
+
+SCENARIOS = (
+    Scenario(
+        "message",
+        Told({"plain": [["look", "mail"]]}),
+        _message,
+        preludes=(DIES_BEFORE_START, DIES_WHILE_IT_RUNS),
+    ),
+    Scenario(
+        "plan",
+        Told(
+            {"first": [["mail"]], "second": [["index"]]},
+            plan={"parallel_limit": 2, "subtasks": [_subtask("first"), _subtask("second", "first")]},
+        ),
+        _plan,
+        preludes=("dispatch:3:crash",),
+    ),
+    Scenario(
+        "approvals",
+        Told({"plain": [["put", "deploy", "mail", "erase"], ["deploy"]]}),
+        _message,
+        decisions={"put": "REJECT"},
+    ),
+    Scenario(
+        "retry",
+        Told(
+            {"plain": [["index"], ["mail"]]},
+            faults={
+                "plain": [StepFailed("MODEL_FAILED", "it may pass", "RETRYABLE", 2.0)] * 2,
+                "index": [StepFailed("TOOL_FAILED", "it may pass", "RETRYABLE")],
+                "mail": [StepFailed("TOOL_FAILED", "it will not pass", "HUMAN_REQUIRED")],
+            },
+        ),
+        _message,
+    ),
+    Scenario("cancel", Told({"long": [["mail"]]}, seconds={"mail": 4.0}), _cancel, ends=("CANCELLED", "COMPLETED")),
+    Scenario("handover", Told({"long": [["mail"]]}, seconds={"mail": 3.0}), _handover),
+    Scenario("crowd", Told({"plain": [["look"]]}), _crowd, replicas=2, slots=1),
+    Scenario("hammer", Told(seconds={"": 0.03}), _hammer, replicas=2),
+)

@@ -1,0 +1,77 @@
+"""What models say and tools do in a scenario: told beforehand, word for word, with the faults that befall them."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from executor.errors import StepFailed
+from executor.models.model import Delta, ModelRequest, Reply, ToolCallPart, Usage, last_user_text
+from executor.tools.tool import ToolCall, ToolResult
+from tests.simulator.script import STEP, OnStart, Script, What
+
+MODEL_SECONDS = TOOL_SECONDS = 0.5
+
+Turns = list[list[str]]
+"""The tools that a model calls in its first reply, in its second, and so on; then it is done."""
+
+
+@dataclass
+class Told:
+    """What is told by keywords in the message or in the subtask's instructions."""
+
+    turns: dict[str, Turns] = field(default_factory=dict)
+    plan: dict[str, Any] | None = None  # makes every message that is routed a complex one
+    faults: dict[str, list[StepFailed]] = field(default_factory=dict)  # by keyword or tool, one for each try
+    seconds: dict[str, float] = field(default_factory=dict)  # by tool, where it is not the usual time; "": of models
+
+
+class ToldScript(Script):
+    """Plays one telling; what has failed once does not fail again, whoever dies."""
+
+    def __init__(self, told: Told, on_start: OnStart) -> None:
+        super().__init__(Random(0), on_start)
+        self._told = told
+        self._faults = {key: list(faults) for key, faults in told.faults.items()}
+
+    async def _perform(self, arguments: What, call: ToolCall) -> ToolResult:
+        start = STEP.get()
+        self.on_start(start)
+        tool: str = start.work.tool  # type: ignore[union-attr]  # a tool is performed
+        await asyncio.sleep(self._told.seconds.get(tool, TOOL_SECONDS))
+        self._fail(tool)
+        return ToolResult(f"done: {arguments.what}")
+
+    async def answer(self, request: ModelRequest) -> AsyncGenerator[Delta | Reply, None]:
+        yield Delta("TEXT", "well, ")
+        await asyncio.sleep(self._told.seconds.get("", MODEL_SECONDS))
+        key = self._key(request)
+        self._fail(request.purpose if request.purpose in ("ROUTING", "PLANNING") else key)
+        text, calls = self._said(request, key)
+        yield Reply(text, "tool_calls" if calls else "stop", tool_calls=calls, usage=Usage(10, 0, 5), is_priced=True)
+
+    def _key(self, request: ModelRequest) -> str:
+        text = last_user_text(request.messages)
+        return next((key for key in self._told.turns if key in text), "")
+
+    def _said(self, request: ModelRequest, key: str) -> tuple[str, tuple[ToolCallPart, ...]]:
+        match request.purpose:
+            case "ROUTING":
+                way = "complex" if self._told.plan else "atomic"
+                return json.dumps({"complexity": way, "agent": "coder", "reason": "so it is"}), ()
+            case "PLANNING":
+                return json.dumps({"title": "A plan", "summary": "", **(self._told.plan or {})}), ()
+        turns = self._told.turns.get(key, [])
+        if request.turn >= len(turns):
+            return "that is it", ()
+        calls = (
+            ToolCallPart(f"{key}-{request.turn}-{n}", tool, json.dumps({"what": f"{key} {request.turn} {n}"}))
+            for n, tool in enumerate(turns[request.turn])
+        )
+        return "let me", tuple(calls)
+
+    def _fail(self, key: str) -> None:
+        if faults := self._faults.get(key):
+            raise faults.pop(0)
