@@ -4,6 +4,7 @@ import asyncio
 import json
 from random import Random
 
+from gen.assent.v1 import run_pb2
 from tests.simulator import storm
 from tests.simulator.people import Person, Watcher
 from tests.simulator.world import World
@@ -36,7 +37,8 @@ async def ordinary(world: World) -> None:
 
 
 def _nothing_pending(world: World) -> bool:
-    return not world.evidence.fetch("SELECT FROM approval WHERE state = 'PENDING' LIMIT 1")
+    awaited = "SELECT FROM approval WHERE state = 'PENDING'"
+    return not world.evidence.fetch(f"{awaited} UNION ALL SELECT FROM run WHERE state = 'PAUSED' LIMIT 1")
 
 
 async def _created(person: Person) -> str:
@@ -52,6 +54,10 @@ async def _decides(world: World, person: Person, random: Random) -> None:
         for approval in await person.pending():
             if random.random() < 0.7:
                 await person.decide(approval, kindly=world.calm)
+        if world.calm:
+            for run in await person.runs():
+                if run.state == run_pb2.RUN_STATE_PAUSED:
+                    await person.resume(run.id)
 
 
 async def _author(world: World, session_id: str, random: Random) -> None:
@@ -64,6 +70,6 @@ async def _author(world: World, session_id: str, random: Random) -> None:
             await person.say(session_id, text)
         else:
             await person.submit(session_id, text)
-        if random.random() < 0.2:
+        while random.random() < 0.3:
             await asyncio.sleep(random.uniform(0.0, 6.0))
-            await person.cancel_something(session_id)
+            await person.steer_something(session_id)

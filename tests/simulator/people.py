@@ -28,6 +28,18 @@ CALL_SECONDS = 6.0
 TRIES = 12
 _NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
+_KIND = (
+    approval_pb2.DECISION_ACTION_APPROVE,
+    approval_pb2.DECISION_ACTION_EDIT,
+    approval_pb2.DECISION_ACTION_RETRY,
+)
+_UNKIND = (
+    approval_pb2.DECISION_ACTION_REJECT,
+    approval_pb2.DECISION_ACTION_RESPOND,
+    approval_pb2.DECISION_ACTION_ABORT,
+)
+_ENDED = (run_pb2.RUN_STATE_COMPLETED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
+
 Note = Callable[[str], None]
 
 
@@ -95,9 +107,8 @@ class Person:
     # What people do
 
     async def create_session(self) -> str:
-        settings = session_pb2.SessionSettings(
-            when_busy=session_pb2.WHEN_BUSY_REJECT if self.random.random() < 0.1 else session_pb2.WHEN_BUSY_ENQUEUE
-        )
+        ways = (session_pb2.WHEN_BUSY_ENQUEUE, session_pb2.WHEN_BUSY_INTERRUPT, session_pb2.WHEN_BUSY_REJECT)
+        settings = session_pb2.SessionSettings(when_busy=self.random.choices(ways, (7, 2, 1))[0])
         request = session_service_pb2.CreateSessionRequest(title="a session", settings=settings)
         answer = await self.do("SessionService/CreateSession", request)
         return answer.session.id if answer else ""
@@ -126,22 +137,40 @@ class Person:
         request = approval_service_pb2.DecideApprovalRequest(
             approval_id=approval.id, action=action, digest=digest, feedback=f"says {self.name}"
         )
+        if action == approval_pb2.DECISION_ACTION_EDIT:
+            request.edited_arguments_json = f'{{"what": "edited by {self.name}"}}'
+        elif action == approval_pb2.DECISION_ACTION_RESPOND:
+            request.response_json = f'{{"content": "{self.name} says so"}}'
         await self.do("ApprovalService/DecideApproval", request)
 
     def _action(self, allowed: list[Any], kindly: bool) -> Any:
-        kind = (approval_pb2.DECISION_ACTION_APPROVE, approval_pb2.DECISION_ACTION_RETRY)
-        known = (*kind, approval_pb2.DECISION_ACTION_REJECT, approval_pb2.DECISION_ACTION_ABORT)
-        may = [action for action in known if action in allowed]
-        good = [action for action in may if action in kind]
-        return self.random.choice(good if good and (kindly or self.random.random() < 0.75) else may or allowed)
+        good = [action for action in allowed if action in _KIND]
+        may = [action for action in allowed if action in (*_KIND, *_UNKIND)]
+        return self.random.choice(good if good and (kindly or self.random.random() < 0.75) else may)
 
-    async def cancel_something(self, session_id: str) -> None:
-        answer = await self.read("RunService/ListRuns", run_service_pb2.ListRunsRequest(session_id=session_id))
-        ended = (run_pb2.RUN_STATE_COMPLETED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
-        runs = [run for run in answer.runs if run.state not in ended] if answer else []
-        if runs:
+    async def steer_something(self, session_id: str) -> None:
+        """Cancel or pause a run, or let one go on; now and then close the session."""
+        if self.random.random() < 0.1:
+            closing = session_service_pb2.CloseSessionRequest(session_id=session_id, reason="enough")
+            await self.do("SessionService/CloseSession", closing)
+            return
+        if runs := await self.runs(session_id, but_not=_ENDED):
             run = self.random.choice(runs)
-            await self.do("RunService/CancelRun", run_service_pb2.CancelRunRequest(run_id=run.id, reason="enough"))
+            if run.state == run_pb2.RUN_STATE_PAUSED or self.random.random() < 0.1:
+                await self.resume(run.id)
+            elif self.random.random() < 0.5:
+                pausing = run_service_pb2.PauseRunRequest(run_id=run.id, reason="wait")
+                await self.do("RunService/PauseRun", pausing)
+            else:
+                cancelling = run_service_pb2.CancelRunRequest(run_id=run.id, reason="enough")
+                await self.do("RunService/CancelRun", cancelling)
+
+    async def resume(self, run_id: str) -> None:
+        await self.do("RunService/ResumeRun", run_service_pb2.ResumeRunRequest(run_id=run_id, reason="go on"))
+
+    async def runs(self, session_id: str = "", *, but_not: Sequence[Any] = ()) -> list[run_pb2.Run]:
+        answer = await self.read("RunService/ListRuns", run_service_pb2.ListRunsRequest(session_id=session_id))
+        return [run for run in answer.runs if run.state not in but_not] if answer else []
 
 
 class Watcher:

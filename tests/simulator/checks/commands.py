@@ -67,15 +67,24 @@ def _created(history: History, command: Command) -> Iterator[str]:
         yield "the session is not there"
 
 
-# A decision repeated by the same person under another request id is answered and leaves nothing.
-_WITHOUT_ROW = ("ApprovalService/DecideApproval",)
+# What is so already is answered, and leaves nothing: a decision repeated by the same person, a pause asked twice.
+_WITHOUT_ROW = ("ApprovalService/DecideApproval", "RunService/PauseRun", "RunService/ResumeRun")
 _COUNTS: dict[str, Callable[[History, Command], int]] = {
     "SessionService/SendMessage": _messages,
     "PlanService/CreatePlan": _plans,
 }
+
+
+def _closed(history: History, command: Command) -> Iterator[str]:
+    session = next((s for s in history.rows.sessions if s.id == command.request.session_id), None)
+    if session is None or session.state != "CLOSED":
+        yield f"the session is {session.state if session else 'not there'}"
+
+
 _EFFECTS: dict[str, Callable[[History, Command], Iterator[str]]] = {
     "SessionService/CreateSession": _created,
     "SessionService/SendMessage": _sent,
     "ApprovalService/DecideApproval": _decided,
     "RunService/CancelRun": _cancelled,
+    "SessionService/CloseSession": _closed,
 }

@@ -5,9 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.domain.records import Approval
+from orchestrator.domain.records import Approval, Step
 from tests.simulator.catalog import ASKING, POLICY, TOOLS
-from tests.simulator.history import History
+from tests.simulator.history import History, Started
 
 _DENIED = frozenset(tool for rule in POLICY.rules if rule.effect == "DENY" for tool in rule.tools)
 
@@ -49,17 +49,32 @@ def check_approvals(history: History) -> Iterator[str]:
     for approval_id, used_by in users.items():
         if len(used_by) > 1:
             yield f"approval {approval_id} was used by {len(used_by)} steps"
+    used = {(b["step_id"], b["dispatch_number"]): b.get("approval_id") for _, b in events(history, "step_started")}
     for started in history.started:
         step = steps.get(started.step_id)
-        if step is None or started.tool not in ASKING:
-            continue
-        approval = approvals.get(step.approval_id)
-        if approval is None or _said(approval) not in ("APPROVE", "EDIT"):
-            yield f"step {step.id} ({step.tool}) started without a yes"
-        elif not approval.consume_time:
-            yield f"step {step.id} ({step.tool}) started, and its approval is not used up"
-        elif approval.decision is None or approval.decision.digest != approval.digest:
-            yield f"step {step.id} ({step.tool}) started with a decision about something else"
+        if step is not None and started.tool in ASKING:
+            approval = approvals.get(used.get((started.step_id, started.dispatch)) or "")
+            if words := _why_not(started, step, approval):
+                yield f"step {step.id} ({step.tool}), dispatch {started.dispatch}, started {words}"
+
+
+def _why_not(started: Started, step: Step, approval: Approval | None) -> str:
+    """Why the approval that a start names is no yes to it."""
+    if approval is None or approval.decision is None or approval.state != "RESOLVED":
+        return "without a decision"
+    decision = approval.decision
+    if decision.digest != approval.digest:
+        return "with a decision about something else"
+    if not approval.consume_time:
+        return "and its approval is not used up"
+    match approval.kind, decision.action:
+        case ("TOOL_CALL", "APPROVE") | ("IN_DOUBT", "RETRY"):
+            allowed = (step.id, approval.arguments_json)
+        case "TOOL_CALL", "EDIT":
+            allowed = (step.replaces_step_id, decision.edited_arguments_json)
+        case other:
+            return f"with the decision {other}"
+    return "" if allowed == (approval.step_id, started.arguments_json) else "with a decision about other bytes"
 
 
 def _said(approval: Approval) -> str:
