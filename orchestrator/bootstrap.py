@@ -39,6 +39,7 @@ from orchestrator.store.database import Database
 from orchestrator.store.leases import Lease
 from orchestrator.store.notify import Notices
 from orchestrator.store.paging import Paging
+from orchestrator.store.retention import Sweeper
 from orchestrator.store.writer import Writer
 from orchestrator.streaming.feed import Position
 from orchestrator.streaming.hub import Hub
@@ -134,12 +135,14 @@ class Orchestrator:
         self._engine = self._make_engine()
         self._relay = Relay(self._owner, Notices(self._database), self._hub, self._inboxes, self._engine)
         self._server = self._make_server()
+        self._sweeper = Sweeper(self._database, days=settings.retention_days, runs_limited=settings.runs_per_tenant > 0)
         if settings.runs_per_tenant:
             await recount(self._database)
         await self._lease.register()
         port = await self._server.start()
         works = [self._engine.run(), self._hub.look_around(), self._watch_overdue(), self._watch_readiness()]
         works += [self._inboxes.run(), self._relay.run(), *(link.run() for link in self._links)]
+        works.append(self._sweeper.run())
         self._tasks = [asyncio.create_task(work) for work in works]
         return port
 
@@ -201,7 +204,9 @@ class Orchestrator:
         )
 
     def _make_server(self) -> Server:
-        ctx = Context(self._database, self._writer, self._engine, self._catalog, now_micros, new_id)
+        ctx = Context(
+            self._database, self._writer, self._engine, self._catalog, now_micros, new_id, on_deleted=self._deleted
+        )
         services = (
             ("SessionService", Sessions(ctx, self._hub), session_service_pb2_grpc.add_SessionServiceServicer_to_server),
             ("PlanService", Plans(ctx), plan_service_pb2_grpc.add_PlanServiceServicer_to_server),
@@ -221,6 +226,10 @@ class Orchestrator:
             translate=translate,
             reflection=self._settings.reflection,
         )
+
+    def _deleted(self, tenant: str, session_id: str) -> None:
+        self._hub.gone(tenant, session_id)
+        self._sweeper.nudge()
 
     def _offer(self, tools: list[Tool]) -> None:
         self._catalog.tools.update({tool.name: tool for tool in tools})

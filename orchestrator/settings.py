@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     lease_renew_seconds: float = Field(5, gt=0)
     stop_grace_seconds: float = Field(10, ge=0)
     failpoint: str = ""  # NAME:N:ACTION, comma-separated; for tests and staging
+    retention_days: int = Field(0, ge=0)  # 0: finished sessions are kept
     runs_per_tenant: int = Field(0, ge=0)  # 0: no limit
     reflection: bool = True  # until there is authentication, every orchestrator is a development one
 

@@ -78,3 +78,4 @@ class Context:
     catalog: Catalog
     clock: Callable[[], int]
     new_id: Callable[[], str]
+    on_deleted: Callable[[str, str], None] = lambda tenant, session_id: None  # who holds something of the session

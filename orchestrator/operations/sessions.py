@@ -6,12 +6,22 @@ from dataclasses import dataclass, field
 from orchestrator.domain import control
 from orchestrator.domain.change import Change
 from orchestrator.domain.commands import check_agent, create_session, receive_message
-from orchestrator.domain.errors import InvalidInput, StorageUnavailable, Violation, WorkspaceNotAllowed
+from orchestrator.domain.errors import (
+    InvalidInput,
+    NotFound,
+    StorageUnavailable,
+    Violation,
+    WorkspaceNotAllowed,
+    WrongState,
+)
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Budget, Message, Run, Session, Workspace
+from orchestrator.domain.states import SessionState
 from orchestrator.operations.commanding import command, first_answer, replay, request_row
 from orchestrator.operations.context import Caller, Context
+from orchestrator.store import erasing, queries
 from orchestrator.store.answers import Outcome
+from orchestrator.store.requests import find as find_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,24 @@ async def close(ctx: Context, caller: Caller, session_id: str, reason: str) -> S
         return lambda: replace(change.session, last_sequence=change.next_sequence - 1, update_time=change.now)
 
     return await command(ctx, caller, session_id, Session, decide)
+
+
+async def delete(ctx: Context, caller: Caller, session_id: str) -> None:
+    """The session is gone for everybody; what it has left is erased soon. Raises WrongState for one that is open."""
+    if await replay(ctx, caller, bool):
+        return
+    if await erasing.begin(ctx.database, caller.tenant, session_id, request_row(ctx, caller, True)):
+        ctx.on_deleted(caller.tenant, session_id)
+        return
+    # Looked for once more: a repeat at the same moment, or ours, whose answer was lost, was first.
+    stored = await find_request(ctx.database, caller.tenant, caller.subject, caller.request_id)
+    if stored is not None:
+        first_answer(stored, caller, bool)
+        return
+    session = await queries.get_session(ctx.database, caller.tenant, session_id)
+    if session is None:
+        raise NotFound("session", session_id)
+    raise WrongState("session", session_id, session.state, "deleted", (SessionState.CLOSED,))
 
 
 def _root(wanted: str, offered: list[str]) -> str:

@@ -109,6 +109,11 @@ class Sessions:
         session = await sessions.close(self._ctx, who, request.session_id, request.reason)
         return pb.CloseSessionResponse(session=to_proto(session_pb2.Session, session))
 
+    async def DeleteSession(self, request: pb.DeleteSessionRequest, context: RpcContext) -> pb.DeleteSessionResponse:
+        logs.bind(session_id=request.session_id)
+        await sessions.delete(self._ctx, caller("DeleteSession", request), request.session_id)
+        return pb.DeleteSessionResponse()
+
     async def Converse(self, request: pb.ConverseRequest, context: RpcContext) -> AsyncIterator[pb.ConverseResponse]:
         logs.bind(session_id=request.session_id)
         who = caller("Converse", request)

@@ -88,6 +88,7 @@ class Box:
         "_wake",
         "overflowed",
         "position",
+        "vanished",
         "wants_deltas",
     )
 
@@ -101,6 +102,7 @@ class Box:
         self._waiting_since: float | None = None
         self.wants_deltas = wants_deltas
         self.overflowed = False
+        self.vanished = False
         self.position: Position | None = None  # the newest this replica knows of
 
     def put(self, item: LoggedEvent | Delta) -> None:
@@ -113,6 +115,12 @@ class Box:
             self._bytes += size
         if self.overflowed or self._bytes > HURRY_BYTES:
             self._hurry.set()
+        self._wake.set()
+
+    def vanish(self) -> None:
+        """What it is about is there no longer."""
+        self.vanished = True
+        self._hurry.set()
         self._wake.set()
 
     def move_to(self, position: Position) -> None:

@@ -56,6 +56,11 @@ class Hub:
         for box in self._boxes.get((tenant, session_id), ()):
             box.move_to(position)
 
+    def gone(self, tenant: str, session_id: str) -> None:
+        """The session was deleted."""
+        for box in self._boxes.get((tenant, session_id), ()):
+            box.vanish()
+
     def set_hearing(self, hears: bool) -> None:
         """Whether other replicas are heard; what was said in between is looked up at once."""
         self._hearing = hears
@@ -115,3 +120,5 @@ class Hub:
                 continue
             for key, position in positions.items():
                 self.hear(*key, position)
+            for key in set(keys) - positions.keys():
+                self.gone(*key)

@@ -53,6 +53,8 @@ class Watch:
                 raise InvalidInput([Violation("after_sequence", words)])
             box.move_to(position)
         while True:
+            if box.vanished:
+                raise NotFound("session", self._key[1])
             if box.overflowed:
                 raise SlowWatcher(cursor)
             fresh, cursor = _following(box.take(), cursor)

@@ -205,7 +205,9 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """Erases a closed session with everything in it, for good. Errors: SESSION_NOT_FOUND, WRONG_STATE (not closed).
+        """Erases a closed session with everything in it, for good. Nobody finds it from then on, and its streams end with
+        SESSION_NOT_FOUND; what belonged to it is gone soon after. The answers to repeated requests stay for their 7 days.
+        Errors: SESSION_NOT_FOUND, WRONG_STATE (not closed).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -63,7 +63,10 @@ class SessionServiceStub:
     it end; others get `session_closed` and stay. Errors: SESSION_NOT_FOUND, WRONG_STATE (closed already).
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
-    """Erases a closed session with everything in it, for good. Errors: SESSION_NOT_FOUND, WRONG_STATE (not closed)."""
+    """Erases a closed session with everything in it, for good. Nobody finds it from then on, and its streams end with
+    SESSION_NOT_FOUND; what belonged to it is gone soon after. The answers to repeated requests stay for their 7 days.
+    Errors: SESSION_NOT_FOUND, WRONG_STATE (not closed).
+    """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Creates sessions, takes what people and their clients say, and tells what happens."""
@@ -192,6 +195,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.DeleteSessionRequest,
         context: _aio.ServicerContext[_session_service_pb2.DeleteSessionRequest, _abc.Awaitable[_session_service_pb2.DeleteSessionResponse]],
     ) -> _abc.Awaitable[_session_service_pb2.DeleteSessionResponse]:
-        """Erases a closed session with everything in it, for good. Errors: SESSION_NOT_FOUND, WRONG_STATE (not closed)."""
+        """Erases a closed session with everything in it, for good. Nobody finds it from then on, and its streams end with
+        SESSION_NOT_FOUND; what belonged to it is gone soon after. The answers to repeated requests stay for their 7 days.
+        Errors: SESSION_NOT_FOUND, WRONG_STATE (not closed).
+        """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _aio.Server) -> None: ...

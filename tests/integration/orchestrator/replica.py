@@ -95,7 +95,21 @@ def tell_callers_apart(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(bootstrap, "Server", partial(Server, authenticate=principal_of))
 
 
-COUNTED = ("session", "message", "run", "plan", "subtask", "attempt", "step", "approval", "event", "request", "audit")
+COUNTED = (
+    "session",
+    "message",
+    "run",
+    "plan",
+    "subtask",
+    "attempt",
+    "step",
+    "approval",
+    "event",
+    "request",
+    "audit",
+    "counter",
+    "erasing",
+)
 
 
 class Tables:

@@ -381,7 +381,6 @@ async def test_a_page_larger_than_the_largest_is_refused(client: Client, session
 
 async def test_what_comes_in_a_later_version_says_so(client: Client, tables: Tables, session_id: str) -> None:
     later = [
-        (client.sessions.DeleteSession, session_service_pb2.DeleteSessionRequest(session_id=session_id)),
         (client.sessions.SwitchAgent, session_service_pb2.SwitchAgentRequest(session_id=session_id, agent="ask")),
         (client.approvals.ListGrants, approval_service_pb2.ListGrantsRequest(session_id=session_id)),
         (client.usage.GetUsage, usage_service_pb2.GetUsageRequest()),
