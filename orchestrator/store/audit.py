@@ -1,6 +1,6 @@
 """Refused decisions: they change no session and add no event, but leave one row of their tenant here."""
 
-from sqlalchemy import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from orchestrator.store import tables
 from orchestrator.store.codec import clean
@@ -25,4 +25,5 @@ async def record_refusal(
     sent = {"subject": subject, "method": method, "approval_id": approval_id, "action": action, "digest": digest}
     why = {"reason": reason, "message": message}
     values = {name: clean(value) for name, value in {**sent, **why}.items()}
-    await database.rows(insert(tables.audit).values(tenant=tenant, id=id, create_time=create_time, **values))
+    row = insert(tables.audit).values(tenant=tenant, id=id, create_time=create_time, **values)
+    await database.rows(row.on_conflict_do_nothing())  # it is asked again where the first answer was lost
