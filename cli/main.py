@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from cli import inbox, options
+from cli import inbox, options, steer
 from cli.client import Client
 from cli.decide import Answer
 from cli.demo import GOAL, SCRIPT, DemoSettings
@@ -39,6 +39,8 @@ RUNNING = "Running the services"
 WORKING = "Working with them"
 SERVER = "127.0.0.1:50051"
 ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="The approval's id.", show_default=False)]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
+SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.", show_default=False)]
 
 
 def app() -> None:
@@ -180,7 +182,7 @@ def run(
 
 @commands.command(rich_help_panel=WORKING)
 def watch(
-    session: Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.", show_default=False)],
+    session: SessionId,
     after: Annotated[
         int, typer.Option("--after", metavar="SEQUENCE", min=0, help="Tell only what came after this event.")
     ] = 0,
@@ -260,8 +262,38 @@ def decide(
 
 
 @commands.command(rich_help_panel=WORKING)
+def pause(run: RunId, reason: options.Reason = "", server: options.Server = SERVER) -> None:
+    """Start nothing new in a run; what is in flight ends first, and decisions are still taken.
+
+    A queued run is PAUSED when its turn comes, and the runs behind it wait.
+    """
+    _ask(server, lambda client: steer.pause_run(client, run, reason, new_console()))
+
+
+@commands.command(rich_help_panel=WORKING)
+def resume(run: RunId, reason: options.Reason = "", server: options.Server = SERVER) -> None:
+    """Let a paused run go on from where it is, or withdraw a pause that has not taken hold."""
+    _ask(server, lambda client: steer.resume_run(client, run, reason, new_console()))
+
+
+@commands.command(rich_help_panel=WORKING)
+def cancel(run: RunId, reason: options.Reason = "", server: options.Server = SERVER) -> None:
+    """End a run now, with its model and tool calls and its questions; the next one in its session starts.
+
+    A tool call that was under way may have taken effect.
+    """
+    _ask(server, lambda client: steer.cancel_run(client, run, reason, new_console()))
+
+
+@commands.command(rich_help_panel=WORKING)
+def close(session: SessionId, reason: options.Reason = "", server: options.Server = SERVER) -> None:
+    """End all that runs and waits in a session, for good: it takes no more messages."""
+    _ask(server, lambda client: steer.close_session(client, session, reason, new_console()))
+
+
+@commands.command(rich_help_panel=WORKING)
 def report(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)],
+    run: RunId,
     server: options.Server = SERVER,
 ) -> None:
     """Show what a run did, what it cost and who approved what."""

@@ -101,6 +101,7 @@ WorkSeconds = Annotated[
     float,
     typer.Option("--work-seconds", metavar="N", min=0, max=1e9, help="For a limit: how long the run may work in all."),
 ]
+Reason = Annotated[str, typer.Option("--reason", "-m", metavar="TEXT", help="Why, for whoever reads the log later.")]
 Digest = Annotated[
     str,
     typer.Option("--digest", metavar="SHA256", help="Decide only if it is still about exactly this."),

@@ -77,8 +77,18 @@ def _run_state_changed(view: SessionView, event: events.RunStateChanged) -> list
     if state == "WAITING" and not view.approvals:
         return [Line("the run waits for a client", "quiet")]
     if state == "PAUSED":
-        return [Line(f"the run is paused{_because(event.reason)}", "notice")]
-    return []
+        return [Line(f"the run is paused{_by(event.actor)}{_because(event.reason)}", "notice")]
+    words = _OF_PAUSES.get((state_of(event, "from_state"), event.trigger))
+    return [Line(f"{words}{_by(event.actor)}{_because(event.reason)}", "notice")] if words else []
+
+
+_OF_PAUSES = {
+    ("RUNNING", "pause_requested"): "nothing more starts in the run: a pause was asked",
+    ("RUNNING", "pause_withdrawn"): "the pause was withdrawn",
+    ("CREATED", "pause_requested"): "a queued run is to be paused when its turn comes: asked",
+    ("CREATED", "pause_withdrawn"): "a queued run is not to be paused any more: withdrawn",
+    ("PAUSED", "resumed"): "the run was resumed",
+}
 
 
 def _run_finished(view: SessionView, event: events.RunFinished) -> list[Line]:

@@ -13,12 +13,15 @@ from orchestrator.domain.transitions import move_plan, move_session, move_subtas
 
 _MET = (SubtaskState.SUCCEEDED, SubtaskState.SKIPPED)
 _DONE = (*_MET, SubtaskState.CANCELLED)
+# A place in the plan's limit is held from the start to the end, waiting for people included: what is half done is not
+# put aside for something else, and a decision never finds all places taken.
+_HOLDING = (SubtaskState.RUNNING, SubtaskState.VALIDATING, SubtaskState.AWAITING_APPROVAL)
 
 
 def begin_subtasks(change: Change, plan: Plan) -> bool:
     mine = [s for s in change.snapshot.subtasks.values() if s.plan_id == plan.id]
     states = {s.key: s.state for s in mine}
-    free = plan.parallel_limit - sum(1 for s in mine if s.state == SubtaskState.RUNNING)
+    free = plan.parallel_limit - sum(1 for s in mine if s.state in _HOLDING)
     began = False
     for subtask in sorted(mine, key=lambda s: s.position):
         if free <= 0 or subtask.state != SubtaskState.PENDING or subtask.not_before_time > change.now:

@@ -227,3 +227,41 @@ async def test_every_mix_of_allowed_approved_and_rejected_calls_gives_each_call_
     assert [results[f"call_{n}"][0] for n in range(4)] == [False, False, True, True]
     assert (results["call_0"][1], results["call_1"][1]) == ("seen", "sent")
     assert len(executor.starts_of(tool="send_mail")) == 1
+
+
+def instructions(act: Act) -> str:
+    """What the subtask's agent was asked to do."""
+    words = [line for message in act.start.model.messages for line in message.text.splitlines()]
+    return next(line for line in words if line.startswith("Do "))
+
+
+async def test_a_plans_limit_is_smaller_than_what_is_ready_while_one_fails_and_one_waits(
+    client: Client, executor: ScriptedExecutor
+) -> None:
+    session = await client.new_session()
+    plan = await client.new_plan(session.id, [subtask(key) for key in "abcd"], parallel_limit=2)
+    await client.decide(await client.asked(session.id), "APPROVE")
+    acts = {instructions(act): act for act in [await executor.next(), await executor.next()]}
+    assert sorted(acts) == ["Do a.", "Do b."]
+
+    acts["Do a."].says("Mailing.", ("send_mail", "{}"))  # waits for approval, and keeps its place
+    acts["Do b."].fails("it cannot be done", retryable=False)  # gives its place back
+    for wanted in ("Do c.", "Do d."):
+        act = await executor.next()
+        assert instructions(act) == wanted
+        act.says("done")
+    await client.settled(session.id)
+    states = {s.key: state(s) for s in (await client.get_plan(plan.id)).subtasks}
+    assert states == {"a": "RUNNING", "b": "FAILED", "c": "SUCCEEDED", "d": "SUCCEEDED"}
+    kinds = {words(a)["kind"]: a for a in await client.pending(session.id)}
+    assert set(kinds) == {"TOOL_CALL", "FAILURE"}
+
+    executor.play = answers
+    await client.decide(kinds["FAILURE"], "RETRY")
+    await client.decide(kinds["TOOL_CALL"], "APPROVE")
+    log = await client.settled(session.id)
+    assert [e["state"] for e in log.of("run_finished")] == ["COMPLETED"]
+    running: set[str] = set()
+    for change in log.of("subtask_state_changed"):
+        running = running | {change["key"]} if change["to_state"] == "RUNNING" else running - {change["key"]}
+        assert len(running) <= 2

@@ -18,7 +18,7 @@ from gen.assent.v1.event_pb2 import SessionEvent
 from gen.assent.v1.message_pb2 import Message
 from gen.assent.v1.run_pb2 import Run
 from gen.assent.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
-from gen.assent.v1.session_pb2 import Session
+from gen.assent.v1.session_pb2 import SESSION_STATE_CLOSED, Session
 from gen.assent.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
 from rpc.errors import abort
 from rpc.problem import Problem
@@ -61,6 +61,8 @@ class StandIn:
     log: list[SessionEvent] = field(default_factory=list)
     approvals: dict[str, approval_pb2.Approval] = field(default_factory=dict)
     decisions: list[approval_service_pb2.DecideApprovalRequest] = field(default_factory=list)
+    steered: list[Any] = field(default_factory=list)  # requests to pause, resume, cancel, close
+    run: Run = field(default_factory=lambda: Run(id=RUN, session_id=SESSION))  # what steering answers
     streams: list[int] = field(default_factory=list)  # the after_sequence of each
     report: run_report_pb2.RunReport = field(default_factory=run_report_pb2.RunReport)
     refuse: list[Problem] = field(default_factory=list)  # given, in turn, instead of answers to decisions
@@ -158,6 +160,26 @@ class StandIn:
             await abort(context, self.refuse.pop(0))
         approval = await self._resolve(request.approval_id, request.action, "developer", request.feedback)
         return approval_service_pb2.DecideApprovalResponse(approval=approval)
+
+    async def PauseRun(self, request: Any, context: Any) -> run_service_pb2.PauseRunResponse:
+        return run_service_pb2.PauseRunResponse(run=await self._steer(request, context))
+
+    async def ResumeRun(self, request: Any, context: Any) -> run_service_pb2.ResumeRunResponse:
+        return run_service_pb2.ResumeRunResponse(run=await self._steer(request, context))
+
+    async def CancelRun(self, request: Any, context: Any) -> run_service_pb2.CancelRunResponse:
+        return run_service_pb2.CancelRunResponse(run=await self._steer(request, context))
+
+    async def CloseSession(self, request: Any, context: Any) -> session_service_pb2.CloseSessionResponse:
+        await self._steer(request, context)
+        closed = Session(id=SESSION, state=SESSION_STATE_CLOSED)
+        return session_service_pb2.CloseSessionResponse(session=closed)
+
+    async def _steer(self, request: Any, context: Any) -> Run:
+        self.steered.append(request)
+        if self.refuse:
+            await abort(context, self.refuse.pop(0))
+        return self.run
 
     async def GetRunReport(self, request: Any, context: Any) -> run_service_pb2.GetRunReportResponse:
         return run_service_pb2.GetRunReportResponse(report=self.report)

@@ -8,8 +8,9 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import grpc
 import pytest
 
 from gen.assent.v1.approval_pb2 import (
@@ -18,6 +19,15 @@ from gen.assent.v1.approval_pb2 import (
     DECISION_ACTION_REJECT,
     DECISION_ACTION_RESPOND,
 )
+from gen.assent.v1.run_pb2 import (
+    RUN_STATE_CANCELLED,
+    RUN_STATE_CREATED,
+    RUN_STATE_PAUSED,
+    RUN_STATE_RUNNING,
+    RUN_STATE_WAITING,
+    Run,
+)
+from rpc.problem import Problem
 from tests.unit.cli.demo_acts import PLAN_APPROVAL, WRITE_APPROVAL, acts
 from tests.unit.cli.stand_in import RUN, SESSION, StandIn, serve
 
@@ -155,6 +165,47 @@ async def test_decide_refuses_what_is_no_answer(
     assert ended.code == 2
     assert words in ended.errors
     assert stand_in.decisions == []
+
+
+@pytest.mark.parametrize(
+    ("command", "state", "said"),
+    [
+        ("pause", RUN_STATE_PAUSED, f"run {RUN} is PAUSED\n  let it go on with: assent resume {RUN}\n"),
+        ("pause", RUN_STATE_RUNNING, "it is PAUSED as soon as what is in flight has ended"),
+        ("pause", RUN_STATE_CREATED, "it is PAUSED when its turn comes"),
+        ("resume", RUN_STATE_RUNNING, f"run {RUN} goes on\n  follow with: assent watch {SESSION}\n"),
+        ("resume", RUN_STATE_WAITING, "it waits for a decision"),
+        ("resume", RUN_STATE_CREATED, "is queued as before"),
+        ("cancel", RUN_STATE_CANCELLED, f"run {RUN} is CANCELLED: enough\n"),
+    ],
+)
+async def test_a_run_is_steered_and_what_comes_of_it_is_said(
+    assent: Command, stand_in: StandIn, command: str, state: Any, said: str
+) -> None:
+    stand_in.run = Run(id=RUN, session_id=SESSION, state=state, cancel_reason="enough")
+    ended = await assent(command, RUN, "--reason", "enough")
+    assert (ended.code, ended.errors) == (0, "")
+    assert said in ended.output
+    (request,) = stand_in.steered
+    assert (request.run_id, request.reason) == (RUN, "enough")
+    assert request.request_id
+
+
+async def test_a_session_is_closed(assent: Command, stand_in: StandIn) -> None:
+    ended = await assent("close", SESSION, "-m", "all done")
+    assert (ended.code, ended.output) == (0, f"session {SESSION} is CLOSED\n")
+    (request,) = stand_in.steered
+    assert (request.session_id, request.reason) == (SESSION, "all done")
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "cancel", "close"])
+async def test_a_refusal_to_be_steered_is_told_in_the_servers_words(
+    assent: Command, stand_in: StandIn, command: str
+) -> None:
+    words = "run 7 is WAITING; resumed is possible in: PAUSED"
+    stand_in.refuse.append(Problem(grpc.StatusCode.FAILED_PRECONDITION, "WRONG_STATE", words))
+    ended = await assent(command, RUN)
+    assert (ended.code, ended.output, ended.errors) == (1, "", f"assent: {words} (WRONG_STATE)\n")
 
 
 async def test_report_prints_the_markdown_as_it_is(assent: Command, stand_in: StandIn) -> None:

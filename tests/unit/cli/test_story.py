@@ -57,6 +57,23 @@ def test_who_did_it_is_told_where_it_is_somebody() -> None:
     assert [*by_a_person, *by_the_engine] == ["plan v1 DRAFT → APPROVED by ann", "plan v1 DRAFT → APPROVED"]
 
 
+def test_a_pause_is_told_from_its_asking_to_its_end() -> None:
+    changes = [
+        {"from_state": 2, "trigger": "pause_requested", "to_state": 2, "actor": "ann", "reason": "lunch"},
+        {"from_state": 2, "trigger": "paused", "to_state": 5, "actor": "ann", "reason": "lunch"},
+        {"from_state": 5, "trigger": "resumed", "to_state": 4, "actor": "bob"},
+        {"from_state": 4, "trigger": "running", "to_state": 2, "actor": "engine"},
+        {"from_state": 1, "trigger": "pause_requested", "to_state": 1, "actor": "ann"},
+        {"from_state": 3, "trigger": "resumed", "to_state": 4, "actor": "bob"},
+    ]
+    assert told([event(run_state_changed={"run_id": RUN, **change}) for change in changes]) == [
+        "nothing more starts in the run: a pause was asked by ann: lunch",
+        "the run is paused by ann: lunch",
+        "the run was resumed by bob",
+        "a queued run is to be paused when its turn comes: asked by ann",
+    ]
+
+
 def test_a_failed_call_says_whether_it_is_tried_again() -> None:
     failed = {"step_id": TOOL_STEP, "run_id": RUN, "kind": 2, "tool": "write_file", "failure": {"message": "disk full"}}
     lines = told([step_started(TOOL_STEP, tool="write_file"), event(step_finished={**failed, "state": 1})])

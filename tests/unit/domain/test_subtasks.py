@@ -1,5 +1,7 @@
 """Carrying out a plan: who starts when, how many at once, and how it ends."""
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.domain.events import StepStarted, SubtaskStateChanged
@@ -82,6 +84,59 @@ def test_a_failure_holds_up_what_depends_on_it_and_nothing_else() -> None:
     assert (working(play), play.run.state, play.session.settled) == ([], "WAITING", True)
     play.decide("RETRY")
     assert working(play) == ["a"]
+
+
+def test_the_limit_holds_while_more_are_ready_and_places_are_taken_in_the_plans_order() -> None:
+    play = Play()
+    play.approved_plan(task("a"), task("b"), task("c"), task("d"), task("e", "a"), parallel_limit=2)
+    assert working(play) == ["a", "b"]
+    finish(play, "b")
+    assert working(play) == ["a", "c"]
+    finish(play, "a")
+    assert working(play) == ["c", "d"]
+    finish(play, "d")
+    assert working(play) == ["c", "e"]
+    finish(play, "c")
+    finish(play, "e")
+    assert play.session.state == "COMPLETED"
+
+
+def test_one_that_fails_gives_its_place_back_and_its_siblings_go_on() -> None:
+    play = Play()
+    play.approved_plan(task("a"), task("b"), task("c"), task("d", "a"), parallel_limit=2)
+    play.fail("FATAL", step=play.snapshot.steps[step_of(play, "a")])
+    assert (play.session.state, working(play)) == ("ERROR_HANDLING", ["b", "c"])
+    play.decide("RETRY")
+    assert (play.subtask("a").state, working(play)) == ("PENDING", ["b", "c"])
+    finish(play, "b")
+    assert working(play) == ["a", "c"]
+    finish(play, "c")
+    assert working(play) == ["a"]
+
+
+def test_one_that_waits_for_an_approval_keeps_its_place_and_its_siblings_go_on() -> None:
+    play = Play()
+    play.approved_plan(task("a"), task("b"), task("c"), parallel_limit=2)
+    play.reply("", call("write_file", path="a"), step=play.snapshot.steps[step_of(play, "a")])
+    assert working(play) == ["a", "b"]
+    finish(play, "b")
+    assert (working(play), play.run.state) == (["a", "c"], "RUNNING")
+    finish(play, "c")
+    assert (working(play), play.run.state) == (["a"], "WAITING")
+    play.decide("APPROVE")
+    assert [s.tool for s in play.flying] == ["write_file"]
+
+
+@pytest.mark.parametrize("state", ["VALIDATING", "AWAITING_APPROVAL"])
+def test_one_that_is_checked_keeps_its_place_until_it_has_ended(state: str) -> None:
+    play = Play()
+    play.approved_plan(task("a"), task("b"), task("c"), task("d"), parallel_limit=2)
+    play.snapshot.subtasks[play.subtask("a").id] = replace(play.subtask("a"), state=state)
+    finish(play, "b")
+    assert working(play) == ["c"]
+    finish(play, "c")
+    assert working(play) == ["d"]
+    assert play.subtask("a").state == state
 
 
 def test_a_retry_counts_its_attempts_and_clears_the_failure() -> None:
