@@ -32,6 +32,8 @@ async def resume_run(client: Client, run_id: str, reason: str, console: Console)
     run = (await client.call(client.runs.ResumeRun, request)).run
     goes_on = {"CREATED": "is queued as before", "WAITING": "goes on: it waits for a decision"}
     words = goes_on.get(state_of(run, "state"), "goes on")
+    if run.waits_for:
+        words = "goes on as soon as there is room among the tenant's runs"
     print_lines(console, [Line(f"run {run.id} {words}", "ok"), _follow(run)])
 
 

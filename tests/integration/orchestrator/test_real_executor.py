@@ -8,6 +8,7 @@ import pytest
 
 from executor import bootstrap as executor_bootstrap
 from executor.settings import Settings
+from tests.e2e.services import until
 from tests.integration.orchestrator.client import Client, words
 from tests.integration.orchestrator.replica import Replicas
 
@@ -110,6 +111,37 @@ async def test_a_command_in_flight_outlives_its_orchestrator_and_runs_once(
     assert [e["trigger"] for e in log.of("step_finished", tool="run_command")] == ["succeeded"]
     assert (tmp_path / "root/project/count").read_text() == "once\n"
     assert [e["state"] for e in log.of("run_finished")] == ["COMPLETED"]
+
+
+async def test_cancelling_kills_the_command_that_runs_and_all_that_it_started(
+    replicas: Replicas, address: str, tmp_path: Path
+) -> None:
+    client = (await replicas.start(executor_addrs=address)).client
+    session = await client.new_session(workspace={"directory": "project"})
+    run = (await client.send(session.id, "a command")).run
+    await client.decide(await client.asked(session.id), "APPROVE")
+    workspace = tmp_path / "root/project"
+    await until(lambda: (workspace / "count").exists())
+    before = running_in(workspace)
+    assert before
+    await client.cancel(run.id)
+    await until(lambda: not running_in(workspace))
+    (ended,) = (await client.events(session.id)).of("step_finished", tool="run_command")
+    assert (ended["state"], ended["is_error"]) == ("CANCELLED", True)
+    await client.settled(session.id)
+    assert (workspace / "count").read_text() == "once\n"
+
+
+def running_in(directory: Path) -> list[str]:
+    """The processes whose working directory it is."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == directory:
+                found.append(process.name)
+        except OSError:
+            continue  # it has ended, or is not ours
+    return found
 
 
 async def test_a_root_that_no_executor_offers_is_refused(replicas: Replicas, address: str) -> None:
