@@ -95,7 +95,9 @@ def _run_finished(view: SessionView, event: events.RunFinished) -> list[Line]:
     state = state_of(event, "state")
     why = _because(event.failure.message or event.reason)
     tone = "ok" if state == "COMPLETED" else "bad"
-    return [Line(f"run {state}{why}: {consumed(event.usage)}", tone)]
+    counts = {"new attempt": event.retries, "fault": event.faults, "lost executor": event.losses}
+    trouble = "".join(f", {plural(n, noun)}" for noun, n in counts.items() if n)
+    return [Line(f"run {state}{why}: {consumed(event.usage)}{trouble}", tone)]
 
 
 def _plan_drafted(view: SessionView, event: events.PlanDrafted) -> list[Line]:
@@ -208,7 +210,10 @@ def _artifact_recorded(view: SessionView, event: events.ArtifactRecorded) -> lis
 
 
 def _budget_reached(view: SessionView, event: events.BudgetReached) -> list[Line]:
-    return [Line(f"the limit {event.limit_name} is reached: {event.used} of {event.limit}", "ask")]
+    used, limit = f"{event.used}", f"{event.limit}"
+    if event.limit_name == "work_duration":  # in microseconds
+        used, limit = f"{event.used / 1e6:.1f} s", f"{event.limit / 1e6:.1f} s"
+    return [Line(f"the limit {event.limit_name} is reached: {used} of {limit}", "ask")]
 
 
 def _by(actor: str) -> str:

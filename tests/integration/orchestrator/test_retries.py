@@ -200,6 +200,36 @@ async def test_a_run_that_waits_for_a_time_is_held_by_nobody_and_any_replica_goe
     assert [e["trigger"] for e in log.of("step_finished")] == ["transient", "succeeded"]
 
 
+@pytest.mark.parametrize("planned", [True, False], ids=["a subtask", "an answer"])
+async def test_an_attempt_that_is_to_follow_follows_at_its_time_whoever_lives_then(
+    replicas: Replicas, executor: ScriptedExecutor, tables: Tables, pass_time: PassTime, planned: bool
+) -> None:
+    replica = await replicas.start()
+    await executor.joined()
+    if planned:
+        session_id = await started(replica.client, subtask("only"))
+    else:
+        session_id = (await replica.client.new_session()).id
+        await replica.client.send(session_id)
+    await fail_one_attempt(executor)
+    await all_let_go()
+    row = await tables.session(session_id)
+    assert (row["owner"], row["runnable"]) == ("", False)
+    log = await replica.client.events(session_id)
+    (superseded,) = log.of("attempt_superseded")
+    assert row["due_time"] == superseded["not_before_time"].ToMicroseconds()
+    if planned:
+        plan = await replica.client.get_plan(log.of("plan_drafted")[0]["plan"].id)
+        assert [(state(s), s.attempts) for s in plan.subtasks] == [("PENDING", 1)]
+    await replica.crash()
+
+    await pass_time(60)
+    replica = await replicas.start()
+    (await executor.next()).says("done")
+    (finished,) = (await replica.client.settled(session_id)).of("run_finished")
+    assert (finished["state"], finished["retries"]) == ("COMPLETED", 1)
+
+
 async def test_several_timers_of_a_session_that_are_due_are_handled_by_one_claim(
     replicas: Replicas, executor: ScriptedExecutor, tables: Tables, pass_time: PassTime
 ) -> None:

@@ -42,6 +42,20 @@ def test_a_whole_run_reads_as_a_story() -> None:
     ]
 
 
+def test_what_did_not_go_smoothly_is_told_at_the_end_of_a_run() -> None:
+    (line,) = told([event(run_finished={"run_id": RUN, "state": 6, "retries": 1, "faults": 4, "losses": 2})])
+    assert line.endswith(", 1 new attempt, 4 faults, 2 lost executors")
+
+
+def test_a_limit_of_time_is_told_in_seconds_and_any_other_as_it_is() -> None:
+    time = {"run_id": RUN, "limit_name": "work_duration", "limit": 60_000_000, "used": 60_250_000}
+    calls = {"run_id": RUN, "limit_name": "calls", "limit": 60, "used": 60}
+    assert told([event(budget_reached=time), event(budget_reached=calls)]) == [
+        "the limit work_duration is reached: 60.2 s of 60.0 s",
+        "the limit calls is reached: 60 of 60",
+    ]
+
+
 def test_every_payload_can_be_told_empty() -> None:
     """A newer server may leave out what this client expects; that is no reason to fall over."""
     for field in SessionEvent.DESCRIPTOR.oneofs_by_name["payload"].fields:
