@@ -79,7 +79,7 @@ async def test_what_died_with_the_executor_is_repeated_only_where_that_is_harmle
         await settled(client, session_id)
         assert state(await client.get_run(run_id)) == "COMPLETED"
     (reply,) = await client.steps(thinking_run)
-    assert (reply.dispatch_number, reply.faults) == (2, 1)
+    assert (reply.dispatch_number, reply.faults, reply.losses) == (2, 0, 1)
     step = await tool_step(client, writing_run.id)
     assert (state(step), step.dispatch_number) == ("SUCCEEDED", 2)
     assert (services.workspace(writing.id) / "note.txt").read_text() == "written\n"
