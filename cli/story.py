@@ -11,7 +11,7 @@ from cli.view import SessionView, StepView, SubtaskView
 from cli.words import consumed, one_line, plural, printable, seconds, state_of
 from gen.assent.v1 import event_pb2 as events
 from gen.assent.v1.message_pb2 import MESSAGE_ROLE_USER
-from gen.assent.v1.step_pb2 import STEP_KIND_TOOL
+from gen.assent.v1.step_pb2 import STEP_KIND_TOOL, WAITING_REASON_NO_SLOT
 
 ENGINE = "engine"
 SAID = 54
@@ -142,6 +142,12 @@ def _step_started(view: SessionView, event: events.StepStarted) -> list[Line]:
     return [Line(f"  {step.agent} ▸ {call(step)}{again}", "tool")]
 
 
+def _step_waiting(view: SessionView, event: events.StepWaiting) -> list[Line]:
+    waits = event.waiting_for
+    why = "a free slot" if waits.reason == WAITING_REASON_NO_SLOT else "an executor"
+    return [Line(f"  {event.agent} waits for {why} with {one_line(waits.needs)}", "notice")]
+
+
 def call(step: StepView) -> str:
     """A tool call on one line."""
     return f"{printable(step.tool)} {one_line(step.arguments_json, SAID)}"
@@ -240,6 +246,7 @@ _TELL: dict[str, Callable[[SessionView, Any], list[Line]]] = {
     "subtask_state_changed": _subtask_state_changed,
     "attempt_superseded": _attempt_superseded,
     "step_started": _step_started,
+    "step_waiting": _step_waiting,
     "step_finished": _step_finished,
     "approval_requested": _approval_requested,
     "vote_recorded": _vote_recorded,

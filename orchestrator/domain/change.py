@@ -66,6 +66,7 @@ class Change:
     starts: list[str] = field(default_factory=list)  # steps to start once this is written
     ends: list[Step] = field(default_factory=list)  # cancelled in flight: their executors are told once this is written
     blocked: bool = False  # something is due that no executor has room for
+    waits_since: list[int] = field(default_factory=list)  # … of each such step, for how long already
     may_run: bool = True  # whether one more of the tenant's runs may be RUNNING
     running: int = 0  # how many more are, after this
     _base_sequence: int = -1

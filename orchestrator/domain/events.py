@@ -7,7 +7,7 @@ import hashlib
 import re
 
 from orchestrator.domain.frozen import dataclass
-from orchestrator.domain.records import Approval, Failure, Message, Plan, Subtask, Usage, Workspace
+from orchestrator.domain.records import Approval, Failure, Message, Plan, Subtask, Usage, WaitingFor, Workspace
 
 FIRST_HASH = "0" * 64
 
@@ -152,6 +152,18 @@ class StepStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class StepWaiting:
+    step_id: str
+    run_id: str
+    subtask_id: str
+    attempt_id: str
+    kind: str
+    agent: str
+    tool: str
+    waiting_for: WaitingFor
+
+
+@dataclass(frozen=True, slots=True)
 class StepFinished:
     step_id: str
     run_id: str
@@ -220,6 +232,7 @@ Event = (
     | SubtaskStateChanged
     | AttemptSuperseded
     | StepStarted
+    | StepWaiting
     | StepFinished
     | BudgetReached
     | ApprovalRequested

@@ -5,7 +5,6 @@ Total and idempotent: applied to its own result it does nothing more. It decides
 
 from orchestrator.domain.asking import ask_about_failure, ask_about_plan
 from orchestrator.domain.attempts import advance_attempt, begin_unless_open
-from orchestrator.domain.catalog import SECOND
 from orchestrator.domain.change import Change
 from orchestrator.domain.ending import complete_run
 from orchestrator.domain.limits import ask_for_more
@@ -24,9 +23,8 @@ from orchestrator.domain.states import (
 )
 from orchestrator.domain.subtasks import begin_subtasks, complete_plan, conclude_subtask
 from orchestrator.domain.transitions import move_plan, move_run, move_session, queue_run, start_run
+from orchestrator.domain.waiting import look_again
 from orchestrator.domain.worktime import end_of_work, is_used_up
-
-BLOCKED_WAIT = 5 * SECOND
 
 
 def reconcile(change: Change, world: World) -> None:
@@ -150,7 +148,7 @@ def _settle(change: Change) -> None:
     if run.pause is not None or is_used_up(run, change.now):
         due = []  # nothing will start: the resume, or a higher limit, looks again
     if change.blocked:
-        due.append(change.now + BLOCKED_WAIT)
+        due.append(look_again(change, [*due, end_of_work(run)]))
     asked = any(a.state == ApprovalState.PENDING for a in change.snapshot.approvals.values())
     if run.state == RunState.RUNNING and not flying and not due and asked:
         run = move_run(change, run, "waiting")

@@ -280,6 +280,15 @@ class ToolResult:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingFor:
+    """What keeps a step that is due from being dispatched."""
+
+    reason: str  # NO_EXECUTOR or NO_SLOT
+    needs: str  # what an executor must have for it, in words
+    since_time: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One model call or one tool call: the unit the executor performs, one line of the ledger."""
 
@@ -320,6 +329,7 @@ class Step:
     refusals: int = 0  # how often an executor did not take it
     losses: int = 0  # how often its executor died, or was silent past the deadline
     not_before_time: int = 0
+    waiting_for: WaitingFor | None = None  # said once it has waited for more than a moment
     # outcome
     failure: Failure = field(default_factory=Failure)
     usage: Usage = field(default_factory=Usage)

@@ -8,6 +8,7 @@ from orchestrator.domain.digests import allows
 from orchestrator.domain.frozen import dataclass, replace
 from orchestrator.domain.records import Failure, Step, ToolResult, Workspace
 from orchestrator.domain.transitions import dispatch_step, finish_step
+from orchestrator.domain.waiting import wait_for_room
 
 OVERDUE_GRACE = 10 * SECOND  # so long after its deadline a call that nothing is heard of is surely over
 
@@ -21,9 +22,16 @@ class Place:
     root_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class NoPlace:
+    """Why there is none: NO_EXECUTOR or NO_SLOT."""
+
+    reason: str
+
+
 class Placement(Protocol):
-    def __call__(self, step: Step, workspace: Workspace) -> Place | None:
-        """An executor that offers what the step needs and has a free slot, counted as taken; None: wait."""
+    def __call__(self, step: Step, workspace: Workspace) -> Place | NoPlace:
+        """An executor that offers what the step needs and has a free slot, counted as taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +56,8 @@ def start(change: Change, step: Step, world: World) -> bool:
         _drop(change, step, "DIGEST_MISMATCH", "The approval does not match this call.")
         return True
     place = world.place(step, change.session.workspace)
-    if place is None:
-        change.blocked = True
+    if isinstance(place, NoPlace):
+        wait_for_room(change, step, place.reason)
         return False
     if approval is not None and approval.consume_time == 0:
         change.put(replace(approval, consume_time=change.now))

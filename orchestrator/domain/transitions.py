@@ -175,6 +175,7 @@ def dispatch_step(change: Change, step: Step, **placement: object) -> Step:
         step,
         state=state,
         dispatch_number=step.dispatch_number + 1,
+        waiting_for=None,
         start_time=step.start_time or change.now,
         dispatch_time=change.now,
         **placement,  # type: ignore[arg-type]  # executor_instance, executor_address, deadline_time
@@ -225,7 +226,7 @@ def finish_step(change: Change, step: Step, trigger: str, *, actor: str = ENGINE
             _or_none(step.failure),
         )
     )
-    return change.put(replace(step, state=state, end_time=0 if goes_on else change.now))
+    return change.put(replace(step, state=state, waiting_for=None, end_time=0 if goes_on else change.now))
 
 
 def settle_approval(

@@ -28,6 +28,7 @@ class Decision:
         self.outcomes = outcomes
         self.reservation = reservation
         self._owner, self._epoch = owner, epoch
+        before = change.session
         try:
             for outcome in outcomes:
                 fold(change, outcome)
@@ -36,7 +37,9 @@ class Decision:
             self.abandon()
             raise
         self.releases = not change.session.runnable and not self._soon_due()
-        self.writes = epoch == 0 or self.releases or bool(change.events)
+        # A session that nobody owns and that waits as it did is left as it is: waiting costs no commit.
+        waits_on = epoch == 0 and self.releases and change.session == before
+        self.writes = bool(change.events) or (not waits_on and (epoch == 0 or self.releases))
 
     @property
     def snapshot(self) -> Snapshot:

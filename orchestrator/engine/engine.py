@@ -14,6 +14,7 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.records import Session, Step
 from orchestrator.engine.executors import Executors
+from orchestrator.engine.metrics import BLOCKED
 from orchestrator.engine.worker import Store, Ticks, Worker
 from orchestrator.operations.context import Reservation
 from rpc import logs
@@ -37,6 +38,9 @@ class Leases(Protocol):
         """Live on; the last sequences of the sessions this replica owns."""
 
     async def claimable(self, limit: int) -> list[Key]: ...
+
+    async def waiting_for_room(self, after: tuple[int, str], limit: int) -> dict[Key, int]:
+        """Sessions that wait for nothing but an executor, with their due times: those after this due time and id."""
 
     async def release(self) -> None: ...
 
@@ -72,6 +76,8 @@ class Engine:
         self._blocked: dict[Key, None] = {}  # with steps to start that no executor had room for, the longest first
         self._again: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}  # for sessions that were let go until they are due
+        self._found_waiting = (0, "")  # the due time and id of the last of those that wait for room that was looked at
+        BLOCKED.set_function(lambda: len(self._blocked))
         self._look = asyncio.Event()
         self._stopping = False
 
@@ -161,8 +167,22 @@ class Engine:
                 begun = asyncio.get_running_loop().time()
                 self._compare(await self._leases.renew())
                 self._renewed_at = begun
+                await self._find_waiting()
             except StorageUnavailable as error:
                 _log.warning("the lease was not renewed", error=str(error))
+
+    async def _find_waiting(self) -> None:
+        """Executors have room: look at sessions that wait for some and that no replica alive may remember, in turn."""
+        limit = min(CLAIMS_AT_ONCE, self._executors.free_slots(), MAX_SESSIONS - len(self._workers))
+        if limit <= 0 or self._stopping:
+            return
+        found = await self._leases.waiting_for_room(self._found_waiting, limit)
+        self._found_waiting = (0, "")
+        for key, due_time in found.items():
+            if len(found) == limit:
+                self._found_waiting = (due_time, key[1])
+            if key not in self._workers:
+                self._look_at(key)
 
     def _compare(self, owned: dict[Key, int]) -> None:
         """What the rows say is this replica's, beside what it has in hand."""
@@ -183,7 +203,7 @@ class Engine:
     async def _claim(self) -> None:
         while not self._stopping:
             self._look.clear()
-            room = MAX_SESSIONS - len(self._workers) if self._lease_lives() else 0
+            room = MAX_SESSIONS - len(self._workers)
             try:
                 self._take_on(await self._leases.claimable(min(CLAIMS_AT_ONCE, room)) if room > 0 else [])
             except StorageUnavailable as error:

@@ -87,6 +87,9 @@ class Executors:
     def pick(self, step: Step, workspace: Workspace) -> Instance | None:
         return self._instances.pick(step, workspace)
 
+    def free_slots(self) -> int:
+        return self._instances.free_slots()
+
     # What workers ask for
 
     def start(self, snapshot: Snapshot, step: Step, epoch: int, sink: Sink) -> None:

@@ -10,7 +10,7 @@ import structlog
 
 from gen.assent.executor.v1 import frames_pb2
 from orchestrator.domain.records import Step, Workspace
-from orchestrator.domain.starting import Place
+from orchestrator.domain.starting import NoPlace, Place
 from orchestrator.engine.breaker import Breaker
 from orchestrator.engine.metrics import PAUSE
 
@@ -90,15 +90,19 @@ class Instances:
 
     def pick(self, step: Step, workspace: Workspace) -> Instance | None:
         """The instance with the most free slots of those that offer what the step needs."""
-        now = self._clock()
-        able = [
-            instance
-            for instance in self._instances.values()
-            if self._free_slots(instance) > 0
-            and instance.offers(step, workspace)
-            and self._breaker(instance.address).admits(now)
-        ]
+        able = [i for i in self._instances.values() if self._free_slots(i) > 0 and self._is_able(i, step, workspace)]
         return max(able, key=self._free_slots, default=None)
+
+    def anybody_offers(self, step: Step, workspace: Workspace) -> bool:
+        """Whether it is only for want of a free slot that there is no place for it."""
+        return any(self._is_able(instance, step, workspace) for instance in self._instances.values())
+
+    def free_slots(self) -> int:
+        """How many steps would find room now, if they need nothing special."""
+        return sum(max(0, self._free_slots(i)) for i in self._instances.values() if not i.draining)
+
+    def _is_able(self, instance: Instance, step: Step, workspace: Workspace) -> bool:
+        return instance.offers(step, workspace) and self._breaker(instance.address).admits(self._clock())
 
     def take(self, instance_id: str) -> None:
         self._taken[instance_id] += 1
@@ -207,10 +211,10 @@ class Reservation:
         self._rooms = instances.rooms
         self._taken: dict[str, str] = {}  # step id → instance id
 
-    def __call__(self, step: Step, workspace: Workspace) -> Place | None:
+    def __call__(self, step: Step, workspace: Workspace) -> Place | NoPlace:
         instance = self._instances.pick(step, workspace)
         if instance is None:
-            return None
+            return NoPlace("NO_SLOT" if self._instances.anybody_offers(step, workspace) else "NO_EXECUTOR")
         self._instances.take(instance.id)
         self._instances.tried(instance.address)
         self._taken[step.id] = instance.id

@@ -18,6 +18,7 @@ from orchestrator.domain.outcomes import Outcome
 from orchestrator.domain.records import Session
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.states import StepState
+from orchestrator.domain.waiting import only_waits_for_room
 from orchestrator.engine.decision import Decision
 from orchestrator.engine.executors import Executors
 from orchestrator.operations.context import Reservation
@@ -100,7 +101,7 @@ class Worker:
         self._snapshot.session = session
         self._epoch = session.epoch
         self._outdated = False
-        self.due_time = session.due_time
+        self.due_time = _time_of(session)
         self._launch(change, reservation)
 
     def nudge(self) -> None:
@@ -246,7 +247,7 @@ class Worker:
         """There was nothing to write; the outcomes at hand are in the ledger already."""
         self._settle(decision.outcomes)
         self._keep(decision)
-        return False
+        return decision.releases and self._epoch == 0
 
     def _after(self, decision: Decision | None, answer: Answer) -> bool:
         if decision is None or answer.outcome != Written.WRITTEN or answer.session is None:
@@ -265,7 +266,7 @@ class Worker:
         self._follow(decision.snapshot)
         if decision.change.blocked:
             self._wait_for_room(decision.reservation)
-        self.due_time = decision.change.session.due_time
+        self.due_time = _time_of(decision.change.session)
 
     def _settle(self, outcomes: list[Outcome]) -> None:
         """These are in the ledger, or came too late for it: the executors may forget them."""
@@ -315,6 +316,11 @@ class Worker:
             del self._flights[step_id]
             self._executors.cancel(step_id, self._epoch, number)
         return flying
+
+
+def _time_of(session: Session) -> int:
+    """Its due time, if that ever comes."""
+    return 0 if only_waits_for_room(session) else session.due_time
 
 
 def _of_one_dispatch(one: Outcome, other: Outcome) -> bool:

@@ -7,7 +7,7 @@ from typing import Protocol
 from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.records import Session, Step, Workspace
-from orchestrator.domain.starting import Place
+from orchestrator.domain.starting import NoPlace, Place
 from orchestrator.store.database import Database
 from orchestrator.store.writer import Writer
 
@@ -29,7 +29,7 @@ class Caller:
 class Reservation(Protocol):
     """Slots of executors taken for the steps of one change, until it is known whether it was written."""
 
-    def __call__(self, step: Step, workspace: Workspace) -> Place | None: ...
+    def __call__(self, step: Step, workspace: Workspace) -> Place | NoPlace: ...
 
     def settle(self, started: Sequence[str]) -> None:
         """It was written and these steps started; what else was taken is free again."""

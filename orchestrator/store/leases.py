@@ -4,6 +4,7 @@ The database's clock decides, through assent_now() alone. Sessions are taken and
 """
 
 from orchestrator.domain.records import PRIORITIES
+from orchestrator.domain.waiting import WHEN_THERE_IS_ROOM
 from orchestrator.store.database import Database
 from orchestrator.store.failures import storage_errors
 from rpc import failpoints
@@ -56,6 +57,12 @@ queued AS (
 SELECT tenant, id FROM (SELECT * FROM due UNION SELECT * FROM queued) AS candidate
 ORDER BY priority DESC, since LIMIT $1"""  # noqa: S608  # nothing but constants of ours goes into the text
 
+_WAITING_FOR_ROOM = """
+SELECT tenant, id, due_time FROM session
+WHERE (runnable OR due_time > 0) AND (CASE WHEN runnable THEN 0 ELSE due_time END) >= $1 AND owner = ''
+    AND (due_time, id) > ($1, $2)
+ORDER BY (CASE WHEN runnable THEN 0 ELSE due_time END), id LIMIT $3"""
+
 _RELEASE = "DELETE FROM lease WHERE owner = $1 OR expire_time < assent_now() - $2 RETURNING owner"
 
 
@@ -98,6 +105,13 @@ class Lease:
         """Sessions that want the engine and that nobody alive owns: by priority, then the longest due. No locks."""
         rows = await self._database.fetch(_CLAIMABLE, limit, self._runs_per_tenant)
         return [(row["tenant"], row["id"]) for row in rows]
+
+    async def waiting_for_room(self, after: tuple[int, str], limit: int) -> dict[Key, int]:
+        """Sessions that nobody owns and that wait for an executor with room, and their due times: the longest wait
+        first, beginning after this due time and id."""
+        due_time, session_id = max(after, (WHEN_THERE_IS_ROOM, ""))
+        rows = await self._database.fetch(_WAITING_FOR_ROOM, due_time, session_id, limit)
+        return {(row["tenant"], row["id"]): row["due_time"] for row in rows}
 
     async def release(self) -> None:
         """Give up everything at once: what is still owned can be claimed by others now."""

@@ -107,6 +107,7 @@ class SessionEvent(_message.Message):
     TOOL_RESULT_RECORDED_FIELD_NUMBER: _builtins.int
     ARTIFACT_RECORDED_FIELD_NUMBER: _builtins.int
     BUDGET_REACHED_FIELD_NUMBER: _builtins.int
+    STEP_WAITING_FIELD_NUMBER: _builtins.int
     MESSAGE_DELTA_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     SETTLED_FIELD_NUMBER: _builtins.int
@@ -231,6 +232,10 @@ class SessionEvent(_message.Message):
         """Durable. A limit stopped a run, which now asks."""
 
     @_builtins.property
+    def step_waiting(self) -> Global___StepWaiting:
+        """Durable. A step that is due finds no executor, or no free slot; it waits, and no attempt is lost."""
+
+    @_builtins.property
     def message_delta(self) -> Global___MessageDelta:
         """Not durable. A piece of what a running model call says."""
 
@@ -277,15 +282,16 @@ class SessionEvent(_message.Message):
         tool_result_recorded: Global___ToolResultRecorded | None = ...,
         artifact_recorded: Global___ArtifactRecorded | None = ...,
         budget_reached: Global___BudgetReached | None = ...,
+        step_waiting: Global___StepWaiting | None = ...,
         message_delta: Global___MessageDelta | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         settled: Global___Settled | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_switched", b"agent_switched", "approval_reminder", b"approval_reminder", "approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "artifact_recorded", b"artifact_recorded", "attempt_superseded", b"attempt_superseded", "budget_reached", b"budget_reached", "event_time", b"event_time", "grant_changed", b"grant_changed", "heartbeat", b"heartbeat", "message_created", b"message_created", "message_delta", b"message_delta", "payload", b"payload", "plan_drafted", b"plan_drafted", "plan_state_changed", b"plan_state_changed", "run_finished", b"run_finished", "run_queued", b"run_queued", "run_started", b"run_started", "run_state_changed", b"run_state_changed", "session_closed", b"session_closed", "session_created", b"session_created", "session_state_changed", b"session_state_changed", "settled", b"settled", "step_finished", b"step_finished", "step_started", b"step_started", "subtask_state_changed", b"subtask_state_changed", "tool_call_claimed", b"tool_call_claimed", "tool_call_ready", b"tool_call_ready", "tool_result_recorded", b"tool_result_recorded", "vote_recorded", b"vote_recorded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_switched", b"agent_switched", "approval_reminder", b"approval_reminder", "approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "artifact_recorded", b"artifact_recorded", "attempt_superseded", b"attempt_superseded", "budget_reached", b"budget_reached", "event_time", b"event_time", "grant_changed", b"grant_changed", "heartbeat", b"heartbeat", "message_created", b"message_created", "message_delta", b"message_delta", "payload", b"payload", "plan_drafted", b"plan_drafted", "plan_state_changed", b"plan_state_changed", "run_finished", b"run_finished", "run_queued", b"run_queued", "run_started", b"run_started", "run_state_changed", b"run_state_changed", "session_closed", b"session_closed", "session_created", b"session_created", "session_state_changed", b"session_state_changed", "settled", b"settled", "step_finished", b"step_finished", "step_started", b"step_started", "step_waiting", b"step_waiting", "subtask_state_changed", b"subtask_state_changed", "tool_call_claimed", b"tool_call_claimed", "tool_call_ready", b"tool_call_ready", "tool_result_recorded", b"tool_result_recorded", "vote_recorded", b"vote_recorded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_switched", b"agent_switched", "approval_reminder", b"approval_reminder", "approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "artifact_recorded", b"artifact_recorded", "attempt_superseded", b"attempt_superseded", "budget_reached", b"budget_reached", "event_time", b"event_time", "grant_changed", b"grant_changed", "hash", b"hash", "heartbeat", b"heartbeat", "message_created", b"message_created", "message_delta", b"message_delta", "payload", b"payload", "payload_json", b"payload_json", "plan_drafted", b"plan_drafted", "plan_state_changed", b"plan_state_changed", "previous_hash", b"previous_hash", "run_finished", b"run_finished", "run_queued", b"run_queued", "run_started", b"run_started", "run_state_changed", b"run_state_changed", "sequence", b"sequence", "session_closed", b"session_closed", "session_created", b"session_created", "session_id", b"session_id", "session_state_changed", b"session_state_changed", "settled", b"settled", "step_finished", b"step_finished", "step_started", b"step_started", "subtask_state_changed", b"subtask_state_changed", "tool_call_claimed", b"tool_call_claimed", "tool_call_ready", b"tool_call_ready", "tool_result_recorded", b"tool_result_recorded", "trace_id", b"trace_id", "vote_recorded", b"vote_recorded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_switched", b"agent_switched", "approval_reminder", b"approval_reminder", "approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "artifact_recorded", b"artifact_recorded", "attempt_superseded", b"attempt_superseded", "budget_reached", b"budget_reached", "event_time", b"event_time", "grant_changed", b"grant_changed", "hash", b"hash", "heartbeat", b"heartbeat", "message_created", b"message_created", "message_delta", b"message_delta", "payload", b"payload", "payload_json", b"payload_json", "plan_drafted", b"plan_drafted", "plan_state_changed", b"plan_state_changed", "previous_hash", b"previous_hash", "run_finished", b"run_finished", "run_queued", b"run_queued", "run_started", b"run_started", "run_state_changed", b"run_state_changed", "sequence", b"sequence", "session_closed", b"session_closed", "session_created", b"session_created", "session_id", b"session_id", "session_state_changed", b"session_state_changed", "settled", b"settled", "step_finished", b"step_finished", "step_started", b"step_started", "step_waiting", b"step_waiting", "subtask_state_changed", b"subtask_state_changed", "tool_call_claimed", b"tool_call_claimed", "tool_call_ready", b"tool_call_ready", "tool_result_recorded", b"tool_result_recorded", "trace_id", b"trace_id", "vote_recorded", b"vote_recorded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["session_created", "session_state_changed", "session_closed", "message_created", "agent_switched", "run_queued", "run_started", "run_state_changed", "run_finished", "plan_drafted", "plan_state_changed", "subtask_state_changed", "attempt_superseded", "step_started", "step_finished", "approval_requested", "vote_recorded", "approval_resolved", "approval_reminder", "grant_changed", "tool_call_ready", "tool_call_claimed", "tool_result_recorded", "artifact_recorded", "budget_reached", "message_delta", "heartbeat", "settled"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["session_created", "session_state_changed", "session_closed", "message_created", "agent_switched", "run_queued", "run_started", "run_state_changed", "run_finished", "plan_drafted", "plan_state_changed", "subtask_state_changed", "attempt_superseded", "step_started", "step_finished", "approval_requested", "vote_recorded", "approval_resolved", "approval_reminder", "grant_changed", "tool_call_ready", "tool_call_claimed", "tool_result_recorded", "artifact_recorded", "budget_reached", "step_waiting", "message_delta", "heartbeat", "settled"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -916,6 +922,60 @@ class StepStarted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepStarted: _TypeAlias = StepStarted  # noqa: Y015
+
+@_typing.final
+class StepWaiting(_message.Message):
+    """A step that is due has found no executor that could take it, for more than a moment. Said once a wait; its
+    `step_started` ends it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    SUBTASK_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    WAITING_FOR_FIELD_NUMBER: _builtins.int
+    step_id: _builtins.str
+    """The step."""
+    run_id: _builtins.str
+    """The run."""
+    subtask_id: _builtins.str
+    """The subtask; empty when routing, planning or answering."""
+    attempt_id: _builtins.str
+    """The attempt."""
+    kind: _step_pb2.StepKind.ValueType
+    """What it calls."""
+    agent: _builtins.str
+    """The agent on whose behalf."""
+    tool: _builtins.str
+    """TOOL: the tool."""
+    @_builtins.property
+    def waiting_for(self) -> _step_pb2.WaitingFor:
+        """What it waits for."""
+
+    def __init__(
+        self,
+        *,
+        step_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        subtask_id: _builtins.str = ...,
+        attempt_id: _builtins.str = ...,
+        kind: _step_pb2.StepKind.ValueType = ...,
+        agent: _builtins.str = ...,
+        tool: _builtins.str = ...,
+        waiting_for: _step_pb2.WaitingFor | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["waiting_for", b"waiting_for"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt_id", b"attempt_id", "kind", b"kind", "run_id", b"run_id", "step_id", b"step_id", "subtask_id", b"subtask_id", "tool", b"tool", "waiting_for", b"waiting_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepWaiting: _TypeAlias = StepWaiting  # noqa: Y015
 
 @_typing.final
 class StepFinished(_message.Message):

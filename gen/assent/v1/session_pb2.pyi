@@ -199,7 +199,9 @@ class Session(_message.Message):
 
     @_builtins.property
     def due_time(self) -> _timestamp_pb2.Timestamp:
-        """When the engine will look again even if nothing happens: a retry, an expiry. Absent: never."""
+        """When the engine will look again even if nothing happens: a retry, an expiry. Absent: never. Thousands of years from
+        now: as soon as an executor has a free slot.
+        """
 
     @_builtins.property
     def budget(self) -> _budget_pb2.Budget:

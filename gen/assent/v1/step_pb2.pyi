@@ -121,6 +121,30 @@ STEP_STATE_CANCELLED: StepState.ValueType  # 12
 """Its run or attempt was ended. Terminal."""
 Global___StepState: _TypeAlias = StepState  # noqa: Y015
 
+class _WaitingReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WaitingReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitingReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WAITING_REASON_UNSPECIFIED: _WaitingReason.ValueType  # 0
+    """Never sent."""
+    WAITING_REASON_NO_EXECUTOR: _WaitingReason.ValueType  # 1
+    """No executor that offers what it needs is connected, or the only ones keep failing and are left alone for a while."""
+    WAITING_REASON_NO_SLOT: _WaitingReason.ValueType  # 2
+    """All slots of the executors that offer it are taken."""
+
+class WaitingReason(_WaitingReason, metaclass=_WaitingReasonEnumTypeWrapper):
+    """Why a step that is due is not dispatched."""
+
+WAITING_REASON_UNSPECIFIED: WaitingReason.ValueType  # 0
+"""Never sent."""
+WAITING_REASON_NO_EXECUTOR: WaitingReason.ValueType  # 1
+"""No executor that offers what it needs is connected, or the only ones keep failing and are left alone for a while."""
+WAITING_REASON_NO_SLOT: WaitingReason.ValueType  # 2
+"""All slots of the executors that offer it are taken."""
+Global___WaitingReason: _TypeAlias = WaitingReason  # noqa: Y015
+
 @_typing.final
 class ModelReply(_message.Message):
     """What a model call came to."""
@@ -203,6 +227,7 @@ class Step(_message.Message):
     DISPATCH_TIME_FIELD_NUMBER: _builtins.int
     DOUBT_NUMBER_FIELD_NUMBER: _builtins.int
     REPLACES_STEP_ID_FIELD_NUMBER: _builtins.int
+    WAITING_FOR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server; also the key under which an idempotent tool recognises a repeat."""
     session_id: _builtins.str
@@ -309,6 +334,10 @@ class Step(_message.Message):
     def dispatch_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last dispatched; absent: not yet."""
 
+    @_builtins.property
+    def waiting_for(self) -> Global___WaitingFor:
+        """What it waits for before it can be dispatched; absent: for nothing, or not for more than a moment."""
+
     def __init__(
         self,
         *,
@@ -352,11 +381,44 @@ class Step(_message.Message):
         dispatch_time: _timestamp_pb2.Timestamp | None = ...,
         doubt_number: _builtins.int = ...,
         replaces_step_id: _builtins.str = ...,
+        waiting_for: Global___WaitingFor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_time", b"dispatch_time", "end_time", b"end_time", "failure", b"failure", "latency", b"latency", "not_before_time", b"not_before_time", "reply", b"reply", "result", b"result", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_time", b"dispatch_time", "end_time", b"end_time", "failure", b"failure", "latency", b"latency", "not_before_time", b"not_before_time", "reply", b"reply", "result", b"result", "start_time", b"start_time", "usage", b"usage", "waiting_for", b"waiting_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "approval_preimage", b"approval_preimage", "arguments_json", b"arguments_json", "attempt_id", b"attempt_id", "call_id", b"call_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_number", b"dispatch_number", "dispatch_time", b"dispatch_time", "doubt_number", b"doubt_number", "end_time", b"end_time", "executor_address", b"executor_address", "executor_instance", b"executor_instance", "failure", b"failure", "faults", b"faults", "feedback", b"feedback", "id", b"id", "kind", b"kind", "latency", b"latency", "losses", b"losses", "model", b"model", "model_step_id", b"model_step_id", "not_before_time", b"not_before_time", "ordinal", b"ordinal", "policy_rule", b"policy_rule", "provider_request_id", b"provider_request_id", "refusals", b"refusals", "replaces_step_id", b"replaces_step_id", "reply", b"reply", "result", b"result", "run_id", b"run_id", "schema_digest", b"schema_digest", "session_id", b"session_id", "side_effect", b"side_effect", "start_time", b"start_time", "state", b"state", "subtask_id", b"subtask_id", "tool", b"tool", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "approval_preimage", b"approval_preimage", "arguments_json", b"arguments_json", "attempt_id", b"attempt_id", "call_id", b"call_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_number", b"dispatch_number", "dispatch_time", b"dispatch_time", "doubt_number", b"doubt_number", "end_time", b"end_time", "executor_address", b"executor_address", "executor_instance", b"executor_instance", "failure", b"failure", "faults", b"faults", "feedback", b"feedback", "id", b"id", "kind", b"kind", "latency", b"latency", "losses", b"losses", "model", b"model", "model_step_id", b"model_step_id", "not_before_time", b"not_before_time", "ordinal", b"ordinal", "policy_rule", b"policy_rule", "provider_request_id", b"provider_request_id", "refusals", b"refusals", "replaces_step_id", b"replaces_step_id", "reply", b"reply", "result", b"result", "run_id", b"run_id", "schema_digest", b"schema_digest", "session_id", b"session_id", "side_effect", b"side_effect", "start_time", b"start_time", "state", b"state", "subtask_id", b"subtask_id", "tool", b"tool", "usage", b"usage", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Step: _TypeAlias = Step  # noqa: Y015
+
+@_typing.final
+class WaitingFor(_message.Message):
+    """What a step waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    NEEDS_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    reason: Global___WaitingReason.ValueType
+    """Why it waits."""
+    needs: _builtins.str
+    """What an executor must have for it, in words."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        reason: Global___WaitingReason.ValueType = ...,
+        needs: _builtins.str = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["needs", b"needs", "reason", b"reason", "since_time", b"since_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitingFor: _TypeAlias = WaitingFor  # noqa: Y015

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from gen.assent.v1 import approval_pb2, plan_pb2
+from gen.assent.v1 import approval_pb2, plan_pb2, step_pb2
 from orchestrator import bootstrap
 from orchestrator.domain.catalog import SECOND
 from orchestrator.settings import SHIPPED_CATALOG
 from tests.integration.orchestrator.client import Client, Log, state, subtask, words
 from tests.integration.orchestrator.plays import ROUTE_TO_ARCHITECT, answers, calls
-from tests.integration.orchestrator.replica import Replicas
+from tests.integration.orchestrator.replica import Replicas, Tables
 from tests.integration.orchestrator.scripted_executor import Act, ScriptedExecutor
 
 TRIES = 5  # the first, and one after each of four transient faults
@@ -371,7 +371,7 @@ async def test_an_outcome_said_twice_is_recorded_once(client: Client, executor: 
 @pytest.fixture
 def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step without room is not looked at again by itself: only room makes it go on."""
-    monkeypatch.setattr("orchestrator.domain.reconcile.BLOCKED_WAIT", 3600 * SECOND)
+    monkeypatch.setattr("orchestrator.domain.waiting.SAID_AFTER", 3600 * SECOND)
 
 
 @pytest.mark.usefixtures("no_second_look")
@@ -392,6 +392,33 @@ async def test_without_an_executor_a_run_waits_in_sight_burns_nothing_and_goes_o
     log = await client.settled(session.id)
     assert [e["state"] for e in log.of("run_finished")] == ["COMPLETED"]
     assert [act.number for act in executor.acts] == [1]
+
+
+async def test_a_run_that_waits_for_an_executor_says_so_once_and_what_it_needs(
+    replicas: Replicas, executor: ScriptedExecutor, tables: Tables
+) -> None:
+    await executor.stop()
+    first = await replicas.start(lease_renew_seconds=0.2)
+    session = await first.client.new_session()
+    sent = await first.client.send(session.id)
+    async with first.client.watch(session.id) as watch:
+        await watch.until("step_waiting")
+    (step,) = await first.client.steps(sent.run.id)
+    assert (state(step), step.waiting_for.reason) == ("PENDING", step_pb2.WAITING_REASON_NO_EXECUTOR)
+    (said,) = (await first.client.events(session.id)).of("step_waiting")
+    assert "model" in str(said["waiting_for"])
+    await first.stop()
+    row = await tables.session(session.id)
+    assert (row["owner"], row["runnable"]) == ("", False)
+
+    executor.play = answers
+    await executor.start()
+    second = await replicas.start(lease_renew_seconds=0.2)
+    log = await second.client.settled(session.id)
+    assert [e["state"] for e in log.of("run_finished")] == ["COMPLETED"]
+    (step, *_) = await second.client.steps(sent.run.id)
+    assert not step.HasField("waiting_for")
+    assert (step.dispatch_number, step.faults, step.losses) == (1, 0, 0)
 
 
 @pytest.mark.usefixtures("no_second_look")

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from orchestrator.domain.records import Session
+from orchestrator.domain.waiting import WHEN_THERE_IS_ROOM
 from orchestrator.store.database import Database
 from orchestrator.store.leases import Lease
 from orchestrator.store.writer import Writer
@@ -47,6 +48,28 @@ async def test_a_timer_makes_its_session_claimable_when_it_is_due(writer: Writer
     assert await claimable(lease) == []
     await advance(database, 61)
     assert await claimable(lease) == [session.id]
+
+
+async def test_what_waits_for_room_is_never_due_and_is_found_in_the_order_in_which_it_began_to_wait(
+    writer: Writer, database: Database
+) -> None:
+    lease = Lease(database, "me")
+    await lease.register()
+    await make(writer)
+    await make(writer, due_in=3600)
+    dues = [WHEN_THERE_IS_ROOM + after for after in (7, 5, 5, 9)]
+    waiting = [await new_session(writer, due_time=due) for due in dues]
+    owned = await new_session(writer, due_time=dues[0])
+    await written(writer, appending(owned, claim_for="me"))
+    expected = [(session.due_time, session.id) for session in waiting]
+    expected.sort()
+    assert await claimable(lease) == []
+    after, found = (0, ""), []
+    while page := await lease.waiting_for_room(after, 2):
+        after = [(due, session_id) for (_, session_id), due in page.items()][-1]
+        found += [(due, session_id) for (_, session_id), due in page.items()]
+    assert found == expected
+    assert await lease.waiting_for_room((0, ""), 1) == {(TENANT, expected[0][1]): expected[0][0]}
 
 
 async def test_a_live_owners_sessions_are_left_alone_until_its_lease_lapses(writer: Writer, database: Database) -> None:

@@ -34,7 +34,7 @@ from orchestrator.domain.records import (
     Usage,
     Workspace,
 )
-from orchestrator.domain.starting import Place, World
+from orchestrator.domain.starting import NoPlace, Place, World
 from orchestrator.domain.states import ApprovalState, StepState
 from orchestrator.domain.transcript import ModelCall, model_call
 
@@ -138,8 +138,8 @@ class Play:
     def world(self) -> World:
         return World(self.catalog, self._place)
 
-    def _place(self, step: Step, workspace: Workspace) -> Place | None:
-        return Place("executor-1", "127.0.0.1:1") if self.has_room else None
+    def _place(self, step: Step, workspace: Workspace) -> Place | NoPlace:
+        return Place("executor-1", "127.0.0.1:1") if self.has_room else NoPlace("NO_SLOT")
 
     # --- changing
 
@@ -150,7 +150,11 @@ class Play:
         """What the store does: the events get their numbers."""
         self.events += change.events
         session = self.snapshot.session
-        self.snapshot.session = replace(session, last_sequence=session.last_sequence + len(change.events))
+        self.snapshot.session = replace(
+            session,
+            last_sequence=session.last_sequence + len(change.events),
+            last_event_time=change.now if change.events else session.last_event_time,
+        )
 
     def do(self, command: Callable[[Change], object] | None = None) -> Change:
         self.now += 1

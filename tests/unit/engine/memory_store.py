@@ -141,6 +141,7 @@ class MemoryStore:
         rows.session = replace(
             change_set.session,
             last_sequence=now.last_sequence + len(change_set.events),
+            last_event_time=self.ticks.now() if change_set.events else now.last_event_time,
             epoch=now.epoch + bool(change_set.claim_for),
             owner=owner,
         )

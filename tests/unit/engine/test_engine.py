@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from copy import deepcopy
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -13,8 +14,10 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.commands import receive_message
 from orchestrator.domain.ending import cancel_run
 from orchestrator.domain.errors import StorageUnavailable
+from orchestrator.domain.events import StepWaiting
 from orchestrator.domain.reconcile import reconcile
 from orchestrator.domain.starting import World
+from orchestrator.domain.waiting import WHEN_THERE_IS_ROOM
 from orchestrator.engine import engine as engine_module
 from orchestrator.engine.engine import Engine
 from tests.unit.engine.memory_store import MemoryStore
@@ -51,6 +54,17 @@ class FakeLeases:
         self.limits.append(limit)
         found = [] if self.is_shy else list(self._wanting(lambda owner: owner not in self.store.alive))
         return found[:limit]
+
+    async def waiting_for_room(self, after: tuple[int, str], limit: int) -> dict[Key, int]:
+        if self.store.is_away:
+            raise StorageUnavailable("away")
+        sessions = [rows.session for rows in self.store.sessions.values()]
+        found = sorted(
+            (s.due_time, s.id)
+            for s in sessions
+            if not s.owner and not s.runnable and (s.due_time, s.id) > max(after, (WHEN_THERE_IS_ROOM, ""))
+        )
+        return {("t", session_id): due for due, session_id in found[:limit]}
 
     async def release(self) -> None:
         if self.store.is_away:
@@ -181,6 +195,82 @@ async def test_sessions_wait_for_an_executor_and_start_when_one_joins() -> None:
         house.ground.join(slots=1, tools=TOOLS)
         await settle()
         assert house.flying("s1")
+
+
+@in_virtual_time
+async def test_sessions_that_wait_for_an_executor_say_so_once_and_cost_no_commit_after_that() -> None:
+    house = House(slots=0)
+    house.hear("s1", "s2")
+    async with house.running():
+        await asyncio.sleep(3)
+        written = len(house.store.written)
+        await asyncio.sleep(600)
+        assert len(house.store.written) == written
+        said = [e for c in house.store.written for e in c.events if isinstance(e, StepWaiting)]
+        assert sorted(e.step_id for e in said) == sorted(s.id for name in ("s1", "s2") for s in house.steps(name))
+        assert {e.waiting_for.reason for e in said} == {"NO_EXECUTOR"}
+        assert len(house.engine._blocked) == 2
+        house.ground.join(slots=2, tools=TOOLS)
+        await settle()
+        assert {s.dispatch_number for name in ("s1", "s2") for s in house.flying(name)} == {1}
+        assert {s.waiting_for for name in ("s1", "s2") for s in house.flying(name)} == {None}
+
+
+@in_virtual_time
+async def test_what_a_replica_that_is_gone_knew_to_wait_for_room_is_found_by_the_next() -> None:
+    house = House(slots=0)
+    names = [f"s{n}" for n in range(5)]
+    house.hear(*names)
+    async with house.running():
+        await asyncio.sleep(3)
+    assert {house.session(name).owner for name in names} == {""}
+    next_house = House(slots=0)
+    next_house.store.sessions = house.store.sessions
+    next_house.ground.join(slots=2, tools=("write_file",))
+    async with next_house.running():
+        await asyncio.sleep(5.1)
+        assert len([name for name in names if next_house.flying(name)]) == 2
+        for _ in names:
+            [name, *_] = [name for name in names if next_house.flying(name)]
+            await next_house.reply(session=name)
+            await asyncio.sleep(5)
+        assert not any(next_house.session(name).runnable for name in names)
+        assert {s.state for name in names for s in next_house.steps(name)} == {"SUCCEEDED"}
+
+
+@in_virtual_time
+async def test_those_that_nothing_can_be_done_for_do_not_hide_those_behind_them() -> None:
+    house = House(slots=0)
+    house.hear("s1", "s2", "s3")
+    async with house.running():
+        await asyncio.sleep(3)
+        for name in ("s1", "s2"):
+            rows = house.store.sessions[name]
+            rows.steps = {s.id: replace(s, model="nobody:model") for s in rows.steps.values()}
+    next_house = House(slots=0)
+    next_house.store.sessions = house.store.sessions
+    next_house.ground.join(slots=1)
+    next_house.ground.executors._instances._instances["i1"].not_offered.add("nobody:model")
+    async with next_house.running():
+        await asyncio.sleep(16)
+        assert next_house.flying("s3")
+        written = len(next_house.store.written)
+        await asyncio.sleep(60)
+        assert len(next_house.store.written) == written
+
+
+@in_virtual_time
+async def test_while_one_session_only_waits_for_room_nothing_is_due() -> None:
+    """It would be a timer in a year that never comes."""
+    house = House(slots=1)
+    house.hear("s1")
+    async with house.running():
+        await house.reply("index_files", "send_mail")
+        await asyncio.sleep(3)
+        assert len(house.flying("s1")) == 1
+        [worker] = house.engine._workers.values()
+        assert worker.due_time == 0
+        assert house.session().due_time > WHEN_THERE_IS_ROOM
 
 
 @in_virtual_time

@@ -10,6 +10,7 @@ from gen.assent.v1 import delta_pb2, tool_call_pb2
 from orchestrator.domain.outcomes import Outcome
 from orchestrator.domain.records import Session, Step, Workspace
 from orchestrator.domain.snapshot import Snapshot
+from orchestrator.domain.starting import NoPlace, Place
 from orchestrator.engine.executors import Executors
 from orchestrator.engine.instances import Reservation
 from orchestrator.streaming.feed import Delta
@@ -77,7 +78,7 @@ class Ground:
 
     def reserve(self, step: Step) -> Reservation:
         reservation = self.executors.reserve()
-        assert reservation(step, NOWHERE)
+        assert isinstance(reservation(step, NOWHERE), Place)
         return reservation
 
     def fly(self, step_id: str = "x1", number: int = 1, epoch: int = 1, **fields: object) -> Step:
@@ -85,7 +86,7 @@ class Ground:
         step = a_step(id=step_id, dispatch_number=number, deadline_time=1_000, **fields)
         reservation = self.executors.reserve()
         place = reservation(step, NOWHERE)
-        assert place is not None
+        assert isinstance(place, Place)
         step = replace(step, executor_instance=place.instance, executor_address=place.address)
         self.executors.start(SNAPSHOT, step, epoch, self.outcomes.append)
         reservation.settle([step_id])
@@ -95,7 +96,7 @@ class Ground:
         """How many more steps would find room now."""
         probe = self.executors.reserve()
         count = 0
-        while probe(a_step(id=f"probe{count}"), NOWHERE):
+        while isinstance(probe(a_step(id=f"probe{count}"), NOWHERE), Place):
             count += 1
         probe.abandon()
         return count
@@ -177,7 +178,7 @@ def test_of_what_was_reserved_only_what_started_keeps_its_slot(ground: Ground) -
     ground.join(slots=3)
     reservation = ground.executors.reserve()
     for step_id in ("x1", "x2"):
-        assert reservation(a_step(id=step_id), NOWHERE)
+        assert isinstance(reservation(a_step(id=step_id), NOWHERE), Place)
     reservation.settle(["x1"])
     assert ground.free() == 2
 
@@ -215,7 +216,7 @@ def test_a_reservation_knows_whether_there_was_room_where_there_had_been_none(gr
     ground.join(slots=1)
     ground.fly("x1")
     late = ground.executors.reserve()
-    assert not late(a_step(id="x2"), NOWHERE)
+    assert late(a_step(id="x2"), NOWHERE) == NoPlace("NO_SLOT")
     assert not late.missed_room
     ground.executors.recorded("x1", 1, 1)
     assert late.missed_room
@@ -421,6 +422,25 @@ def test_what_was_believed_lost_and_is_found_running_is_told_so(ground: Ground) 
     assert [o.kind for o in ground.outcomes] == ["LOST", "RUNNING", "LOST"]
 
 
+# No place
+
+
+def test_why_there_is_no_place_is_said(ground: Ground) -> None:
+    def why(step: Step, workspace: Workspace = NOWHERE) -> object:
+        return ground.executors.reserve()(step, workspace)
+
+    nobody, nowhere_free = NoPlace("NO_EXECUTOR"), NoPlace("NO_SLOT")
+    assert why(a_step()) == nobody
+    ground.join(slots=1, roots=["root-a"])
+    ground.fly("x1")
+    assert why(a_step()) == nowhere_free
+    assert why(a_step(tool="no_such_tool")) == nobody
+    assert why(a_step(), Workspace("root-b", "dir")) == nobody
+    assert why(a_step(kind="MODEL"), Workspace("root-b", "dir")) == nowhere_free
+    ground.executors.left(ADDRESS)
+    assert why(a_step()) == nobody
+
+
 # Refused
 
 
@@ -466,7 +486,14 @@ def test_of_a_step_that_was_asked_for_nobody_says_that_it_was_never_sent(ground:
     ground.executors.left(ADDRESS)
     ground.join()
     ground.executors.never_sent(start)
-    ground.executors.never_sent(frames_pb2.OrchestratorFrame(step_id="x1", epoch=1, dispatch_number=2))
+    assert ground.outcomes == []
+
+
+def test_that_another_start_was_never_sent_says_nothing_of_this_one(ground: Ground) -> None:
+    ground.join()
+    ground.fly("x1", 2)
+    for epoch, number in ((1, 1), (2, 2)):
+        ground.executors.never_sent(frames_pb2.OrchestratorFrame(step_id="x1", epoch=epoch, dispatch_number=number))
     assert ground.outcomes == []
 
 

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from orchestrator.domain.outcomes import Outcome
 from orchestrator.domain.records import Step
+from orchestrator.domain.starting import Place
 from orchestrator.engine.instances import Reservation
 from tests.unit.domain.build import a_step
 from tests.unit.engine.test_executors import ADDRESS, NOWHERE, OTHER_ADDRESS, SNAPSHOT, Ground
@@ -56,8 +57,8 @@ class Slots(RuleBasedStateMachine):
         for step_id in wanted:
             has_room = self.free_by_the_model() > 0
             place = reservation(a_step(id=step_id), NOWHERE)
-            assert (place is not None) == has_room
-            if place is not None:
+            assert isinstance(place, Place) == has_room
+            if isinstance(place, Place):
                 assert self.present[place.instance]
                 assert HOMES[place.instance] == place.address
                 taken[step_id] = place.instance

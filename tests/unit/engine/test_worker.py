@@ -475,6 +475,43 @@ async def test_without_an_executor_it_says_so_and_is_released() -> None:
 
 
 @in_virtual_time
+async def test_a_session_that_waits_as_it_did_is_left_as_it_is() -> None:
+    scene = Scene(slots=0)
+    scene.say()
+    await scene.begin()
+    await asyncio.sleep(3)
+    for _ in range(2):
+        await scene.begin(scene.new_worker())
+        assert scene.is_released
+        assert len(scene.store.written) == 3  # the message, the first look, and that it waits
+    assert len(scene.waits_for_room) == 3
+    assert scene.store.operations == ["engine", "engine"]
+    scene.cancel()
+    await scene.begin(scene.new_worker())
+    assert scene.is_released
+    assert scene.session().due_time == 0
+
+
+@in_virtual_time
+@pytest.mark.parametrize("written", [True, False])
+async def test_that_a_step_was_lost_is_not_undone_once_it_is_written(written: bool) -> None:
+    scene = Scene()
+    await scene.began()
+    await scene.reply("send_mail")
+    [call] = scene.flying()
+    finished = step_pb2.Finished(tool=tool_call_pb2.ToolResult(content="sent"))
+    frame = frames_pb2.ExecutorFrame(step_id=call.id, epoch=1, dispatch_number=1, finished=finished)
+    if not written:
+        scene.store.faults.append("stale")
+    scene.store.on_write = lambda: scene.ground.executors.receive(frame)
+    scene.ground.join("i2")
+    await settle()
+    assert not scene.task.done() or scene.task.exception() is None
+    [step] = [s for s in scene.steps() if s.id == call.id]
+    assert (step.state == "SUCCEEDED") != written
+
+
+@in_virtual_time
 async def test_rows_that_no_event_made_be_written_are_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
     await scene.began()
