@@ -288,6 +288,77 @@ GUARDS = (
         "if limit <= 0:",
         (f"{UNIT}/test_limits.py",),
     ),
+    Guard(
+        "nothing starts once a pause is asked",
+        f"{DOMAIN}/reconcile.py",
+        "    if run.pause is not None:\n        return _pause_when_quiet(change, run)\n",
+        "",
+        (f"{UNIT}/test_control.py",),
+    ),
+    Guard(
+        "a pause waits for what is in flight",
+        f"{DOMAIN}/reconcile.py",
+        "    if is_flying(change.snapshot):\n        return False\n    assert run.pause",
+        "    assert run.pause",
+        (f"{UNIT}/test_control.py",),
+    ),
+    Guard(
+        "nobody looks at the timers of a paused run",
+        f"{DOMAIN}/reconcile.py",
+        "    if run.pause is not None or is_used_up(run, change.now):",
+        "    if is_used_up(run, change.now):",
+        (f"{UNIT}/test_control.py",),
+    ),
+    Guard(
+        "a decision does not end a pause",
+        f"{DOMAIN}/deciding.py",
+        "    if run.state == RunState.WAITING:\n        move_run(",
+        "    if run.state in (RunState.WAITING, RunState.PAUSED):\n        move_run(",
+        (f"{UNIT}/test_control.py",),
+    ),
+    Guard(
+        "a session that is closed leaves nothing queued",
+        f"{DOMAIN}/control.py",
+        "        if is_open(run):\n",
+        "        if run.id == change.session.active_run_id:\n",
+        (f"{UNIT}/test_control.py",),
+    ),
+    Guard(
+        "a closed session takes no message",
+        f"{DOMAIN}/commands.py",
+        "    if session.state == SessionState.CLOSED:\n",
+        "    if False:\n",
+        (f"{UNIT}/test_control.py",),
+    ),
+    Guard(
+        "what interrupts ends what runs",
+        f"{DOMAIN}/commands.py",
+        "        _interrupt(change, ahead, run)\n",
+        "",
+        (f"{UNIT}/test_control.py",),
+    ),
+    Guard(
+        "a subtask that is checked keeps its place in the limit",
+        f"{DOMAIN}/subtasks.py",
+        "_HOLDING = (SubtaskState.RUNNING, SubtaskState.VALIDATING, SubtaskState.AWAITING_APPROVAL)",
+        "_HOLDING = (SubtaskState.RUNNING,)",
+        (f"{UNIT}/test_subtasks.py",),
+    ),
+    Guard(
+        "the executors of cancelled steps are told without their owner",
+        "orchestrator/operations/commanding.py",
+        "            self._ctx.hands.end(self._change.ends, session.epoch)\n",
+        "            pass\n",
+        ("tests/unit/operations/test_commanding.py",),
+    ),
+    Guard(
+        "a repeat is not refused for what its first sending did",
+        "orchestrator/operations/commanding.py",
+        "        if (replayed := await replay(ctx, caller, answer_type)) is not None:\n            return replayed\n"
+        "        raise",
+        "        raise",
+        ("tests/unit/operations/test_commanding.py",),
+    ),
 )
 
 

@@ -168,6 +168,36 @@ async def test_whatever_is_wanted_at_once_the_run_comes_to_an_end_that_its_log_t
     await all_let_go()
 
 
+@pytest.mark.parametrize("what", ["cancel", "close", "interrupt"])
+async def test_what_ends_a_run_whose_owner_has_died_reaches_its_calls_and_the_session_goes_on(
+    replicas: Replicas, executor: ScriptedExecutor, what: str
+) -> None:
+    first = await replicas.start(lease_seconds=1.0, lease_renew_seconds=0.2)
+    other = await replicas.start(lease_seconds=1.0, lease_renew_seconds=0.2)
+    await executor.joined(2)
+    session = await first.client.new_session(settings={"when_busy": 3 if what == "interrupt" else 2})
+    run = (await first.client.send(session.id)).run
+    (await executor.next()).says("Two.", ("look", "{}"), ("send_mail", "{}"))
+    act = await executor.next(tool="look")
+    await first.crash()
+
+    await STEERS[what](other.client, Waiting(session.id, run.id), new_request())
+    await executor.heard("cancel", act.step_id)
+    act.returns("too late")
+    if what != "close":
+        again = (await other.client.send(session.id, "again")).run
+        while (act := await executor.next()).start.run_id != again.id:
+            pass
+        act.says("answered")
+        await other.client.settled(session.id)
+        assert state(await other.client.get_run(again.id)) == "COMPLETED"
+    log = await other.client.settled(session.id)
+    assert [e["state"] for e in log.of("run_finished", run_id=run.id)] == ["CANCELLED"]
+    assert [e["state"] for e in log.of("step_finished", run_id=run.id, kind="TOOL")] == ["CANCELLED", "CANCELLED"]
+    assert log.sequences == list(range(1, len(log.sequences) + 1))
+    assert not executor.starts_of(tool="send_mail")
+
+
 async def test_a_cancel_and_an_approval_at_once_start_the_call_once_or_never(
     replicas: Replicas, executor: ScriptedExecutor
 ) -> None:

@@ -259,7 +259,8 @@ def test_a_run_that_waits_is_paused_at_once_and_waits_again_after_the_resume() -
 def test_a_decision_on_a_paused_run_is_recorded_and_takes_effect_after_the_resume() -> None:
     play = plan_review()
     play.pause()
-    play.decide("APPROVE")
+    change = play.decide("APPROVE")
+    assert not [e for e in change.events if isinstance(e, RunStateChanged)]
     assert (play.run.state, play.plan.state, play.session.state) == ("PAUSED", "APPROVED", "PLAN_EXECUTION")
     assert (play.flying, play.steps, play.session.settled) == ([], [], True)
     play.resume()
