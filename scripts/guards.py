@@ -191,6 +191,27 @@ GUARDS = (
         ("tests/unit/domain/test_editing.py",),
     ),
     Guard(
+        "a client's call is its claimer's while the lease lives",
+        "orchestrator/domain/client_tools.py",
+        "if step.lease_expire_time > change.now and not is_own:",
+        "if False:",
+        ("tests/unit/domain/test_client_tools.py",),
+    ),
+    Guard(
+        "the first result of a client's call wins",
+        "orchestrator/domain/client_tools.py",
+        "    if step.state != StepState.READY:",
+        "    if False:",
+        ("tests/unit/domain/test_client_tools.py",),
+    ),
+    Guard(
+        "a call is handed to a client only with its approval",
+        "orchestrator/domain/client_tools.py",
+        "agent = permitted(change, step, catalog)",
+        "agent = catalog.agents.get(step.agent)",
+        ("tests/unit/domain/test_client_tools.py",),
+    ),
+    Guard(
         "what must not happen twice is not repeated",
         "orchestrator/domain/outcomes.py",
         'return step.kind == "MODEL" or step.side_effect in ("READ_ONLY", "IDEMPOTENT")',

@@ -4,6 +4,7 @@ The text itself stays the truth: it is parsed once to check it and never written
 """
 
 import json
+import re
 from math import isinf
 from typing import Any
 
@@ -16,18 +17,18 @@ class BadJson(ValueError):
     """The text is not JSON that every reader understands alike."""
 
 
-def parse_strictly(text: str) -> Any:
+def parse_strictly(text: str, max_bytes: int = MAX_BYTES) -> Any:
     """The value of JSON text; integers of any size stay exact.
 
     Raises BadJson for malformed text, duplicate keys, NaN and infinities (also those a number like 1e999 becomes), NUL,
-    lone surrogates, over-deep nesting, over-long integers and text over MAX_BYTES of UTF-8.
+    lone surrogates, over-deep nesting, over-long integers and text over `max_bytes` of UTF-8.
     """
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
         raise BadJson("holds a lone surrogate") from None
-    if size > MAX_BYTES:
-        raise BadJson(f"is over {MAX_BYTES} bytes")
+    if size > max_bytes:
+        raise BadJson(f"is over {max_bytes} bytes")
     if _depth(text) > MAX_DEPTH:
         raise BadJson(f"is nested deeper than {MAX_DEPTH} levels")
     try:
@@ -77,23 +78,17 @@ def _finite(text: str) -> float:
 def _depth(text: str) -> int:
     """Brackets outside strings: counted first, since the parser itself recurses."""
     depth = deepest = 0
-    in_string = escaped = False
-    for char in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                in_string = False
-        elif char == '"':
-            in_string = True
-        elif char in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif char in "]}":
-            depth -= 1
+    for found in _STRING_OR_BRACKET.finditer(text):
+        match found[0][0]:
+            case "[" | "{":
+                depth += 1
+                deepest = max(deepest, depth)
+            case "]" | "}":
+                depth -= 1
     return deepest
+
+
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def _check_strings(value: Any) -> None:

@@ -5,6 +5,7 @@ from itertools import count
 from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.asking import ask_about_call
 from orchestrator.domain.change import Change
+from orchestrator.domain.client_tools import hand_to_client, is_clients, offered_tools
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.policy import judge
 from orchestrator.domain.records import Attempt, Failure, ModelReply, Step, ToolResult
@@ -32,8 +33,9 @@ def new_step(change: Change, attempt: Attempt, kind: str, state: StepState, ordi
 def propose(change: Change, attempt: Attempt, model: Step, ordinal: int, world: World) -> None:
     """One PROPOSED step a call of the reply, in its order, from `ordinal` on."""
     assert model.reply is not None
+    tools = offered_tools(change.session, world.catalog)
     for offset, call in enumerate(model.reply.tool_calls):
-        tool = world.catalog.tools.get(call.tool)
+        tool = tools.get(call.tool)
         step = new_step(change, attempt, "TOOL", StepState.PROPOSED, ordinal + offset)
         change.put(
             replace(
@@ -53,7 +55,9 @@ def advance_call(change: Change, call: Step, world: World) -> bool:
     if call.state == StepState.PROPOSED:
         _judge(change, call, world)
     elif call.state == StepState.APPROVED:
-        return start(change, call, world)
+        if not is_clients(change.session, call.tool):
+            return start(change, call, world)
+        hand_to_client(change, call, world.catalog)
     else:
         return False
     return True
@@ -69,7 +73,7 @@ def _judge(change: Change, step: Step, world: World) -> None:
     except BadJson as error:
         _refuse(change, step, "arguments", f"The arguments do not do: the text {error}.", "TOOL_ARGUMENTS_INVALID")
         return
-    tool = world.catalog.tools.get(step.tool)
+    tool = offered_tools(change.session, world.catalog).get(step.tool)
     verdict = judge(world.catalog.policy, agent, tool, step.tool, arguments)
     if verdict.effect == "DENY":
         _refuse(change, step, verdict.rule, f"Not allowed: {verdict.reason}.", "TOOL_DENIED")

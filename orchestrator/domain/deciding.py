@@ -64,7 +64,7 @@ def decide(change: Change, approval: Approval, decision: Decision, catalog: Cata
     """Record the decision and do what it means. Raises as check_decision and check_edit do."""
     check_decision(approval, decision)
     if decision.action == "EDIT":
-        check_edit(change.snapshot.steps[approval.step_id], decision, catalog)
+        check_edit(change.session, change.snapshot.steps[approval.step_id], decision, catalog)
     limits.check_new_limit(change.snapshot.runs[approval.run_id], approval, decision, change.now)
     approval = settle_approval(change, approval, "resolved", decision=decision)
     if decision.action == "ABORT":

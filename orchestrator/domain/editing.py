@@ -14,11 +14,12 @@ from referencing.exceptions import Unresolvable
 from orchestrator.domain.arguments import BadJson, parse_object, parse_strictly
 from orchestrator.domain.catalog import Catalog, Tool
 from orchestrator.domain.change import Change
+from orchestrator.domain.client_tools import SOURCE, offered_tools
 from orchestrator.domain.digests import sha256, tool_preimage
 from orchestrator.domain.errors import InvalidInput, InvalidJson, Violation
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.policy import judge
-from orchestrator.domain.records import Approval, Decision, Step
+from orchestrator.domain.records import Approval, Decision, Session, Step
 from orchestrator.domain.states import StepState
 from orchestrator.domain.transitions import finish_step
 
@@ -26,17 +27,18 @@ FIELD = "edited_arguments_json"
 MOST_PROBLEMS = 10
 
 
-def check_edit(step: Step, decision: Decision, catalog: Catalog) -> None:
+def check_edit(session: Session, step: Step, decision: Decision, catalog: Catalog) -> None:
     """Raises InvalidJson, or InvalidInput for arguments that do not fit the tool or that policy denies."""
     try:
         arguments = parse_object(decision.edited_arguments_json)
     except BadJson as error:
         raise InvalidJson([Violation(FIELD, str(error))]) from None
-    agent, tool = catalog.agents.get(step.agent), catalog.tools.get(step.tool)
+    agent, tool = catalog.agents.get(step.agent), offered_tools(session, catalog).get(step.tool)
     if agent is None or tool is None:
         words = f"there is no agent {step.agent!r}" if agent is None else f"there is no tool {step.tool!r}"
         raise InvalidInput([Violation("action", f"cannot be EDIT now: {words}")])
-    if problems := _problems(tool, arguments):
+    # What a client does with its own tool's arguments is its own to check: its schema is not run here.
+    if tool.source != SOURCE and (problems := _problems(tool, arguments)):
         raise InvalidInput([Violation(FIELD, problem) for problem in problems])
     verdict = judge(catalog.policy, agent, tool, step.tool, arguments)
     if verdict.effect == "DENY":
@@ -46,7 +48,7 @@ def check_edit(step: Step, decision: Decision, catalog: Catalog) -> None:
 def edit_call(change: Change, approval: Approval, decision: Decision, catalog: Catalog) -> Approval:
     """The call that was asked about ends EDITED; the one that replaces it is proposed, and approved by the edit."""
     step = change.snapshot.steps[approval.step_id]
-    tool = catalog.tools[step.tool]
+    tool = offered_tools(change.session, catalog)[step.tool]
     finish_step(change, step, "edited", actor=decision.decider)
     edited = replace(
         step,

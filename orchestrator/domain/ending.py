@@ -104,6 +104,8 @@ def _of_its_end(step: Step) -> str:
     """What the call's result says: an executor may have carried out what it was already sent."""
     if step.state == StepState.DISPATCHED:
         return "The run was cancelled while this call was under way: it may have taken effect."
+    if step.client_id:
+        return f"The run was cancelled while client {step.client_id} had this call: it may have taken effect."
     if step.doubt_number:
         return "The run was cancelled while it was not known whether this call took effect."
     return "The run was cancelled before this call began."

@@ -130,6 +130,17 @@ class ActionNotAllowed(DomainError):
 
 
 @dataclass
+class ClaimedByAnother(DomainError):
+    """Another client has taken the tool call, and its lease lives."""
+
+    step_id: str
+    client_id: str
+
+    def __str__(self) -> str:
+        return f"tool call {self.step_id} is claimed by client {self.client_id!r}"
+
+
+@dataclass
 class SessionBusy(DomainError):
     """The session refuses messages while a run is active (its busy policy is REJECT)."""
 

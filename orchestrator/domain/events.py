@@ -217,6 +217,39 @@ class ApprovalResolved:
     edited_arguments_json: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCallReady:
+    step_id: str
+    run_id: str
+    subtask_id: str
+    attempt_id: str
+    agent: str
+    tool: str
+    arguments_json: str
+    approval_id: str
+    deadline_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallClaimed:
+    step_id: str
+    run_id: str
+    client_id: str
+    actor: str
+    lease_expire_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResultRecorded:
+    step_id: str
+    run_id: str
+    client_id: str
+    actor: str
+    tool: str
+    is_error: bool
+    output_preview: str  # the first 2,000 characters of the result
+
+
 Event = (
     SessionCreated
     | SessionStateChanged
@@ -237,6 +270,9 @@ Event = (
     | BudgetReached
     | ApprovalRequested
     | ApprovalResolved
+    | ToolCallReady
+    | ToolCallClaimed
+    | ToolResultRecorded
 )
 
 

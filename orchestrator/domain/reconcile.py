@@ -6,6 +6,7 @@ Total and idempotent: applied to its own result it does nothing more. It decides
 from orchestrator.domain.asking import ask_about_failure, ask_about_plan
 from orchestrator.domain.attempts import advance_attempt, begin_unless_open
 from orchestrator.domain.change import Change
+from orchestrator.domain.client_tools import end_overdue
 from orchestrator.domain.ending import complete_run
 from orchestrator.domain.limits import ask_for_more
 from orchestrator.domain.planning import begin_planning, begin_routing, conclude_planning, conclude_routing
@@ -70,6 +71,8 @@ def _advance_run(change: Change, run: Run, world: World) -> bool:
         return False
     if run.pause is not None:
         return _pause_when_quiet(change, run)
+    if end_overdue(change, run):
+        return True
     if run.state == RunState.RESUMED:
         run = move_run(change, run, "running") if change.may_run else queue_run(change, run)
         return not run.waits_for
@@ -145,14 +148,18 @@ def _settle(change: Change) -> None:
         if s.state == SubtaskState.PENDING and s.not_before_time > change.now
     ]
     due += [a.retry_time for a in change.snapshot.attempts.values() if a.run_id == run.id and a.retry_time > change.now]
+    ready = [s for s in steps if s.state == StepState.READY]
+    expiries = [s.deadline_time for s in ready]
     if run.pause is not None or is_used_up(run, change.now):
         due = []  # nothing will start: the resume, or a higher limit, looks again
+    if run.pause is not None:
+        expiries = []
     if change.blocked:
         due.append(look_again(change, [*due, end_of_work(run)]))
     asked = any(a.state == ApprovalState.PENDING for a in change.snapshot.approvals.values())
-    if run.state == RunState.RUNNING and not flying and not due and asked:
+    if run.state == RunState.RUNNING and not flying and not due and (asked or ready):
         run = move_run(change, run, "waiting")
     if run.pause is None and (end := end_of_work(run)) > change.now:
         due.append(end)
     settled = run.state in (RunState.WAITING, RunState.PAUSED)
-    change.put_session(runnable=flying, due_time=min(due, default=0), settled=settled)
+    change.put_session(runnable=flying, due_time=min(due + expiries, default=0), settled=settled)

@@ -89,6 +89,15 @@ PRIORITIES = range(-10, 11)
 
 
 @dataclass(frozen=True, slots=True)
+class ClientTool:
+    """A tool that the session's client executes itself."""
+
+    name: str
+    description: str = ""
+    input_schema_json: str = ""  # empty: any object
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """One conversation with a user. The row is lock, version, fence and lease of everything in the session."""
 
@@ -100,6 +109,7 @@ class Session:
     labels: dict[str, str] = field(default_factory=dict)
     when_busy: str = "ENQUEUE"  # REJECT, ENQUEUE or INTERRUPT
     workspace: Workspace = field(default_factory=Workspace)
+    client_tools: list[ClientTool] = field(default_factory=list)
     creator: str = ""
     create_time: int = 0
     update_time: int = 0
@@ -330,6 +340,10 @@ class Step:
     losses: int = 0  # how often its executor died, or was silent past the deadline
     not_before_time: int = 0
     waiting_for: WaitingFor | None = None  # said once it has waited for more than a moment
+    # a client's tool
+    client_id: str = ""  # which client has claimed the call, or handed in its result
+    claimer: str = ""  # the principal that client speaks for
+    lease_expire_time: int = 0  # until when nobody else may take it
     # outcome
     failure: Failure = field(default_factory=Failure)
     usage: Usage = field(default_factory=Usage)

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from orchestrator.domain.catalog import SECOND, Catalog
+from orchestrator.domain.catalog import SECOND, Agent, Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import allows
 from orchestrator.domain.frozen import dataclass, replace
@@ -46,21 +46,14 @@ def start(change: Change, step: Step, world: World) -> bool:
     """Dispatch it if it is due and there is room. True when the step changed."""
     if step.not_before_time > change.now:
         return False
-    agent = world.catalog.agents.get(step.agent)
+    agent = permitted(change, step, world.catalog)
     if agent is None:
-        _drop(change, step, "AGENT_NOT_FOUND", f"The catalog has no agent {step.agent!r} any more.")
-        return True
-    approval = change.snapshot.approvals.get(step.approval_id)
-    # Policy may have allowed the call without a person; that it runs again after a doubt only a person allows.
-    if (step.approval_id or step.doubt_number) and (approval is None or not allows(approval, step)):
-        _drop(change, step, "DIGEST_MISMATCH", "The approval does not match this call.")
         return True
     place = world.place(step, change.session.workspace)
     if isinstance(place, NoPlace):
         wait_for_room(change, step, place.reason)
         return False
-    if approval is not None and approval.consume_time == 0:
-        change.put(replace(approval, consume_time=change.now))
+    use_up(change, step)
     if step.kind == "TOOL" and not change.session.workspace.root_id:
         # The session was made while no executor was connected; from here on its files are under this root.
         change.put_session(workspace=replace(change.session.workspace, root_id=place.root_id))
@@ -72,6 +65,27 @@ def start(change: Change, step: Step, world: World) -> bool:
         deadline_time=change.now + (agent.model_timeout if step.kind == "MODEL" else agent.tool_timeout),
     )
     return True
+
+
+def permitted(change: Change, step: Step, catalog: Catalog) -> Agent | None:
+    """The step's agent, if the step may begin; otherwise it has ended, and the model reads why."""
+    agent = catalog.agents.get(step.agent)
+    if agent is None:
+        _drop(change, step, "AGENT_NOT_FOUND", f"The catalog has no agent {step.agent!r} any more.")
+        return None
+    approval = change.snapshot.approvals.get(step.approval_id)
+    # Policy may have allowed the call without a person; that it runs again after a doubt only a person allows.
+    if (step.approval_id or step.doubt_number) and (approval is None or not allows(approval, step)):
+        _drop(change, step, "DIGEST_MISMATCH", "The approval does not match this call.")
+        return None
+    return agent
+
+
+def use_up(change: Change, step: Step) -> None:
+    """The step begins: its approval, if it has one, is good for nothing else."""
+    approval = change.snapshot.approvals.get(step.approval_id)
+    if approval is not None and approval.consume_time == 0:
+        change.put(replace(approval, consume_time=change.now))
 
 
 def _drop(change: Change, step: Step, reason: str, words: str) -> None:

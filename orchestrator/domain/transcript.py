@@ -6,6 +6,7 @@ Failed and cancelled model calls never enter it; every tool call of a reply is f
 from dataclasses import dataclass
 
 from orchestrator.domain.catalog import Agent, Catalog, Tool
+from orchestrator.domain.client_tools import offered_tools
 from orchestrator.domain.drafts import PLAN_SCHEMA_JSON, ROUTE_SCHEMA_JSON
 from orchestrator.domain.records import Attempt, Run, Step, Subtask, ToolCall
 from orchestrator.domain.snapshot import Snapshot
@@ -49,7 +50,7 @@ def model_call(snapshot: Snapshot, step: Step, catalog: Catalog) -> ModelCall:
         purpose=attempt.purpose,
         turn=sum(1 for s in before if s.state == StepState.SUCCEEDED),
         messages=tuple(_messages(snapshot, attempt, agent, catalog)),
-        tools=tuple(tool for tool in catalog.tools.values() if agent.may_use(tool.name)),
+        tools=tuple(tool for tool in offered_tools(snapshot.session, catalog).values() if agent.may_use(tool.name)),
         output_schema_json=_SCHEMAS.get(attempt.purpose, ""),
         max_output_tokens=agent.max_output_tokens,
     )

@@ -1,10 +1,12 @@
 """Commands on sessions and their messages."""
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.domain import control
 from orchestrator.domain.change import Change
+from orchestrator.domain.client_tools import check_client_tools
 from orchestrator.domain.commands import check_agent, create_session, receive_message
 from orchestrator.domain.errors import (
     InvalidInput,
@@ -15,7 +17,7 @@ from orchestrator.domain.errors import (
     WrongState,
 )
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.records import Budget, Message, Run, Session, Workspace
+from orchestrator.domain.records import Budget, ClientTool, Message, Run, Session, Workspace
 from orchestrator.domain.states import SessionState
 from orchestrator.operations.commanding import command, first_answer, replay, request_row
 from orchestrator.operations.context import Caller, Context
@@ -39,6 +41,7 @@ class NewSession:
     workspace_directory: str = ""
     budget: Budget = field(default_factory=Budget)
     priority: int = 0
+    client_tools: Sequence[ClientTool] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class Sent:
 async def create(ctx: Context, caller: Caller, wish: NewSession) -> Session:
     if (replayed := await replay(ctx, caller, Session)) is not None:
         return replayed
+    if wish.client_tools:  # in a thread of its own: the meta-schema takes its time over a large schema
+        await asyncio.to_thread(check_client_tools, wish.client_tools, ctx.catalog)
     session_id = ctx.new_id()
     root = _root(wish.workspace_root, ctx.hands.workspace_roots())
     workspace = Workspace(root, _directory(wish.workspace_directory) or session_id)
@@ -64,6 +69,7 @@ async def create(ctx: Context, caller: Caller, wish: NewSession) -> Session:
         labels=dict(wish.labels or {}),
         when_busy=wish.when_busy or "ENQUEUE",
         workspace=workspace,
+        client_tools=list(wish.client_tools),
         creator=caller.subject,
         budget=wish.budget,
         priority=wish.priority,

@@ -8,6 +8,7 @@ from grpc import StatusCode
 from orchestrator.domain.errors import (
     ActionNotAllowed,
     ApprovalAlreadyResolved,
+    ClaimedByAnother,
     DigestMismatch,
     InvalidInput,
     InvalidJson,
@@ -107,6 +108,17 @@ def _action(e: ActionNotAllowed) -> Problem:
     )
 
 
+def _claimed(e: ClaimedByAnother) -> Problem:
+    return Problem(
+        StatusCode.FAILED_PRECONDITION,
+        "TOOL_CALL_CLAIMED",
+        str(e),
+        disposition="RETRYABLE",
+        metadata={"step": e.step_id, "client_id": e.client_id},
+        preconditions=[("TOOL_CALL_CLAIM", e.step_id, f"client {e.client_id} has claimed it")],
+    )
+
+
 def _busy(e: SessionBusy) -> Problem:
     return Problem(
         StatusCode.FAILED_PRECONDITION,
@@ -179,6 +191,7 @@ _TABLE: dict[type[BaseException], Callable[[Any], Problem]] = {
     DigestMismatch: _digest,
     ApprovalAlreadyResolved: _resolved,
     ActionNotAllowed: _action,
+    ClaimedByAnother: _claimed,
     SessionBusy: _busy,
     LimitExceeded: _limit,
     NotYetSupported: _unsupported,

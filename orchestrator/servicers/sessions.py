@@ -3,10 +3,13 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 
-from gen.assent.v1 import event_pb2, message_pb2, run_pb2, session_pb2
+from gen.assent.v1 import event_pb2, message_pb2, run_pb2, session_pb2, step_pb2
 from gen.assent.v1 import session_service_pb2 as pb
 from orchestrator.domain.errors import InvalidInput, NotFound, NotYetSupported, Violation
-from orchestrator.operations import approvals, sessions
+from orchestrator.domain.frozen import replace
+from orchestrator.domain.records import ClientTool, ToolResult
+from orchestrator.domain.results import read_result
+from orchestrator.operations import approvals, client_calls, sessions
 from orchestrator.operations.context import Caller, Context
 from orchestrator.operations.sessions import NewSession
 from orchestrator.servicers.approvals import decision_of
@@ -39,6 +42,7 @@ class Sessions:
             request.workspace.directory,
             read_budget(request.settings.budget, "settings.budget"),
             request.settings.priority,
+            [ClientTool(t.name, t.description, t.input_schema_json) for t in request.client_tools],
         )
         session = await sessions.create(self._ctx, caller("CreateSession", request), wish)
         return pb.CreateSessionResponse(session=to_proto(session_pb2.Session, session))
@@ -57,7 +61,7 @@ class Sessions:
             labels=request.labels,
             paging=Paging(request.page_size, request.page_token),
         )
-        found = [to_proto(session_pb2.Session, s) for s in page.items]
+        found = [to_proto(session_pb2.Session, replace(s, client_tools=[])) for s in page.items]
         return pb.ListSessionsResponse(sessions=found, next_page_token=page.next_page_token)
 
     async def SendMessage(self, request: pb.SendMessageRequest, context: RpcContext) -> pb.SendMessageResponse:
@@ -92,6 +96,23 @@ class Sessions:
         )
         found = [event_to_proto(e, with_payload=True) for e in page.items]
         return pb.ListEventsResponse(events=found, next_page_token=page.next_page_token)
+
+    async def ClaimToolCall(self, request: pb.ClaimToolCallRequest, context: RpcContext) -> pb.ClaimToolCallResponse:
+        lease = request.lease.ToMicroseconds() if request.HasField("lease") else client_calls.DEFAULT_LEASE
+        who = caller("ClaimToolCall", request)
+        step = await client_calls.claim(self._ctx, who, request.step_id, request.client_id, lease)
+        claimed = to_proto(step_pb2.Step, step)
+        return pb.ClaimToolCallResponse(step=claimed, lease_expire_time=claimed.lease_expire_time)
+
+    async def SubmitToolResult(
+        self, request: pb.SubmitToolResultRequest, context: RpcContext
+    ) -> pb.SubmitToolResultResponse:
+        logs.bind(session_id=request.session_id)
+        who = caller("SubmitToolResult", request)
+        recorded = await client_calls.submit(
+            self._ctx, who, request.session_id, request.step_id, request.client_id, result_of(request)
+        )
+        return pb.SubmitToolResultResponse(step=to_proto(step_pb2.Step, recorded.step))
 
     async def StreamSession(
         self, request: pb.StreamSessionRequest, context: RpcContext
@@ -147,12 +168,25 @@ class Sessions:
                     on_plan=name == "plan_decision",
                 )
                 return decided.began_after
+            case "tool_result":
+                came = request.tool_result
+                recorded = await client_calls.submit(
+                    self._ctx, who, request.session_id, came.step_id, came.client_id, result_of(came)
+                )
+                return recorded.began_after
             case other:
                 raise NotYetSupported(f"Converse with {other}")
 
     async def _require(self, session_id: str) -> None:
         if await queries.get_session(self._ctx.database, reader().tenant, session_id) is None:
             raise NotFound("session", session_id)
+
+
+def result_of(said: pb.SubmitToolResultRequest | pb.ClientToolResult) -> ToolResult:
+    """What a client says its call came to. Raises InvalidJson."""
+    if said.WhichOneof("outcome") == "error":
+        return ToolResult(said.error or "The client says that it did not work, and not why.", is_error=True)
+    return read_result(said.content_json, "content_json")
 
 
 @contextmanager
@@ -168,7 +202,6 @@ def _refuse_what_comes_later(request: pb.CreateSessionRequest) -> None:
     """Nothing a client asks for is ignored: what this version does not do is refused by name."""
     settings = request.settings
     later = {
-        "client_tools": bool(request.client_tools),
         "settings.policy": bool(settings.policy),
         "settings.allowed_providers": bool(settings.allowed_providers),
         "workspace.repository": bool(request.workspace.repository),

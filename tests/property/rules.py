@@ -19,6 +19,9 @@ from orchestrator.domain.events import (
     StepFinished,
     StepStarted,
     SubtaskStateChanged,
+    ToolCallClaimed,
+    ToolCallReady,
+    ToolResultRecorded,
 )
 from orchestrator.domain.records import Attempt, RetryPolicy, Run, Step
 from orchestrator.domain.retries import MAX_LOSSES, is_quarantined
@@ -65,6 +68,16 @@ def check_dispatches(snapshot: Snapshot, change: Change) -> None:
             check_consumed(snapshot, step, change.now)
 
 
+def check_handed_over(snapshot: Snapshot, event: ToolCallReady, now: int) -> None:
+    """What a client may begin, policy allows or a person has approved; no executor has it."""
+    step = snapshot.steps[event.step_id]
+    assert step.tool in {tool.name for tool in snapshot.session.client_tools}
+    assert (step.dispatch_number, step.executor_instance) == (0, "")
+    assert (event.arguments_json, event.deadline_time) == (step.arguments_json, step.deadline_time)
+    if step.policy_rule != "trusted":
+        check_consumed(snapshot, step, now)
+
+
 def check_consumed(snapshot: Snapshot, step: Step, now: int) -> None:
     approval = snapshot.approvals[step.approval_id]
     assert approval.state == "RESOLVED"
@@ -84,7 +97,7 @@ def check_consumed(snapshot: Snapshot, step: Step, now: int) -> None:
         step.approval_preimage.splitlines()
     )
     assert 0 < approval.consume_time <= now
-    users = [s for s in snapshot.steps.values() if s.approval_id == approval.id and s.dispatch_number]
+    users = [s for s in snapshot.steps.values() if s.approval_id == approval.id and s.start_time]
     assert [s.id for s in users] == [step.id]
 
 
@@ -236,6 +249,8 @@ def check_liveness(snapshot: Snapshot) -> None:
         assert (run.state == "PAUSED") == (not flying)
         assert session.due_time == 0
         return
+    ready = [s.deadline_time for s in snapshot.steps.values() if s.state == "READY"]
+    assert not ready or 0 < session.due_time <= min(ready), "a client's silence must end"
     if waits:
         assert run.state == waits[0] == "RESUMED"
         return
@@ -244,7 +259,24 @@ def check_liveness(snapshot: Snapshot) -> None:
     if run.work_start_time and run.budget.work_duration and not asked_for_more:
         end = run.work_start_time + run.budget.work_duration - run.work_duration
         assert 0 < session.due_time <= end, "nobody looks when its time is up"
-    assert (run.state == "WAITING") == (asked and not flying and not session.due_time)
+    if ready:
+        assert run.state == "WAITING" or flying or _may_start(snapshot)
+    else:
+        assert (run.state == "WAITING") == (asked and not flying and not session.due_time)
+
+
+def _may_start(snapshot: Snapshot) -> bool:
+    """Something waits for room or for its time."""
+    return (
+        any(s.state in ("PENDING", "APPROVED") for s in snapshot.steps.values())
+        or any(a.retry_time > 0 for a in snapshot.attempts.values())
+        or any(s.not_before_time > 0 for s in snapshot.subtasks.values())
+    )
+
+
+def may_have(step: Step, client: str, now: int) -> bool:
+    """Whether the client may claim or answer the call."""
+    return step.lease_expire_time <= now or step.client_id == client
 
 
 class History:
@@ -253,6 +285,7 @@ class History:
     def __init__(self) -> None:
         self.states: dict[str, str] = {}
         self.flying: dict[str, int] = {}
+        self.answered: dict[str, bool] = {}  # a client's calls, by step: whether it has a result
 
     def follow(self, event: Event) -> None:
         match event:
@@ -285,6 +318,14 @@ class History:
                 self.flying[event.step_id] = event.dispatch_number
             case StepFinished():
                 assert self.flying.pop(event.step_id, 0) in (0, event.dispatch_number)
+            case ToolCallReady():
+                assert event.step_id not in self.answered
+                self.answered[event.step_id] = False
+            case ToolCallClaimed():
+                assert not self.answered[event.step_id]
+            case ToolResultRecorded():
+                assert not self.answered[event.step_id]
+                self.answered[event.step_id] = True
             case MessageCreated():
                 self.states[event.message.id] = "CREATED"
             case _:

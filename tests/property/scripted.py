@@ -14,7 +14,7 @@ TEXTS = ["", "done", "{}", "```json\n{}\n```", "{bad", route_answer("atomic", "w
 calls = st.builds(
     ToolCall,
     st.sampled_from(["", "c1", "c1-3", "call-2"]),
-    st.sampled_from([*TOOLS, "write_file", "run_command", "no_such_tool"]),
+    st.sampled_from([*TOOLS, "write_file", "run_command", "no_such_tool", "ask_ide", "open_tab"]),
     st.sampled_from(GOOD_ARGUMENTS * 4 + BAD_ARGUMENTS),
 )
 

@@ -13,18 +13,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from orchestrator.domain.change import Change
+from orchestrator.domain.client_tools import claim_call, record_result
 from orchestrator.domain.commands import receive_message, submit_plan
 from orchestrator.domain.control import cancel, close, pause, resume
 from orchestrator.domain.deciding import decide
 from orchestrator.domain.drafts import PlanDraft
-from orchestrator.domain.errors import ActionNotAllowed, ApprovalAlreadyResolved, DigestMismatch, WrongState
-from orchestrator.domain.events import RunFinished
+from orchestrator.domain.errors import (
+    ActionNotAllowed,
+    ApprovalAlreadyResolved,
+    ClaimedByAnother,
+    DigestMismatch,
+    WrongState,
+)
+from orchestrator.domain.events import RunFinished, ToolCallReady
 from orchestrator.domain.outcomes import Outcome, fold
 from orchestrator.domain.reconcile import reconcile
-from orchestrator.domain.records import Approval, Budget, Decision, Failure, Step
+from orchestrator.domain.records import Approval, Budget, Decision, Failure, Step, ToolResult
 from orchestrator.domain.worktime import worked
 from tests.property import rules, scripted
-from tests.unit.domain.build import SECOND, Play
+from tests.unit.domain.build import CLIENT_TOOLS, SECOND, Play
 
 T = TypeVar("T")
 Command = Callable[[Change], object]
@@ -45,7 +52,7 @@ class AnySession(RuleBasedStateMachine):
         budget=st.sampled_from([0, SECOND, 10 * SECOND, 1000 * SECOND]),
     )
     def create(self, when_busy: str, budget: int) -> None:
-        self.play = Play(when_busy=when_busy, budget=Budget(work_duration=budget))
+        self.play = Play(when_busy=when_busy, client_tools=CLIENT_TOOLS, budget=Budget(work_duration=budget))
         self.closed = False
         self.history = rules.History()
         self.last_ended = ""
@@ -135,6 +142,32 @@ class AnySession(RuleBasedStateMachine):
             return
         run_id = _one_of(data, self._open_runs)
         self._do(lambda c: cancel(c, run_id, "anna", ""), apart)
+
+    # --- clients
+
+    @rule(data=st.data(), client=st.sampled_from(["ide", "web"]), seconds=st.integers(1, 300), apart=st.booleans())
+    @precondition(lambda self: self.play.ready)
+    def claim(self, data: st.DataObject, client: str, seconds: int, apart: bool) -> None:
+        step = _one_of(data, self.play.ready)
+        if rules.may_have(step, client, self.play.now + 1):
+            self._do(lambda c: claim_call(c, step, client, seconds * SECOND, "anna"), apart)
+        else:
+            self._refused(lambda c: claim_call(c, step, client, SECOND, "anna"), ClaimedByAnother)
+
+    @rule(data=st.data(), client=st.sampled_from(["ide", "web", ""]), apart=st.booleans())
+    @precondition(lambda self: self.play.ready)
+    def hand_in(self, data: st.DataObject, client: str, apart: bool) -> None:
+        step, result = _one_of(data, self.play.ready), data.draw(scripted.results)
+        if rules.may_have(step, client, self.play.now + 1):
+            self._do(lambda c: record_result(c, step, client, "anna", result), apart)
+        else:
+            self._refused(lambda c: record_result(c, step, client, "anna", result), ClaimedByAnother)
+
+    @rule(data=st.data())
+    @precondition(lambda self: any(s.kind == "TOOL" and s.state != "READY" for s in self.play.steps))
+    def hand_in_what_nobody_wants(self, data: st.DataObject) -> None:
+        step = _one_of(data, [s for s in self.play.steps if s.kind == "TOOL" and s.state != "READY"])
+        self._refused(lambda c: record_result(c, step, "ide", "anna", ToolResult("late")), WrongState)
 
     # --- executors
 
@@ -262,6 +295,9 @@ class AnySession(RuleBasedStateMachine):
         assert play.may_run or change.running <= 0, "more run than may"
         self._check_numbers(change, before)
         rules.check_dispatches(play.snapshot, change)
+        for event in change.events:
+            if isinstance(event, ToolCallReady) and play.snapshot.steps[event.step_id].state == "READY":
+                rules.check_handed_over(play.snapshot, event, change.now)
         play.keep(change)
         for event in change.events:
             self.history.follow(event)

@@ -157,6 +157,7 @@ class Session(_message.Message):
     DUE_TIME_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    CLIENT_TOOLS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server; unique in its tenant."""
     state: Global___SessionState.ValueType
@@ -207,6 +208,10 @@ class Session(_message.Message):
     def budget(self) -> _budget_pb2.Budget:
         """What each of its runs may consume; absent: the server's limits only."""
 
+    @_builtins.property
+    def client_tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClientTool]:
+        """The tools that the client itself executes, as it named them. Not told in lists."""
+
     def __init__(
         self,
         *,
@@ -227,10 +232,11 @@ class Session(_message.Message):
         due_time: _timestamp_pb2.Timestamp | None = ...,
         budget: _budget_pb2.Budget | None = ...,
         priority: _builtins.int = ...,
+        client_tools: _abc.Iterable[Global___ClientTool] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "create_time", b"create_time", "due_time", b"due_time", "last_event_time", b"last_event_time", "update_time", b"update_time", "workspace", b"workspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run_id", b"active_run_id", "agent", b"agent", "budget", b"budget", "create_time", b"create_time", "creator", b"creator", "due_time", b"due_time", "id", b"id", "labels", b"labels", "last_event_time", b"last_event_time", "last_sequence", b"last_sequence", "priority", b"priority", "settled", b"settled", "state", b"state", "title", b"title", "update_time", b"update_time", "when_busy", b"when_busy", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run_id", b"active_run_id", "agent", b"agent", "budget", b"budget", "client_tools", b"client_tools", "create_time", b"create_time", "creator", b"creator", "due_time", b"due_time", "id", b"id", "labels", b"labels", "last_event_time", b"last_event_time", "last_sequence", b"last_sequence", "priority", b"priority", "settled", b"settled", "state", b"state", "title", b"title", "update_time", b"update_time", "when_busy", b"when_busy", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -228,6 +228,9 @@ class Step(_message.Message):
     DOUBT_NUMBER_FIELD_NUMBER: _builtins.int
     REPLACES_STEP_ID_FIELD_NUMBER: _builtins.int
     WAITING_FOR_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    CLAIMER_FIELD_NUMBER: _builtins.int
+    LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server; also the key under which an idempotent tool recognises a repeat."""
     session_id: _builtins.str
@@ -290,6 +293,10 @@ class Step(_message.Message):
     """
     replaces_step_id: _builtins.str
     """TOOL: the step that this one replaces, whose arguments a person edited; empty: none."""
+    client_id: _builtins.str
+    """TOOL of a client: which client has claimed the call or handed in its result; empty: none, or it did not say."""
+    claimer: _builtins.str
+    """TOOL of a client: the principal that client speaks for; empty: none yet."""
     @_builtins.property
     def reply(self) -> Global___ModelReply:
         """MODEL: what it came to; absent before it succeeded."""
@@ -338,6 +345,10 @@ class Step(_message.Message):
     def waiting_for(self) -> Global___WaitingFor:
         """What it waits for before it can be dispatched; absent: for nothing, or not for more than a moment."""
 
+    @_builtins.property
+    def lease_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """TOOL of a client: until when nobody else may take the call; absent: nobody has claimed it."""
+
     def __init__(
         self,
         *,
@@ -382,10 +393,13 @@ class Step(_message.Message):
         doubt_number: _builtins.int = ...,
         replaces_step_id: _builtins.str = ...,
         waiting_for: Global___WaitingFor | None = ...,
+        client_id: _builtins.str = ...,
+        claimer: _builtins.str = ...,
+        lease_expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_time", b"dispatch_time", "end_time", b"end_time", "failure", b"failure", "latency", b"latency", "not_before_time", b"not_before_time", "reply", b"reply", "result", b"result", "start_time", b"start_time", "usage", b"usage", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_time", b"dispatch_time", "end_time", b"end_time", "failure", b"failure", "latency", b"latency", "lease_expire_time", b"lease_expire_time", "not_before_time", b"not_before_time", "reply", b"reply", "result", b"result", "start_time", b"start_time", "usage", b"usage", "waiting_for", b"waiting_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "approval_preimage", b"approval_preimage", "arguments_json", b"arguments_json", "attempt_id", b"attempt_id", "call_id", b"call_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_number", b"dispatch_number", "dispatch_time", b"dispatch_time", "doubt_number", b"doubt_number", "end_time", b"end_time", "executor_address", b"executor_address", "executor_instance", b"executor_instance", "failure", b"failure", "faults", b"faults", "feedback", b"feedback", "id", b"id", "kind", b"kind", "latency", b"latency", "losses", b"losses", "model", b"model", "model_step_id", b"model_step_id", "not_before_time", b"not_before_time", "ordinal", b"ordinal", "policy_rule", b"policy_rule", "provider_request_id", b"provider_request_id", "refusals", b"refusals", "replaces_step_id", b"replaces_step_id", "reply", b"reply", "result", b"result", "run_id", b"run_id", "schema_digest", b"schema_digest", "session_id", b"session_id", "side_effect", b"side_effect", "start_time", b"start_time", "state", b"state", "subtask_id", b"subtask_id", "tool", b"tool", "usage", b"usage", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "approval_preimage", b"approval_preimage", "arguments_json", b"arguments_json", "attempt_id", b"attempt_id", "call_id", b"call_id", "claimer", b"claimer", "client_id", b"client_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_number", b"dispatch_number", "dispatch_time", b"dispatch_time", "doubt_number", b"doubt_number", "end_time", b"end_time", "executor_address", b"executor_address", "executor_instance", b"executor_instance", "failure", b"failure", "faults", b"faults", "feedback", b"feedback", "id", b"id", "kind", b"kind", "latency", b"latency", "lease_expire_time", b"lease_expire_time", "losses", b"losses", "model", b"model", "model_step_id", b"model_step_id", "not_before_time", b"not_before_time", "ordinal", b"ordinal", "policy_rule", b"policy_rule", "provider_request_id", b"provider_request_id", "refusals", b"refusals", "replaces_step_id", b"replaces_step_id", "reply", b"reply", "result", b"result", "run_id", b"run_id", "schema_digest", b"schema_digest", "session_id", b"session_id", "side_effect", b"side_effect", "start_time", b"start_time", "state", b"state", "subtask_id", b"subtask_id", "tool", b"tool", "usage", b"usage", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

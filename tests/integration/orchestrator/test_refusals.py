@@ -1,7 +1,6 @@
 """Bad input is refused with a code, a reason and the field by name, and leaves no state and no event."""
 
 import re
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from gen.assent.v1 import (
     approval_service_pb2,
     plan_pb2,
-    session_pb2,
     session_service_pb2,
     usage_service_pb2,
 )
@@ -321,7 +319,6 @@ async def test_bytes_that_are_no_message_are_refused(client: Client, tables: Tab
         ({"settings": {"budget": {"calls": 5}}}, "settings.budget.calls"),
         ({"settings": {"policy": "strict"}}, "settings.policy"),
         ({"settings": {"allowed_providers": ["openai"]}}, "settings.allowed_providers"),
-        ({"client_tools": [session_pb2.ClientTool(name="ask_user")]}, "client_tools"),
         ({"workspace": {"repository": "https://example.org/x.git"}}, "workspace.repository"),
         ({"workspace": {"base_branch": "main"}}, "workspace.base_branch"),
     ],
@@ -395,12 +392,8 @@ async def test_converse_with_what_comes_in_a_later_version_says_so(
     client: Client, tables: Tables, session_id: str
 ) -> None:
     async with Unchanged(tables):
-        for asked in (
-            {"switch_agent": {"agent": "ask"}},
-            {"tool_result": {"step_id": str(uuid.uuid4()), "content_json": "1"}},
-        ):
-            problem = await client.refusal(client.converse(session_id, **asked))
-            assert said(problem) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED", [])
+        problem = await client.refusal(client.converse(session_id, switch_agent={"agent": "ask"}))
+        assert said(problem) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED", [])
 
 
 async def test_cancelling_a_run_that_has_ended_says_so(client: Client, tables: Tables, session_id: str) -> None:

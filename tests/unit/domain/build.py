@@ -21,6 +21,7 @@ from orchestrator.domain.outcomes import Outcome, fold
 from orchestrator.domain.reconcile import reconcile
 from orchestrator.domain.records import (
     Approval,
+    ClientTool,
     Decision,
     Failure,
     ModelReply,
@@ -54,9 +55,11 @@ POLICY = Policy(
     (
         Rule("never", "DENY", ("format_*",), reason="too dangerous"),
         Rule("changes", "ASK", ("write_*", "run_*"), reason="it changes something"),
-        Rule("trusted", "ALLOW", ("send_mail", "index_files")),
+        Rule("trusted", "ALLOW", ("send_mail", "index_files", "open_tab")),
     ),
 )
+# What a session's client executes itself; policy asks about the first and allows the second.
+CLIENT_TOOLS = [ClientTool("ask_ide", "asks the IDE"), ClientTool("open_tab", "opens a tab", '{"type": "object"}')]
 AGENTS = (
     Agent("orchestrator", ROUTER, "routes", "You route."),
     Agent("architect", ARCHITECT, "plans", "You plan.", tools=("read_file", "write_file"), write_globs=("*.md",)),
@@ -238,6 +241,10 @@ class Play:
     @property
     def flying(self) -> list[Step]:
         return [s for s in self.steps if s.state == StepState.DISPATCHED]
+
+    @property
+    def ready(self) -> list[Step]:
+        return [s for s in self.steps if s.state == StepState.READY]
 
     @property
     def calls(self) -> list[Step]:

@@ -43,6 +43,13 @@ TABLE: list[tuple[Exception, CODE, str, str, bool]] = [
     (errors.WorkspaceNotAllowed(WHERE), CODE.INVALID_ARGUMENT, "WORKSPACE_NOT_ALLOWED", "FATAL", False),
     (errors.RequestIdReused("q1"), CODE.INVALID_ARGUMENT, "REQUEST_ID_REUSED", "FATAL", False),
     (
+        errors.ClaimedByAnother("x1", "ide"),
+        CODE.FAILED_PRECONDITION,
+        "TOOL_CALL_CLAIMED",
+        "RETRYABLE",
+        False,
+    ),
+    (
         errors.DigestMismatch("v1", "good", "bad"),
         CODE.FAILED_PRECONDITION,
         "DIGEST_MISMATCH",
