@@ -16,7 +16,7 @@ from orchestrator.domain.client_tools import (
 from orchestrator.domain.control import pause, resume
 from orchestrator.domain.errors import ClaimedByAnother, InvalidInput, InvalidJson, WrongState
 from orchestrator.domain.events import StepFinished, StepStarted, ToolCallClaimed, ToolCallReady, ToolResultRecorded
-from orchestrator.domain.records import ClientTool, Step, ToolResult
+from orchestrator.domain.records import Budget, ClientTool, Step, ToolResult
 from tests.unit.domain.build import CLIENT_TOOLS, SECOND, Play, call, catalog, task
 
 DONE = ToolResult("done")
@@ -331,3 +331,39 @@ def test_tools_that_will_not_do_are_refused_by_field(tools: list[ClientTool], fi
 def test_a_schema_that_is_no_json_object_is_refused(text: str) -> None:
     with pytest.raises(InvalidJson):
         check_client_tools([ClientTool("a", input_schema_json=text)], catalog())
+
+
+# --- beside the other limits of a run
+
+
+def test_a_call_is_over_in_time_also_when_the_run_has_used_up_its_own() -> None:
+    play = Play(client_tools=CLIENT_TOOLS, budget=Budget(work_duration=10 * SECOND))
+    play.approved_plan(task("a"))
+    play.reply("", call("open_tab", "c1"), call("read_file", "c2"))
+    play.wait(11 * SECOND)
+    play.result("text")
+    assert [a.kind for a in play.pending] == ["BUDGET"]
+    assert (play.run.state, play.session.due_time) == ("WAITING", play.ready[0].deadline_time)
+    play.wait(play.session.due_time - play.now)
+    assert [s.state for s in play.calls] == ["FAILED", "SUCCEEDED"]
+    assert (play.run.state, play.flying, play.session.due_time) == ("WAITING", [], 0)
+
+
+def test_a_result_for_a_run_without_room_is_kept_until_there_is_some() -> None:
+    play = opening()
+    play.may_run = False
+    hand_in(play)
+    assert (play.run.state, play.flying, play.session.queue_time) == ("RESUMED", [], play.now)
+    play.may_run = True
+    play.do()
+    assert read_by_the_model(play) == [("done", False)]
+
+
+def test_a_run_without_room_still_ends_its_calls_in_time() -> None:
+    play = opening(call("open_tab", "c1"), call("open_tab", "c2"))
+    play.may_run = False
+    first, second = play.ready
+    play.do(lambda c: record_result(c, first, "", "anna", DONE))
+    play.wait(second.deadline_time - play.now)
+    assert [s.state for s in play.calls] == ["SUCCEEDED", "FAILED"]
+    assert (play.run.state, play.session.due_time) == ("RESUMED", 0)
