@@ -1326,7 +1326,7 @@ class ToolCallReady(_message.Message):
     """The approval it uses; empty: none was needed."""
     @_builtins.property
     def deadline_time(self) -> _timestamp_pb2.Timestamp:
-        """When the engine stops waiting for it; absent: never."""
+        """When the engine stops waiting for it, unless a client's lease ends later; absent: never."""
 
     def __init__(
         self,

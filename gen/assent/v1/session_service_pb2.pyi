@@ -103,7 +103,9 @@ class CreateSessionRequest(_message.Message):
 
     @_builtins.property
     def client_tools(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ClientTool]:
-        """The tools that the client itself executes, unique by name."""
+        """The tools that the client itself executes, unique by name; together at most 64 KiB, and 2,000 values in their
+        schemas.
+        """
 
     @_builtins.property
     def workspace(self) -> _workspace_pb2.Workspace:

@@ -107,7 +107,8 @@ class SessionServiceServicer:
     """
 
     def CreateSession(self, request, context):
-        """Creates a session: IDLE, without a run. Errors: AGENT_NOT_FOUND, POLICY_NOT_FOUND, WORKSPACE_NOT_ALLOWED.
+        """Creates a session: IDLE, without a run. Errors: AGENT_NOT_FOUND, POLICY_NOT_FOUND, WORKSPACE_NOT_ALLOWED,
+        INVALID_JSON (the schema of a client tool).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,7 +17,9 @@ class SessionServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_service_pb2.CreateSessionResponse]
-    """Creates a session: IDLE, without a run. Errors: AGENT_NOT_FOUND, POLICY_NOT_FOUND, WORKSPACE_NOT_ALLOWED."""
+    """Creates a session: IDLE, without a run. Errors: AGENT_NOT_FOUND, POLICY_NOT_FOUND, WORKSPACE_NOT_ALLOWED,
+    INVALID_JSON (the schema of a client tool).
+    """
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
     """Reads a session. Errors: SESSION_NOT_FOUND."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
@@ -77,7 +79,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.CreateSessionRequest,
         context: _aio.ServicerContext[_session_service_pb2.CreateSessionRequest, _abc.Awaitable[_session_service_pb2.CreateSessionResponse]],
     ) -> _abc.Awaitable[_session_service_pb2.CreateSessionResponse]:
-        """Creates a session: IDLE, without a run. Errors: AGENT_NOT_FOUND, POLICY_NOT_FOUND, WORKSPACE_NOT_ALLOWED."""
+        """Creates a session: IDLE, without a run. Errors: AGENT_NOT_FOUND, POLICY_NOT_FOUND, WORKSPACE_NOT_ALLOWED,
+        INVALID_JSON (the schema of a client tool).
+        """
 
     @_abc_1.abstractmethod
     def GetSession(
