@@ -103,7 +103,7 @@ class Driver:
                 session_id = created.session.id
                 timings.change_sets += 1
             count += 1
-            workflow = await self._workflow(workload, session_id)
+            workflow = await self.workflow(workload, session_id)
             timings.workflows.append((time.perf_counter() - began) * 1e6)
             workflow.check()
             timings.change_sets += len(workflow.times)
@@ -114,7 +114,8 @@ class Driver:
                 del gaps[ASKED_BEFORE - 1]
             timings.steps += gaps
 
-    async def _workflow(self, workload: str, session_id: str) -> _Workflow:
+    async def workflow(self, workload: str, session_id: str) -> _Workflow:
+        """One message, and the decision where it asks for one; what was seen of it."""
         workflow = _Workflow(workload)
         said = pb.UserMessage(text=_GOALS[workload])
         await self._converse(workflow, pb.ConverseRequest(session_id=session_id, omit_deltas=True, user_message=said))

@@ -14,7 +14,7 @@ class Settings(BaseSettings):
     """Where it listens for HTTP."""
 
     grpc_addr: str = "127.0.0.1:50051"
-    """Where the orchestrator listens."""
+    """Where the orchestrator listens; several are replicas, separated by commas, asked in turn."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe log line that is written."""

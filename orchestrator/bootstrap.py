@@ -152,13 +152,20 @@ class Orchestrator:
         return tuple(self._tasks)
 
     async def stop(self) -> None:
-        """Refuse new calls, end the streams, let go of the sessions, close what was opened."""
+        """Take no more sessions and calls, end the streams, hand the sessions over, close what was opened.
+
+        From the first moment somebody else can go on: what commands still under way leave to be done is told to the
+        other replicas, and what is let go they claim at once.
+        """
+        self._engine.take_no_more()
+        await self._server.retire()
         await self._server.drain()
+        ending = asyncio.create_task(self._server.stop(self._settings.stop_grace_seconds))
         self._hub.close()
         self._inboxes.wake()
         await self._engine.stop()
         await self._relay.gave_up()
-        await self._server.stop(self._settings.stop_grace_seconds)
+        await ending
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -4,6 +4,7 @@ The trace is carried by wrapping the channel and not by grpc's interceptors, whi
 its own. Who connects to whom is not decided here, nor what to do when nobody answers: the engine retries.
 """
 
+import ipaddress
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -13,6 +14,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
 from rpc import tracing
+from rpc.addresses import Address, BadAddress, parse_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,37 @@ class ChannelLimits:
 
 
 def connect(address: str, limits: ChannelLimits | None = None) -> grpc.aio.Channel:
-    """A channel to `host:port` or `unix:path`; it connects by itself, again and again, when it is used."""
-    return _TracedChannel(grpc.aio.insecure_channel(address, options=_options(limits or ChannelLimits())))
+    """A channel to `host:port` or `unix:path`; it connects by itself, again and again, when it is used.
+
+    Several `ip:port`, separated by commas, are replicas: calls go to them in turn, while they say that they serve.
+    Raises BadAddress.
+    """
+    target, options = _target(address), _options(limits or ChannelLimits())
+    if target != address:
+        options.append(("grpc.service_config", _IN_TURN))
+    return _TracedChannel(grpc.aio.insecure_channel(target, options=options))
 
 
-def _options(limits: ChannelLimits) -> list[tuple[str, int]]:
+_IN_TURN = '{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}'
+
+
+def _target(address: str) -> str:
+    """As grpc names it."""
+    if "," not in address:
+        return address
+    replicas = [parse_address(each.strip()) for each in address.split(",")]
+    try:
+        hosts = [ipaddress.ip_address(each.host.replace("localhost", "127.0.0.1")) for each in replicas]
+    except ValueError:
+        raise BadAddress(f"{address!r}: several addresses must be IP:PORT each") from None
+    versions = {host.version for host in hosts}
+    if len(versions) > 1:
+        raise BadAddress(f"{address!r}: several addresses must be of one kind, IPv4 or IPv6")
+    named = [str(Address(str(host), each.port)) for host, each in zip(hosts, replicas, strict=True)]
+    return f"ipv{versions.pop()}:{','.join(named)}"
+
+
+def _options(limits: ChannelLimits) -> list[tuple[str, int | str]]:
     return [
         ("grpc.enable_retries", 0),
         ("grpc.max_receive_message_length", limits.max_receive_bytes),

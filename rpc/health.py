@@ -25,6 +25,7 @@ class Health(HealthServicer):
         self._serving = False
         self._ready = True
         self._closed = False
+        self._watchers = 0
         self._changed = asyncio.Event()
 
     def set_serving(self, serving: bool) -> None:
@@ -38,6 +39,11 @@ class Health(HealthServicer):
         if not self._closed and ready != self._ready:
             self._ready = ready
             self._tell()
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a client that chooses between processes, or somebody else, is to be told of a change."""
+        return self._watchers > 0
 
     def close(self) -> None:
         """Not serving from now on, whatever comes; watchers are told so and their streams end."""
@@ -53,16 +59,20 @@ class Health(HealthServicer):
 
     async def Watch(self, request: HealthCheckRequest, context: Context) -> AsyncIterator[HealthCheckResponse]:
         told = None
-        while True:
-            changed = self._changed
-            answer = self._answer(request.service)
-            if answer != told:
-                yield answer
-                told = answer
-            elif self._closed:
-                return
-            else:
-                await changed.wait()
+        self._watchers += 1
+        try:
+            while True:
+                changed = self._changed
+                answer = self._answer(request.service)
+                if answer != told:
+                    yield answer
+                    told = answer
+                elif self._closed:
+                    return
+                else:
+                    await changed.wait()
+        finally:
+            self._watchers -= 1
 
     def _answer(self, service: str) -> HealthCheckResponse:
         if service not in self._names:

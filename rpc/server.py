@@ -3,6 +3,7 @@
 What happens within a call is composed in rpc/serving.py; what a service does is its servicers' business.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from rpc.problem import Problem
 from rpc.serving import Policy, unknown_method, wrap
 
 _log = structlog.get_logger("rpc")
+
+RETIRE_SECONDS = 0.3  # for a word to reach a client, and a call that was on its way to arrive
 
 _HEALTH = "grpc.health.v1.Health"
 _REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
@@ -103,6 +106,13 @@ class Server:
     def set_ready(self, ready: bool) -> None:
         """Say, under the name `ready` alone, whether what this process depends on is there."""
         self._health.set_ready(ready)
+
+    async def retire(self) -> None:
+        """Turn NOT_SERVING, and go on serving until the clients that watch it have turned to others."""
+        is_watched = self._health.is_watched
+        self._health.close()
+        if is_watched:
+            await asyncio.sleep(RETIRE_SECONDS)
 
     async def drain(self) -> None:
         """Turn NOT_SERVING and refuse new calls as UNAVAILABLE; what is being served goes on."""

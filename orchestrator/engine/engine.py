@@ -138,6 +138,10 @@ class Engine:
             group.create_task(self._renew())
             group.create_task(self._claim())
 
+    def take_no_more(self) -> None:
+        """The replica is about to stop: what it drives goes on, what comes is for others."""
+        self._stopping = True
+
     async def stop(self) -> None:
         """Let go of everything: steps in flight stay with their executors, for the next owner to reattach."""
         self._stopping = True
