@@ -11,6 +11,7 @@ from orchestrator.domain.control import cancel, close, pause, resume
 from orchestrator.domain.errors import ApprovalAlreadyResolved, InvalidPlan, WrongState
 from orchestrator.domain.events import (
     RunFinished,
+    RunQueued,
     RunStarted,
     RunStateChanged,
     SessionClosed,
@@ -371,6 +372,29 @@ def test_a_queued_plan_that_is_paused_asks_when_its_turn_comes() -> None:
     assert (play.run.state, play.session.state, len(play.pending)) == ("PAUSED", "PLAN_REVIEW", 1)
     play.resume()
     assert play.run.state == "WAITING"
+
+
+def test_a_run_that_waits_for_its_tenants_room_keeps_its_place_through_a_pause() -> None:
+    play = Play()
+    play.may_run = False
+    play.say(agent="ask")
+    [run] = play.snapshot.runs.values()
+    play.pause(run.id)
+    assert play.snapshot.runs[run.id].waits_for == run.waits_for == "RUNS_PER_TENANT"
+    play.resume(run.id)
+    assert len([e for e in play.events if isinstance(e, RunQueued)]) == 1, "said once"
+    play.pause(run.id)
+    play.may_run = True
+    play.do()
+    assert (play.run.state, play.run.waits_for, play.flying) == ("PAUSED", "", [])
+    play.may_run = False
+    play.resume()
+    assert (play.run.state, play.run.waits_for, play.flying) == ("RESUMED", "RUNS_PER_TENANT", [])
+    play.pause()
+    assert (play.run.state, play.run.waits_for) == ("PAUSED", "")
+    play.may_run = True
+    play.resume()
+    assert (play.run.state, len(play.flying)) == ("RUNNING", 1)
 
 
 def test_a_queued_runs_pause_is_withdrawn() -> None:
