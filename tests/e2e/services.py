@@ -82,6 +82,13 @@ class Process:
     def runs(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it was stopped as SIGSTOP does."""
+        assert self._child is not None
+        status = Path(f"/proc/{self._child.pid}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] == "T"
+
     def launch(self, **told: str) -> None:
         """Start it with these settings too, and do not wait."""
         self._child = spawn(
@@ -138,18 +145,13 @@ class Services:
             ASSENT_WORKSPACE_ROOTS=str(self.workspaces),
             ASSENT_SCRIPT=str(SCRIPT),
         )
-        self.orchestrator = Process(
-            "orchestrator",
-            ports["orchestrator"],
-            directory,
-            lambda: grpc_serves(Address("127.0.0.1", ports["orchestrator"])),
-            ASSENT_DATABASE_URL=database_url,
-            ASSENT_GRPC_ADDR=at["orchestrator"],
-            ASSENT_EXECUTOR_ADDRS=at["executor"],
-            ASSENT_METRICS_ADDR=at["metrics"],
-            ASSENT_LEASE_SECONDS=str(LEASE_SECONDS),
-            ASSENT_LEASE_RENEW_SECONDS=str(LEASE_SECONDS / 3),
-        )
+        self._orchestrators = {
+            "ASSENT_DATABASE_URL": database_url,
+            "ASSENT_EXECUTOR_ADDRS": at["executor"],
+            "ASSENT_LEASE_SECONDS": str(LEASE_SECONDS),
+            "ASSENT_LEASE_RENEW_SECONDS": str(LEASE_SECONDS / 3),
+        }
+        self.orchestrator = self._an_orchestrator(directory, ports["orchestrator"], ASSENT_METRICS_ADDR=at["metrics"])
         self.gateway = Process(
             "gateway",
             ports["gateway"],
@@ -159,6 +161,17 @@ class Services:
             ASSENT_GRPC_ADDR=at["orchestrator"],
         )
         self.http = httpx.AsyncClient(base_url=f"http://{at['gateway']}", trust_env=False, timeout=LIMIT_SECONDS)
+
+    def another_orchestrator(self) -> Process:
+        """A second one over the same database, with the same executor; whoever starts it ends it."""
+        directory = self.workspaces.parent / "another"
+        directory.mkdir(exist_ok=True)
+        return self._an_orchestrator(directory, free_port())
+
+    def _an_orchestrator(self, directory: Path, port: int, **told: str) -> Process:
+        address = Address("127.0.0.1", port)
+        told = {**self._orchestrators, "ASSENT_GRPC_ADDR": str(address), **told}
+        return Process("orchestrator", port, directory, lambda: grpc_serves(address), **told)
 
     @classmethod
     @asynccontextmanager
