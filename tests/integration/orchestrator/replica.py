@@ -133,6 +133,11 @@ class Tables:
         counts["sequences"] = await self._connection.fetchval("SELECT coalesce(sum(last_sequence), 0) FROM session")
         return counts
 
+    async def count(self, of: str) -> int:
+        """Rows of a table, as the text after FROM says."""
+        found: int = await self._connection.fetchval(f"SELECT count(*) FROM {of}")
+        return found
+
     async def session(self, session_id: str) -> asyncpg.Record:
         row = await self._connection.fetchrow("SELECT * FROM session WHERE id = $1", session_id)
         assert row is not None
