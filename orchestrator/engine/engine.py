@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
@@ -73,11 +74,12 @@ class Engine:
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._retired: set[asyncio.Task[None]] = set()  # of workers whose place another has taken
         self._failures: dict[Key, int] = {}
-        self._blocked: dict[Key, None] = {}  # with steps to start that no executor had room for, the longest first
+        # By priority, those with steps to start that no executor had room for, the longest first.
+        self._blocked: dict[int, dict[Key, None]] = defaultdict(dict)
         self._again: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}  # for sessions that were let go until they are due
         self._found_waiting = (0, "")  # the due time and id of the last of those that wait for room that was looked at
-        BLOCKED.set_function(lambda: len(self._blocked))
+        BLOCKED.set_function(lambda: sum(map(len, self._blocked.values())))
         self._look = asyncio.Event()
         self._stopping = False
 
@@ -123,11 +125,11 @@ class Engine:
         """There may be sessions to claim."""
         self._look.set()
 
-    def wait_for_room(self, tenant: str, session_id: str, reservation: Reservation) -> None:
+    def wait_for_room(self, tenant: str, session_id: str, reservation: Reservation, priority: int) -> None:
         if reservation.missed_room:
             self._look_at((tenant, session_id))
         else:
-            self._blocked[tenant, session_id] = None
+            self._blocked[priority][tenant, session_id] = None
 
     # Life
 
@@ -160,9 +162,11 @@ class Engine:
 
         If all looked, most would find none and wait again: work that grows with the square of those who wait.
         """
-        for key in list(islice(self._blocked, max(0, slots))):
-            del self._blocked[key]
+        first = ((of, key) for of in sorted(self._blocked, reverse=True) for key in self._blocked[of])
+        for priority, key in list(islice(first, max(0, slots))):
+            del self._blocked[priority][key]
             self._look_at(key)
+        self._blocked = defaultdict(dict, {of: keys for of, keys in self._blocked.items() if keys})
 
     async def _renew(self) -> None:
         while True:

@@ -74,7 +74,7 @@ class Worker:
         executors: Executors,
         catalog: Catalog,
         ticks: Ticks,
-        wait_for_room: Callable[[Reservation], None],
+        wait_for_room: Callable[[Reservation, int], None],
     ) -> None:
         self._key = key
         self._owner = owner
@@ -265,7 +265,7 @@ class Worker:
         self._sort_flights(decision.snapshot)
         self._follow(decision.snapshot)
         if decision.change.blocked:
-            self._wait_for_room(decision.reservation)
+            self._wait_for_room(decision.reservation, decision.snapshot.session.priority)
         self.due_time = _time_of(decision.change.session)
 
     def _settle(self, outcomes: list[Outcome]) -> None:

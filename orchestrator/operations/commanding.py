@@ -165,7 +165,7 @@ class _Attempt(Generic[A]):
             self._ctx.hands.adopt(self._change, session, self._reservation)
         elif session is not None:
             if self._change.blocked and self._reservation is not None:
-                self._ctx.hands.wait_for_room(session.tenant, session.id, self._reservation)
+                self._ctx.hands.wait_for_room(session.tenant, session.id, self._reservation, session.priority)
             else:
                 self._ctx.hands.nudge(session.tenant, session.id)
         return self.answer

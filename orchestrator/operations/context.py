@@ -60,7 +60,7 @@ class Hands(Protocol):
     def nudge(self, tenant: str, session_id: str) -> None:
         """Something of the session changed: look at it soon."""
 
-    def wait_for_room(self, tenant: str, session_id: str, reservation: Reservation) -> None:
+    def wait_for_room(self, tenant: str, session_id: str, reservation: Reservation, priority: int) -> None:
         """The session has steps to start and the reservation found no room: look at it as soon as there is some."""
 
     def end(self, steps: Sequence[Step], epoch: int) -> None:

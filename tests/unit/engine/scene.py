@@ -99,7 +99,7 @@ class Scene(Stage):
             executors=self.ground.executors,
             catalog=self.catalog,
             ticks=self.ticks,
-            wait_for_room=self.waits_for_room.append,
+            wait_for_room=lambda reservation, _: self.waits_for_room.append(reservation),
         )
 
     async def begin(self, worker: Worker | None = None) -> None:

@@ -148,6 +148,25 @@ async def test_sessions_that_found_no_room_are_looked_at_as_soon_as_there_is_som
 
 
 @in_virtual_time
+async def test_of_those_that_found_no_room_the_higher_priority_is_first_and_then_the_longest_waiting() -> None:
+    house = House(slots=1)
+    house.hear("s0")
+    async with house.running():
+        for session_id, priority in (("s1", 0), ("s2", -1), ("s3", 5), ("s4", 0), ("s5", 5)):
+            house.hear(session_id)
+            rows = house.store.sessions[session_id]
+            rows.session = replace(rows.session, priority=priority)
+            house.engine.nudge("t", session_id)
+            await settle()
+        served = []
+        for _ in range(6):
+            [flying] = [f"s{n}" for n in range(6) if house.flying(f"s{n}")]
+            served.append(flying)
+            await house.reply(session=flying)
+    assert served == ["s0", "s3", "s5", "s1", "s4", "s2"]
+
+
+@in_virtual_time
 async def test_room_that_comes_while_a_session_is_being_let_go_is_not_missed() -> None:
     house = House(slots=0)
     house.hear("s1")
@@ -209,7 +228,7 @@ async def test_sessions_that_wait_for_an_executor_say_so_once_and_cost_no_commit
         said = [e for c in house.store.written for e in c.events if isinstance(e, StepWaiting)]
         assert sorted(e.step_id for e in said) == sorted(s.id for name in ("s1", "s2") for s in house.steps(name))
         assert {e.waiting_for.reason for e in said} == {"NO_EXECUTOR"}
-        assert len(house.engine._blocked) == 2
+        assert [len(waiting) for waiting in house.engine._blocked.values()] == [2]
         house.ground.join(slots=2, tools=TOOLS)
         await settle()
         assert {s.dispatch_number for name in ("s1", "s2") for s in house.flying(name)} == {1}

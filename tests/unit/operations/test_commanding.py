@@ -57,7 +57,7 @@ class Hands:
     def nudge(self, tenant: str, session_id: str) -> None:
         self.told.append("nudge")
 
-    def wait_for_room(self, tenant: str, session_id: str, reservation: Reservation) -> None:
+    def wait_for_room(self, tenant: str, session_id: str, reservation: Reservation, priority: int) -> None:
         self.told.append("wait for room")
 
 
