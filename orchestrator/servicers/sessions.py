@@ -9,6 +9,7 @@ from orchestrator.domain.errors import InvalidInput, NotFound, NotYetSupported, 
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import ClientTool, ToolResult
 from orchestrator.domain.results import read_result
+from orchestrator.domain.states import RunState
 from orchestrator.operations import approvals, client_calls, sessions
 from orchestrator.operations.context import Caller, Context
 from orchestrator.operations.sessions import NewSession
@@ -19,7 +20,8 @@ from orchestrator.servicers.later import the_rest_later
 from orchestrator.servicers.requests import caller, reader
 from orchestrator.store import queries
 from orchestrator.store.paging import Paging
-from orchestrator.streaming.feed import FeedItem
+from orchestrator.store.settled import awaited
+from orchestrator.streaming.feed import FeedItem, Settled
 from orchestrator.streaming.hub import Hub
 from rpc import logs
 from rpc.errors import Context as RpcContext
@@ -121,7 +123,7 @@ class Sessions:
         until_settled = request.until == pb.STREAM_UNTIL_SETTLED
         with self._hub.join(reader().tenant, request.session_id, deltas=request.include_deltas) as watch:
             async for items in watch.batches(after=request.after_sequence, until_settled=until_settled):
-                events = self._shown(request.session_id, items, request.include_payload_json)
+                events = await self._shown(request.session_id, items, request.include_payload_json)
                 yield pb.StreamSessionResponse(events=events)
 
     async def CloseSession(self, request: pb.CloseSessionRequest, context: RpcContext) -> pb.CloseSessionResponse:
@@ -142,13 +144,28 @@ class Sessions:
             with _naming(request.WhichOneof("input") or ""):
                 after = await self._say(request, who)
             async for items in watch.batches(after=after, until_settled=True):
-                yield pb.ConverseResponse(events=self._shown(request.session_id, items))
+                yield pb.ConverseResponse(events=await self._shown(request.session_id, items))
 
-    def _shown(
+    async def _shown(
         self, session_id: str, items: Sequence[FeedItem], with_payload: bool = False
     ) -> list[event_pb2.SessionEvent]:
         now = self._ctx.clock()
-        return [item_to_proto(session_id, item, now, with_payload=with_payload) for item in items]
+        shown = [item_to_proto(session_id, item, now, with_payload=with_payload) for item in items]
+        if items and isinstance(items[-1], Settled):
+            await self._say_why(session_id, shown[-1].settled)
+        return shown
+
+    async def _say_why(self, session_id: str, told: event_pb2.Settled) -> None:
+        """What the session waits for, if a run of it is active."""
+        waits = await awaited(self._ctx.database, reader().tenant, session_id)
+        if waits is None:
+            return
+        told.run_id = waits.run_id
+        told.approval_ids.extend(waits.approval_ids)
+        if waits.run_state == RunState.PAUSED:
+            told.reason = event_pb2.SETTLED_REASON_PAUSED
+        elif waits.of_client and not waits.approval_ids:
+            told.reason = event_pb2.SETTLED_REASON_WAITING_FOR_CLIENT
 
     async def _say(self, request: pb.ConverseRequest, who: Caller) -> int:
         """Does the one thing that was asked; the sequence that its events follow."""

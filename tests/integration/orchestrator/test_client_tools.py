@@ -84,6 +84,8 @@ async def test_the_model_is_offered_the_tool_and_reads_the_clients_result(
     assert (state(step), step.arguments_json) == ("READY", EXACT)
     session = await client.get_session(step.session_id)
     assert session.settled
+    (why,) = (await client.settled(step.session_id)).of("settled")
+    assert (why["reason"], why["run_id"], "approval_ids" in why) == ("WAITING_FOR_CLIENT", step.run_id, False)
     assert session.due_time == step.deadline_time
 
     claimed = await claim(client, step)

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from gen.assent.v1 import event_pb2, session_service_pb2
+from gen.assent.v1 import event_pb2, run_service_pb2, session_service_pb2
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.streaming.feed import MAX_BOX_BYTES, Delta, Position, SlowWatcher
 from orchestrator.streaming.hub import Hub
@@ -84,7 +84,19 @@ async def test_a_stream_until_settled_ends_when_somebody_must_act(client: Client
     log = await client.settled(session.id)
     name, settled = payload(log[-1])
     assert (name, settled["reason"], settled["state"]) == ("settled", "WAITING_FOR_DECISION", "EXECUTION")
+    [approval] = await client.pending(session.id)
+    assert (settled["run_id"], settled["approval_ids"]) == (approval.run_id, [approval.id])
     assert (log[-1].sequence, settled["last_sequence"]) == (0, log.sequences[-1])
+
+
+async def test_a_stream_until_settled_says_that_the_run_is_paused(client: Client, executor: ScriptedExecutor) -> None:
+    session = await client.new_session()
+    run = (await client.send(session.id)).run
+    act = await executor.next()
+    await client.call(client.runs.PauseRun, run_service_pb2.PauseRunRequest(run_id=run.id))
+    act.says("answered")
+    settled = payload((await client.settled(session.id))[-1])[1]
+    assert (settled["reason"], settled["run_id"]) == ("PAUSED", run.id)
 
 
 async def test_a_stream_for_ever_goes_on_when_the_session_has_settled(
