@@ -16,7 +16,7 @@ from orchestrator.domain.digests import (
 from orchestrator.domain.events import ApprovalRequested
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, Attempt, Failure, Plan, Preview, Run, Step, Subtask
-from orchestrator.domain.retries import in_words
+from orchestrator.domain.retries import in_words, tries_in_a_row
 from orchestrator.domain.transitions import move_step
 
 PLAN_ACTIONS = ["APPROVE", "REJECT", "ABORT"]
@@ -113,6 +113,8 @@ def ask_about_doubt(change: Change, step: Step, why: str) -> Approval:
 def ask_about_failure(change: Change, attempt: Attempt, failure: Failure, subtask: Subtask | None) -> Approval:
     preimage = failure_preimage(attempt.tenant, attempt.session_id, attempt.run_id, attempt.id, failure.reason)
     what = f"Subtask {subtask.key}: {subtask.title}" if subtask else _PURPOSES[attempt.purpose]
+    tries = tries_in_a_row(change, attempt)
+    text = f"{failure.message}\n\nIt was tried {tries} times in a row." if tries > 1 else failure.message
     return _ask(
         change,
         Approval(
@@ -127,7 +129,7 @@ def ask_about_failure(change: Change, attempt: Attempt, failure: Failure, subtas
             subtask_id=attempt.subtask_id,
             plan_id=subtask.plan_id if subtask else "",
             requester=attempt.agent,
-            preview=Preview(title=f"{what} failed: {failure.reason}", text=failure.message, agent=attempt.agent),
+            preview=Preview(title=f"{what} failed: {failure.reason}", text=text, agent=attempt.agent),
         ),
     )
 

@@ -58,7 +58,7 @@ def policy_of(agent: Agent | None, subtask: Subtask | None = None) -> RetryPolic
 
 def schedule_retry(change: Change, attempt: Attempt, policy: RetryPolicy) -> int:
     """When the work of this failed attempt is tried again, which is recorded and told; 0: a person is asked."""
-    failure, tries = attempt.failure, _tries_in_a_row(change, attempt)
+    failure, tries = attempt.failure, tries_in_a_row(change, attempt)
     if not is_retryable(failure, policy) or tries >= policy.max_attempts:
         return 0
     again = change.now + max(backoff(policy, tries, attempt.id), capped(failure.retry_after))
@@ -70,7 +70,7 @@ def schedule_retry(change: Change, attempt: Attempt, policy: RetryPolicy) -> int
     return again
 
 
-def _tries_in_a_row(change: Change, attempt: Attempt) -> int:
+def tries_in_a_row(change: Change, attempt: Attempt) -> int:
     """This attempt and those that led to it by themselves: a person's RETRY begins the count anew."""
     tries = change.snapshot.tries(attempt.run_id, attempt.purpose, attempt.subtask_id)
     earlier = [a for a in tries if a.number < attempt.number]

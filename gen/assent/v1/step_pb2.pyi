@@ -285,7 +285,7 @@ class Step(_message.Message):
     """How often an executor did not take it; each time it was dispatched again a little later."""
     losses: _builtins.int
     """How often an executor died while it had the step, or could not be reached past the deadline; counted apart from
-    `faults`. A step that was lost three times is not dispatched again.
+    `faults`. A step that was lost three times is not dispatched again, unless a person has a doubtful call repeated.
     """
     doubt_number: _builtins.int
     """The last of its dispatches that may or may not have happened; 0: none was in doubt. Only a person's RETRY lets

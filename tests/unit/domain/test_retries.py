@@ -70,6 +70,7 @@ def test_a_person_is_asked_only_when_no_attempts_are_left_and_their_retry_gives_
             play.wait(15 * SECOND)
         fail_for_good(play)
         assert [a.kind for a in play.pending] == ["FAILURE"]
+        assert play.pending[0].preview.text == "it broke\n\nIt was tried 3 times in a row."
         assert play.subtask("a").state == "FAILED"
         play.decide("RETRY")
     assert play.subtask("a").attempts == 7
