@@ -167,7 +167,7 @@ GUARDS = (
         "orchestrator/domain/digests.py",
         "match approval.kind, decision.action, step.doubt_number > 0:",
         'match approval.kind, decision.action, approval.kind == "IN_DOUBT":',
-        ("tests/unit/domain/test_doubt.py",),
+        ("tests/unit/domain/test_digests.py", "tests/unit/domain/test_doubt.py"),
     ),
     Guard(
         "a retry waits until the call in doubt is surely over",

@@ -150,3 +150,25 @@ def test_an_approval_does_not_allow_other_bytes_than_were_shown() -> None:
     approval, step = approved()
     assert not allows(approval, replace(step, arguments_json='{"path":"b"}'))
     assert not allows(approval, replace(step, approval_preimage=step.approval_preimage + " "))
+
+
+def test_after_a_doubt_the_first_approval_allows_nothing_more_whether_it_was_used_or_not() -> None:
+    approval, step = approved()
+    in_doubt = replace(step, dispatch_number=1, doubt_number=1)
+    assert not allows(approval, in_doubt)
+    assert not allows(replace(approval, consume_time=7), in_doubt)
+
+
+@pytest.mark.parametrize("action", ["RETRY", "REJECT", "RESPOND", "ABORT", "APPROVE"])
+def test_of_the_answers_to_a_doubt_only_retry_allows_and_only_after_that_doubt(action: str) -> None:
+    approval, step = approved(kind="IN_DOUBT")
+    approval = replace(approval, decision=Decision(action, "anna", 1, approval.digest))
+    assert allows(approval, replace(step, dispatch_number=1, doubt_number=1)) is (action == "RETRY")
+    assert not allows(approval, step)
+
+
+def test_what_a_retry_allowed_and_never_started_is_the_same_use() -> None:
+    approval, step = approved(kind="IN_DOUBT", consume_time=7)
+    approval = replace(approval, decision=Decision("RETRY", "anna", 1, approval.digest))
+    assert allows(approval, replace(step, dispatch_number=2, doubt_number=1))
+    assert not allows(approval, replace(step, dispatch_number=2, doubt_number=2))
