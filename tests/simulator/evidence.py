@@ -25,7 +25,7 @@ FROM event ORDER BY session_id, sequence"""
 def is_batch(result: Any) -> bool:
     """Whether these are the answers of the statement that writes change sets."""
     return (
-        isinstance(result, list) and bool(result) and isinstance(result[0], asyncpg.Record) and "n" in result[0].keys()
+        isinstance(result, list) and bool(result) and isinstance(result[0], asyncpg.Record) and "outcome" in result[0]
     )
 
 
