@@ -12,7 +12,7 @@ export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export BUF_CACHE_DIR := $(CURDIR)/.cache/buf
 
-.PHONY: help demo up test check format generate lock guards bench clean
+.PHONY: help demo up test torture check format generate lock guards bench clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ generate: .venv/dev ## regenerate gen/ from proto/
 
 guards: .venv/dev ## remove each guard that a promise stands on, and see a test go red (some minutes)
 	@$(BIN)/python scripts/guards.py $(ARGS)
+
+torture: .venv/dev ## die at every failpoint, play SEEDS=10000 simulated worlds (SEED=n: one again), kill, restart; one table
+	@GRPC_VERBOSITY=NONE $(BIN)/python -m tests.torture
 
 bench: .venv/runtime ## measure runs of five no-op steps
 	@$(BIN)/python -m bench.steps $(ARGS)

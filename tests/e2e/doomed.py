@@ -8,7 +8,8 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from gen.assent.v1.approval_pb2 import Approval
@@ -18,6 +19,9 @@ from tests.integration.orchestrator.client import Client, Log, payload, state, w
 
 DEATH_SECONDS = 20.0
 """How long a service may live once its run is over, before its failpoint counts as one that is never reached."""
+
+PATIENCE_SECONDS = 60.0
+"""How long people wait for something to settle, a slow start of a service included."""
 
 DECISIONS = {"PLAN": "APPROVE", "TOOL_CALL": "APPROVE"}
 """What people answer; to anything else ABORT."""
@@ -70,6 +74,12 @@ class Doomed:
             (self.death.point, self.death.occurrence, "crash")
         ]
         return True
+
+    async def leave(self) -> None:
+        """Whatever became of it."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
 
     def _log(self) -> list[bytes]:
         return self.process.log.read_bytes().splitlines() if self.process.log.exists() else []
@@ -158,24 +168,28 @@ class Story:
 
 async def settled_after(client: Client, session_id: str, seen: Log) -> Log:
     """What came after what was seen, once nothing moves."""
-    return await settled(client, session_id, after=seen.sequences[-1] if seen else 0)
+    return await settled(client, session_id, after=seen.sequences[-1] if seen else 0, limit=PATIENCE_SECONDS)
 
 
-async def carried_out(services: Services, client: Client, death: Death) -> tuple[Story, Doomed]:
+@asynccontextmanager
+async def carried_out(services: Services, client: Client, death: Death) -> AsyncIterator[tuple[Story, Doomed]]:
     """The death's scene, from its beginning to the end of its run."""
     await services.start()
     doomed = Doomed(getattr(services, death.service), death)
     story = Story(services, client)
-    if death.scene == "takeover":
-        await _taken_over(story, doomed)
-    else:
-        await doomed.process.kill()
-        doomed.start()
-        await (story.plan() if death.scene == "plan" else story.run_for_ever())
-    if death.scene == "cancel":
-        await story.cancel()
-    await story.to_the_end()
-    return story, doomed
+    try:
+        if death.scene == "takeover":
+            await _taken_over(story, doomed)
+        else:
+            await doomed.process.kill()
+            doomed.start()
+            await (story.plan() if death.scene == "plan" else story.run_for_ever())
+        if death.scene == "cancel":
+            await story.cancel()
+        await story.to_the_end()
+        yield story, doomed
+    finally:
+        await doomed.leave()
 
 
 async def _taken_over(story: Story, doomed: Doomed) -> None:

@@ -8,7 +8,7 @@ from gen.assent.v1.approval_pb2 import Approval
 from gen.assent.v1.plan_pb2 import SubtaskDraft
 from gen.assent.v1.step_pb2 import Step
 from rpc.problem import Problem
-from tests.e2e.services import Services, answered, until
+from tests.e2e.services import LIMIT_SECONDS, Services, answered, until
 from tests.integration.orchestrator.client import Client, Log
 
 
@@ -53,16 +53,16 @@ async def tool_step(client: Client, run_id: str) -> Step:
     return step
 
 
-async def settled(client: Client, session_id: str, after: int = 0) -> Log:
+async def settled(client: Client, session_id: str, after: int = 0, limit: float = LIMIT_SECONDS) -> Log:
     """The session's log after the sequence once nothing moves in it, over any number of restarts."""
 
     async def followed() -> Log:
         try:
-            return await client.settled(session_id, after)
+            return await client.settled(session_id, after, limit)
         except grpc.aio.AioRpcError as error:
             raise Problem.from_rpc_error(error) from None
 
-    return await answered(followed)
+    return await answered(followed, limit)
 
 
 async def question(client: Client, session_id: str) -> Approval:

@@ -74,6 +74,7 @@ class Process:
         self.name = name
         self.port = port
         self.log = directory / f"{name}.log"
+        self.told = told
         self._healthy = healthy
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **told}
         self._child: subprocess.Popen[bytes] | None = None

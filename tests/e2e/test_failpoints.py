@@ -23,6 +23,6 @@ DEATHS = [
 async def test_a_run_goes_on_where_a_service_has_died(
     services: Services, client: Client, death: Death, ended: str
 ) -> None:
-    story, doomed = await carried_out(services, client, death)
-    assert await doomed.died()
-    assert await story.assert_sound() == ended
+    async with carried_out(services, client, death) as (story, doomed):
+        assert await doomed.died()
+        assert await story.assert_sound() == ended

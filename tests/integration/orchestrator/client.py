@@ -117,10 +117,10 @@ class Watch:
         except TimeoutError:
             raise AssertionError(f"no {name} {wanted}; there were {[payload(e) for e in self.log]}") from None
 
-    async def end(self) -> Log:
+    async def end(self, limit: float = LIMIT_SECONDS) -> Log:
         """Read to the stream's end."""
         try:
-            async with asyncio.timeout(LIMIT_SECONDS):
+            async with asyncio.timeout(limit):
                 while await self._next() is not None:
                     pass
         except TimeoutError:
@@ -212,10 +212,10 @@ class Client:
         finally:
             call.cancel()
 
-    async def settled(self, session_id: str, after: int = 0) -> Log:
+    async def settled(self, session_id: str, after: int = 0, limit: float = LIMIT_SECONDS) -> Log:
         """Everything after the sequence, once nothing moves until somebody acts."""
         async with self.watch(session_id, after, until=session_service_pb2.STREAM_UNTIL_SETTLED) as watch:
-            return await watch.end()
+            return await watch.end(limit)
 
     async def converse(self, session_id: str, **request: Any) -> Log:
         asked = session_service_pb2.ConverseRequest(session_id=session_id, **request)
