@@ -7,6 +7,7 @@ from orchestrator.domain.records import PRIORITIES
 from orchestrator.domain.waiting import WHEN_THERE_IS_ROOM
 from orchestrator.store.database import Database
 from orchestrator.store.failures import storage_errors
+from orchestrator.store.tables import CLAIM_TIME
 from rpc import failpoints
 
 Key = tuple[str, str]  # tenant, session id
@@ -24,6 +25,9 @@ WITH renewed AS (
 SELECT tenant, id, last_sequence FROM session
 WHERE (runnable OR due_time > 0) AND (CASE WHEN runnable THEN 0 ELSE due_time END) <= assent_now() AND owner = $1"""
 
+# tables.CLAIM_TIME: the text of session_claim, which session_wake does not have, so that it cannot be mistaken for it.
+_SINCE = f"({CLAIM_TIME})"
+
 # By priority, and of each the longest due: one short look into the index per priority, however many are not due.
 # Then who waits for room among the tenant's runs (session_queue), as many as there is room for, the longest first.
 _CLAIMABLE = f"""
@@ -37,11 +41,11 @@ WITH RECURSIVE waiting AS (
 due AS (
     SELECT found.* FROM generate_series({PRIORITIES.start}, {PRIORITIES.stop - 1}) AS level(priority)
     CROSS JOIN LATERAL (
-        SELECT s.tenant, s.id, s.priority, (CASE WHEN runnable THEN 0 ELSE due_time END) AS since FROM session AS s
+        SELECT s.tenant, s.id, s.priority, {_SINCE} AS since FROM session AS s
         LEFT JOIN lease ON lease.owner = s.owner AND lease.expire_time > assent_now()
         WHERE s.priority = level.priority AND (runnable OR due_time > 0)
-            AND (CASE WHEN runnable THEN 0 ELSE due_time END) <= assent_now() AND lease.owner IS NULL
-        ORDER BY (CASE WHEN runnable THEN 0 ELSE due_time END) LIMIT $1
+            AND {_SINCE} <= assent_now() AND lease.owner IS NULL
+        ORDER BY {_SINCE} LIMIT $1
     ) AS found
 ),
 queued AS (

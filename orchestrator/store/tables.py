@@ -51,6 +51,9 @@ OPEN_RUN = "state IN ('CREATED', 'RUNNING', 'WAITING', 'RESUMED', 'PAUSED')"
 WAKE_TIME = "CASE WHEN runnable THEN 0 ELSE due_time END"
 """When a session wants the engine: 0 is at once. Meaningful where WANTS_ENGINE holds."""
 
+CLAIM_TIME = "CASE WHEN runnable THEN 0 WHEN due_time > 0 THEN due_time END"
+"""The same, in words of its own: so that a claim, which asks by priority, cannot be planned by session_wake."""
+
 WANTS_ENGINE = "runnable OR due_time > 0"
 
 QUEUED = "queue_time > 0"
@@ -132,7 +135,7 @@ session = Table(
     CheckConstraint("last_sequence >= 0 AND epoch >= 0 AND length(last_hash) = 64", name="fence"),
     # Neither epoch, owner nor sequence is in any index: a run's writes stay on the session row's own page.
     Index("session_wake", text(f"({WAKE_TIME})"), postgresql_where=text(WANTS_ENGINE)),
-    Index("session_claim", "priority", text(f"({WAKE_TIME})"), postgresql_where=text(WANTS_ENGINE)),
+    Index("session_claim", "priority", text(f"({CLAIM_TIME})"), postgresql_where=text(WANTS_ENGINE)),
     Index("session_queue", "tenant", text("priority DESC"), "queue_time", postgresql_where=text(QUEUED)),
     postgresql_with=_HOT,
 )

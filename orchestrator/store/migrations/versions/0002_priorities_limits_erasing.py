@@ -14,8 +14,8 @@ STATEMENTS = f"""
 ALTER TABLE session ADD COLUMN priority bigint NOT NULL DEFAULT 0, ADD COLUMN queue_time bigint NOT NULL DEFAULT 0,
     ADD CONSTRAINT session_priority_check CHECK (priority BETWEEN -10 AND 10);
 
-CREATE INDEX session_claim ON session (priority, (CASE WHEN runnable THEN 0 ELSE due_time END)) WHERE runnable OR
-    due_time > 0;
+CREATE INDEX session_claim ON session (priority, (CASE WHEN runnable THEN 0 WHEN due_time > 0 THEN due_time END))
+    WHERE runnable OR due_time > 0;
 
 CREATE INDEX session_queue ON session (tenant, priority DESC, queue_time) WHERE queue_time > 0;
 
