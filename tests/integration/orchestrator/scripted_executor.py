@@ -142,7 +142,7 @@ class ScriptedExecutor(ExecutorServiceServicer):
         self.slots = slots
         self.instance_id = str(uuid.uuid4())
         self.address = ""
-        self.is_deaf = False  # starts get lost on their way to it
+        self.is_deaf = False  # starts get lost on their way to it, and questions about them
         self.acts: list[Act] = []  # every start there ever was, in order
         self.told: list[frames_pb2.OrchestratorFrame] = []
         self._held: dict[str, Act] = {}  # what this instance knows
@@ -268,7 +268,7 @@ class ScriptedExecutor(ExecutorServiceServicer):
 
     def _take(self, frame: frames_pb2.OrchestratorFrame, outbox: Outbox) -> None:
         match frame.WhichOneof("frame"):
-            case "start" if self.is_deaf:
+            case "start" | "reattach" if self.is_deaf:
                 pass
             case "start":
                 act = Act(frame.step_id, frame.epoch, frame.dispatch_number, frame.start, [outbox])
