@@ -34,6 +34,7 @@ class Services:
     address: Address
     orchestrator: int
     executor: int
+    metrics_url: str  # of the orchestrator
 
 
 @contextmanager
@@ -74,7 +75,7 @@ def _environment(url: str) -> dict[str, str]:
 @asynccontextmanager
 async def services(data: Path, url: str, *, profile: Path | None = None) -> AsyncIterator[Services]:
     """Start the two, as users do; what they log is in `data`. With `profile`, how the orchestrator spent its time."""
-    grpc, executor = with_port(_LOCAL), with_port(_LOCAL)
+    grpc, executor, metrics = with_port(_LOCAL), with_port(_LOCAL), with_port(_LOCAL)
     environment = _environment(url) | {
         "ASSENT_DATA_DIR": str(data),
         "ASSENT_GRPC_ADDR": str(grpc),
@@ -85,10 +86,11 @@ async def services(data: Path, url: str, *, profile: Path | None = None) -> Asyn
     orchestrator = ["-m", "bench.profiled", str(profile)] if profile else ["-m", "orchestrator"]
     logs = (data / "executor.log", data / "orchestrator.log")
     children = [spawn([*_PYTHON, "-m", "executor"], log=logs[0], environment=environment, directory=ROOT)]
-    children.append(spawn([*_PYTHON, *orchestrator], log=logs[1], environment=environment, directory=ROOT))
+    measured = environment | {"ASSENT_METRICS_ADDR": str(metrics)}
+    children.append(spawn([*_PYTHON, *orchestrator], log=logs[1], environment=measured, directory=ROOT))
     try:
         await _wait_until_serving(list(zip((executor, grpc), logs, children, strict=True)))
-        yield Services(grpc, children[1].pid, children[0].pid)
+        yield Services(grpc, children[1].pid, children[0].pid, f"http://{metrics}/metrics")
     except Exception:
         sys.stderr.write("\n".join(last_lines(log) for log in logs))
         raise

@@ -44,6 +44,7 @@ class Limits:
     max_receive_bytes: int = 4 * 1024 * 1024
     max_send_bytes: int = 16 * 1024 * 1024
     max_concurrent_streams: int = 1000
+    max_pending_calls: int = 10_000  # of all connections: not yet taken up
     keepalive_seconds: float = 30
     keepalive_timeout_seconds: float = 10
     max_connection_age_seconds: float | None = 3600
@@ -180,6 +181,9 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", limits.max_receive_bytes * 4),
         ("grpc.max_send_message_length", limits.max_send_bytes),
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
+        # A herd that comes back at once is taken in turn; by default what is over a thousand is dropped, as CANCELLED.
+        ("grpc.server.max_pending_requests", limits.max_pending_calls),
+        ("grpc.server.max_pending_requests_hard_limit", limits.max_pending_calls),
         ("grpc.keepalive_time_ms", round(limits.keepalive_seconds * 1000)),
         ("grpc.keepalive_timeout_ms", round(limits.keepalive_timeout_seconds * 1000)),
         ("grpc.http2.ping_timeout_ms", round(limits.keepalive_timeout_seconds * 1000)),

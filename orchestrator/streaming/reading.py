@@ -9,14 +9,19 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from prometheus_client import Counter
+
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.streaming.feed import Position
 
 Key = tuple[str, str]  # tenant, session id
 
+QUERIES = Counter("assent_watch_queries", "Queries for those who follow sessions, by what was asked.", ["asked"])
+
 ASKED_AT_ONCE = 500  # who shares a batch waits for all of it
 PAGES_AT_ONCE = 64  # that many share the bytes that one answer of the store may have
 QUERIES_AT_ONCE = 2
+GAP_SECONDS = 0.025  # between two queries: a herd does not arrive all at once; whoever comes alone waits for nothing
 
 Ask = TypeVar("Ask")
 Got = TypeVar("Got")
@@ -45,12 +50,12 @@ class SharedReading:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._positions = Together(source.positions)
+        self._positions = Together(self._look)
         self._pages = Together(self._read)
 
     async def positions(self, keys: Sequence[Key]) -> dict[Key, Position]:
         if len(keys) != 1:
-            return await self._source.positions(keys)
+            return await self._look(keys)
         position = await self._positions.ask(keys[0])
         return {} if position is None else {keys[0]: position}
 
@@ -58,14 +63,22 @@ class SharedReading:
         wanted = Wanted(tenant, session_id, after, limit)
         page = await self._pages.ask(wanted)
         if page is None:  # the page it was to share ended before: large events
-            [page] = await self._source.pages([wanted])
+            [page] = await self._pages_of([wanted])
         return page
+
+    async def _look(self, keys: Sequence[Key]) -> dict[Key, Position]:
+        QUERIES.labels("positions").inc()
+        return await self._source.positions(keys)
+
+    async def _pages_of(self, wanted: Sequence[Wanted]) -> list[list[LoggedEvent]]:
+        QUERIES.labels("pages").inc()
+        return await self._source.pages(wanted)
 
     async def _read(self, wanted: Sequence[Wanted]) -> dict[Wanted, list[LoggedEvent]]:
         shared = _shared(wanted)
         answers = {}
         for reads in _parts(list(shared), PAGES_AT_ONCE):
-            for read, page in zip(reads, await self._source.pages(reads), strict=True):
+            for read, page in zip(reads, await self._pages_of(reads), strict=True):
                 for each in shared[read]:
                     part = _part(page, each)
                     if part or not page:
@@ -127,6 +140,7 @@ class Together(Generic[Ask, Got]):
         self._query = query
         self._turns = asyncio.Semaphore(QUERIES_AT_ONCE)
         self._gathering: _Batch[Ask, Got] | None = None
+        self._next_time = 0.0
 
     async def ask(self, what: Ask) -> Got | None:
         """None where the query has no answer to it. Raises what the query raises."""
@@ -141,6 +155,14 @@ class Together(Generic[Ask, Got]):
 
     async def _answer(self, batch: _Batch[Ask, Got]) -> Mapping[Ask, Got]:
         async with self._turns:
+            await self._keep_the_gap()
             if self._gathering is batch:
                 self._gathering = None
             return await self._query(list(batch.asked))
+
+    async def _keep_the_gap(self) -> None:
+        now = asyncio.get_running_loop().time()
+        at = max(now, self._next_time)
+        self._next_time = at + GAP_SECONDS
+        if at > now:
+            await asyncio.sleep(at - now)

@@ -79,6 +79,18 @@ async def test_replicas_are_addresses_of_one_kind(wrong: str) -> None:
         connect(wrong)
 
 
+async def test_a_herd_of_thousands_is_taken_in_turn_and_nobody_is_dropped() -> None:
+    server = server_of(Echo())
+    address = f"127.0.0.1:{await server.start()}"
+    own = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own, as different clients have
+    channels = [grpc.aio.insecure_channel(address, options=own) for _ in range(5)]
+    calls = [EchoStub(channel).Say(EchoRequest(text="hello")) for channel in channels for _ in range(800)]
+    assert {answer.text for answer in await asyncio.gather(*calls)} == {"hello"}
+    for channel in channels:
+        await channel.close()
+    await server.stop(0)
+
+
 async def test_replicas_that_are_all_away_are_unavailable() -> None:
     async with connect("127.0.0.1:1,127.0.0.1:2") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:

@@ -12,7 +12,7 @@ from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Session
 from orchestrator.streaming.feed import FeedItem, Position, Settled
 from orchestrator.streaming.hub import Hub
-from orchestrator.streaming.reading import PAGES_AT_ONCE, SharedReading, Wanted
+from orchestrator.streaming.reading import GAP_SECONDS, PAGES_AT_ONCE, SharedReading, Wanted
 from tests.unit.engine.virtual_time import in_virtual_time, settle
 
 Key = tuple[str, str]
@@ -76,6 +76,25 @@ async def test_two_thousand_who_come_back_to_as_many_sessions_share_a_query_for_
     for n, items in enumerate(caught):
         assert items == [*log_of(f"session {n}", 20)[n % 20 :], Settled("IDLE", 20)]
     assert len(source.queries) <= 2_000 / PAGES_AT_ONCE + 10
+
+
+@in_virtual_time
+async def test_a_herd_that_trickles_in_asks_a_few_times_and_who_comes_alone_waits_for_nothing() -> None:
+    source = Source(one=100)
+    hub = Hub(SharedReading(source))
+    clock = asyncio.get_running_loop().time
+
+    async def later(milliseconds: int) -> list[FeedItem]:
+        await asyncio.sleep(milliseconds / 1000)
+        return await caught_up(hub, "one", 50)
+
+    caught = await asyncio.gather(*(later(n) for n in range(1_000)))
+    assert [len(items) for items in caught] == [51] * 1_000
+    assert len(source.queries) <= 2 * (1 / GAP_SECONDS + 5)
+    await asyncio.sleep(1)
+    began = clock()
+    await caught_up(hub, "one", 50)
+    assert clock() - began < 0.021  # the two queries, of 10 ms each
 
 
 @in_virtual_time
