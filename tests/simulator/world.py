@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any
@@ -165,5 +166,13 @@ class World:
     def _on_exception(self, _loop: object, context: dict[str, Any]) -> None:
         if not self._over:
             self.history.defects.append(
-                f"{self.loop.current().name}: {context['message']} {context.get('exception')!r}"
+                f"{self.loop.current().name}: {context['message']} {_words_of(context.get('exception'))}"
             )
+
+
+def _words_of(error: BaseException | None) -> str:
+    """An error as a person reads it in one line: what it is, and where it came from."""
+    where = (
+        [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-3:]] if error else []
+    )
+    return f"{error!r} {' '.join(where)}"
