@@ -9,15 +9,14 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-import msgspec
 import structlog
 
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Approval
+from orchestrator.streaming.asking import about, number_of
 from orchestrator.streaming.feed import Box, Heartbeat, Position, SlowWatcher, StreamEnding
 from orchestrator.streaming.news import is_about_approval
 from orchestrator.streaming.watch import HEARTBEAT_SECONDS, Log
@@ -198,8 +197,8 @@ class InboxWatch:
         return Tally(len(self._shown), self._sum)
 
     def offer(self, event: LoggedEvent) -> None:
-        about = _about(event.payload_json)
-        if about is not None and self.wanted.takes(event.session_id, about.kind):
+        told = about(event.payload_json)
+        if told is not None and self.wanted.takes(event.session_id, told.kind):
             self.box.put(event)
 
     def give_up(self) -> None:
@@ -213,7 +212,7 @@ class InboxWatch:
             approvals, page = await self._pending.page(self.wanted, page)
             self._require_going_on()
             for approval in approvals:
-                self._show(_number(approval.id))
+                self._show(number_of(approval.id))
             self.is_caught_up = not page
             yield Snapshot(approvals, is_complete=self.is_caught_up)
         while True:
@@ -236,11 +235,11 @@ class InboxWatch:
 
     def _following(self, event: LoggedEvent) -> list[LoggedEvent]:
         """What is to be shown now that this was heard."""
-        about = _about(event.payload_json)
-        if about is None:
+        told = about(event.payload_json)
+        if told is None:
             return []
-        number = _number(about.id)
-        if not about.is_asked:
+        number = number_of(told.id)
+        if not told.is_asked:
             if number in self._shown:
                 self._hide(number)
                 return [event]
@@ -263,48 +262,3 @@ class InboxWatch:
     def _hide(self, number: int) -> None:
         self._shown.remove(number)
         self._sum -= number & 0xFFFF_FFFF
-
-
-class _About(NamedTuple):
-    id: str
-    kind: str
-    is_asked: bool
-
-
-class _Asked(msgspec.Struct):
-    id: str
-    kind: str
-
-
-class _ApprovalRequested(msgspec.Struct):
-    approval: _Asked
-
-
-class _ApprovalResolved(msgspec.Struct):
-    approval_id: str
-    kind: str
-
-
-class _Payload(msgspec.Struct):
-    approval_requested: _ApprovalRequested | None = None
-    approval_resolved: _ApprovalResolved | None = None
-
-
-_decode = msgspec.json.Decoder(_Payload).decode
-
-
-@lru_cache(256)
-def _about(payload_json: str) -> _About | None:
-    """What an event says of an approval; None where it neither asks nor resolves."""
-    payload = _decode(payload_json)
-    if payload.approval_requested is not None:
-        asked = payload.approval_requested.approval
-        return _About(asked.id, asked.kind, is_asked=True)
-    if payload.approval_resolved is not None:
-        return _About(payload.approval_resolved.approval_id, payload.approval_resolved.kind, is_asked=False)
-    return None
-
-
-def _number(approval_id: str) -> int:
-    """A UUID as a number: less than half the memory of its text."""
-    return int(approval_id.replace("-", ""), 16)
