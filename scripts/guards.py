@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 STATEMENT, LEDGER = "orchestrator/store/statement.py", "executor/ledger.py"
 DOMAIN, UNIT = "orchestrator/domain", "tests/unit/domain"
+ENGINE = "orchestrator/engine"
 LIMIT_SECONDS = 300.0
 GREEN, RED = "green", "red"
 
@@ -379,6 +380,69 @@ GUARDS = (
         "        raise",
         "        raise",
         ("tests/unit/operations/test_commanding.py",),
+    ),
+    Guard(
+        "that a step was lost is overruled by its outcome",
+        ENGINE + "/worker.py",
+        'if o.kind != "LOST" or not _of_one_dispatch(o, outcome)]',
+        "]",
+        ("tests/unit/engine/test_worker.py",),
+    ),
+    Guard(
+        "that another instance will not say what became of a step proves nothing",
+        ENGINE + "/executors.py",
+        "        if flight.asked and reason in _OF_WHO_ASKS:",
+        "        if False:",
+        ("tests/unit/engine/test_executors.py",),
+    ),
+    Guard(
+        "only a start that was never followed by a question was never sent",
+        ENGINE + "/executors.py",
+        "flight.step.dispatch_number == frame.dispatch_number and not flight.asked:",
+        "flight.step.dispatch_number == frame.dispatch_number:",
+        ("tests/unit/engine/test_executors.py",),
+    ),
+    Guard(
+        "who is overdue is asked before it is given up",
+        ENGINE + "/executors.py",
+        "                flight.overdue_since = now\n                self._ask(flight)",
+        "                flight.overdue_since = now",
+        ("tests/unit/engine/test_executors.py",),
+    ),
+    Guard(
+        "an executor that keeps failing is left alone",
+        ENGINE + "/instances.py",
+        "and self._breaker(instance.address).admits(self._clock())",
+        "",
+        ("tests/unit/engine/test_executors.py",),
+    ),
+    Guard(
+        "slots that others have are not taken",
+        ENGINE + "/instances.py",
+        "return instance.slots - instance.others - self._taken[instance.id]",
+        "return instance.slots - self._taken[instance.id]",
+        ("tests/unit/engine/test_executors.py",),
+    ),
+    Guard(
+        "waiting for room costs no commit",
+        ENGINE + "/decision.py",
+        "waits_on = epoch == 0 and self.releases and change.session == before",
+        "waits_on = False",
+        ("tests/unit/engine/test_worker.py",),
+    ),
+    Guard(
+        "a command goes on when its caller goes away",
+        "orchestrator/operations/commanding.py",
+        "    return await asyncio.shield(task)",
+        "    return await task",
+        ("tests/unit/operations/test_commanding.py",),
+    ),
+    Guard(
+        "a lapsed lease takes nothing on",
+        ENGINE + "/engine.py",
+        " and self._lease_lives()",
+        "",
+        ("tests/unit/engine/test_engine.py",),
     ),
 )
 
