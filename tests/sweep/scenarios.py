@@ -1,12 +1,21 @@
 """The scenarios: what is told, what people do, and how their runs must end, whatever dies on the way."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 from executor.errors import StepFailed
-from gen.assent.v1 import approval_pb2, approval_service_pb2, run_pb2, run_service_pb2, session_pb2, session_service_pb2
+from gen.assent.v1 import (
+    approval_pb2,
+    approval_service_pb2,
+    run_pb2,
+    run_service_pb2,
+    session_pb2,
+    session_service_pb2,
+    step_pb2,
+)
 from tests.simulator.people import Person, Watcher
 from tests.simulator.world import World
 from tests.sweep.telling import Told
@@ -19,7 +28,7 @@ Act = Callable[["Scene"], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True)
 class Scenario:
-    """`decisions` are what people answer, by the tool or the kind of question that asks; APPROVE or RETRY else."""
+    """`decisions` are what people answer about calls, by the `what` in their arguments; else APPROVE or RETRY."""
 
     name: str
     told: Told
@@ -37,7 +46,7 @@ class Scene:
     def __init__(self, world: World, scenario: Scenario) -> None:
         self.world, self.scenario = world, scenario
         self.anna = world.person("anna")
-        self.watching: list[asyncio.Task[None]] = []
+        self.others: list[asyncio.Task[None]] = []
 
     def at(self, replica: int) -> Person:
         """Somebody who knows one replica only."""
@@ -45,14 +54,18 @@ class Scene:
         known = [world.replicas[replica]]
         return Person(f"visitor {replica}", world.chance(), known, world.history, world.clock.new_id, world.note)
 
-    async def session(self) -> str:
+    async def session(self, *client_tools: str) -> str:
         """A new session, watched by somebody who resumes wherever the stream breaks."""
-        request = session_service_pb2.CreateSessionRequest(title="a session", settings=session_pb2.SessionSettings())
+        tools = [session_pb2.ClientTool(name=name, input_schema_json="{}") for name in client_tools]
+        request = session_service_pb2.CreateSessionRequest(title="a session", client_tools=tools)
         answer = await self.insist("SessionService/CreateSession", request)
         session_id: str = answer.session.id
-        watcher = Watcher(self.world.person("eve"), session_id)
-        self.watching.append(self.world.loop.outside.spawn(watcher.follow()))
+        self.keep(Watcher(self.world.person("eve"), session_id).follow())
         return session_id
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """To the scene's end."""
+        self.others.append(self.world.loop.outside.spawn(work))
 
     async def say(self, session_id: str, text: str, agent: str = "coder", *, who: Person | None = None) -> str:
         """The run's id."""
@@ -84,6 +97,23 @@ class Scene:
     async def _a_moment(self) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
+    async def execute_for_ever(self, session_id: str, run_id: str, window: Person) -> None:
+        """A window in which the session's own tools are executed: what it could claim, once."""
+        asked = run_service_pb2.ListStepsRequest(run_id=run_id, page_size=100)
+        while True:
+            await self._a_moment()
+            answer = await window.read("RunService/ListSteps", asked)
+            for step in answer.steps if answer else ():
+                if step.state == step_pb2.STEP_STATE_READY:
+                    await self._execute(session_id, step.id, window)
+
+    async def _execute(self, session_id: str, step_id: str, window: Person) -> None:
+        claim = session_service_pb2.ClaimToolCallRequest(step_id=step_id, client_id=window.name)
+        if await window.do("SessionService/ClaimToolCall", claim) is not None:
+            result = {"session_id": session_id, "step_id": step_id, "content_json": f'"by {window.name}"'}
+            request = session_service_pb2.SubmitToolResultRequest(**result, client_id=window.name)
+            await window.do("SessionService/SubmitToolResult", request)
+
     async def decide_for_ever(self) -> None:
         """As soon as something is asked, once each, and again only where no answer came."""
         while True:
@@ -92,15 +122,16 @@ class Scene:
                 await self._decide(approval)
 
     async def _decide(self, approval: Any) -> None:
-        kind = approval_pb2.ApprovalKind.Name(approval.kind).removeprefix("APPROVAL_KIND_")
-        usual = "APPROVE" if approval_pb2.DECISION_ACTION_APPROVE in approval.allowed_actions else "RETRY"
-        decisions = self.scenario.decisions
-        action = decisions.get(approval.tool) if kind == "TOOL_CALL" else decisions.get(kind)
+        action = "APPROVE" if approval_pb2.DECISION_ACTION_APPROVE in approval.allowed_actions else "RETRY"
+        if approval.kind == approval_pb2.APPROVAL_KIND_TOOL_CALL:
+            action = self.scenario.decisions.get(json.loads(approval.arguments_json).get("what", ""), action)
         request = approval_service_pb2.DecideApprovalRequest(
             approval_id=approval.id,
-            action=approval_pb2.DecisionAction.Value(f"DECISION_ACTION_{action or usual}"),
+            action=approval_pb2.DecisionAction.Value(f"DECISION_ACTION_{action}"),
             digest=approval.digest,
             feedback="says anna",
+            edited_arguments_json='{"what": "something else"}' if action == "EDIT" else "",
+            response_json='"it is done"' if action == "RESPOND" else "",
         )
         await self.anna.do("ApprovalService/DecideApproval", request)
 
@@ -116,6 +147,15 @@ async def _message(scene: Scene) -> None:
 async def _plan(scene: Scene) -> None:
     session = await scene.session()
     await scene.ended(await scene.say(session, "do: whole", agent=""))
+
+
+async def _client_tools(scene: Scene) -> None:
+    """Two windows are open; each call is executed in one of them."""
+    session = await scene.session("open_tab")
+    run = await scene.say(session, "do: plain")
+    for name in ("one", "two"):
+        scene.keep(scene.execute_for_ever(session, run, scene.world.person(name)))
+    await scene.ended(run)
 
 
 async def _cancel(scene: Scene) -> None:
@@ -186,16 +226,18 @@ SCENARIOS = (
     ),
     Scenario(
         "approvals",
-        Told({"plain": [["put", "deploy", "mail", "erase"], ["deploy"]]}),
+        Told({"plain": [["put", "deploy", "mail", "erase", "deploy"], ["deploy", "put"]]}),
         _message,
-        decisions={"put": "REJECT"},
+        decisions={"plain 0 0": "REJECT", "plain 0 1": "EDIT", "plain 1 0": "RESPOND"},
     ),
+    Scenario("client tools", Told({"plain": [["open_tab", "look"], ["open_tab"]]}), _client_tools),
     Scenario(
         "retry",
         Told(
             {"plain": [["index"], ["mail"]]},
             faults={
-                "plain": [StepFailed("MODEL_FAILED", "it may pass", "RETRYABLE", 2.0)] * 2,
+                "plain": [StepFailed("MODEL_FAILED", "it may pass", "RETRYABLE", 2.0)]
+                * 6,  # a step is tried five times
                 "index": [StepFailed("TOOL_FAILED", "it may pass", "RETRYABLE")],
                 "mail": [StepFailed("TOOL_FAILED", "it will not pass", "HUMAN_REQUIRED")],
             },

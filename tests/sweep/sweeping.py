@@ -111,7 +111,7 @@ async def _course(world: World, scenario: Scenario) -> None:
     acting = world.loop.outside.spawn(scenario.act(scene))
     await world.rest(acting.done)
     await asyncio.sleep(CATCH_UP_SECONDS)
-    others = [deciding, acting, *scene.watching]
+    others = [deciding, acting, *scene.others]
     for task in others:
         task.cancel()
     await asyncio.wait(others, timeout=10)

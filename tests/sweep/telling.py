@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from executor.errors import StepFailed
-from executor.models.model import Delta, ModelRequest, Reply, ToolCallPart, Usage, last_user_text
+from executor.models.model import Delta, ModelRequest, Reply, ToolCallPart, Usage
 from executor.tools.tool import ToolCall, ToolResult
 from tests.simulator.script import STEP, OnStart, Script, What
 
@@ -20,7 +20,7 @@ Turns = list[list[str]]
 
 @dataclass
 class Told:
-    """What is told by keywords in the message or in the subtask's instructions."""
+    """What is told by keywords: the word after "do:" in the message or in the subtask's instructions."""
 
     turns: dict[str, Turns] = field(default_factory=dict)
     plan: dict[str, Any] | None = None  # makes every message that is routed a complex one
@@ -53,8 +53,8 @@ class ToldScript(Script):
         yield Reply(text, "tool_calls" if calls else "stop", tool_calls=calls, usage=Usage(10, 0, 5), is_priced=True)
 
     def _key(self, request: ModelRequest) -> str:
-        text = last_user_text(request.messages)
-        return next((key for key in self._told.turns if key in text), "")
+        text = " ".join(message.text for message in request.messages if message.role == "USER")
+        return next((key for key in self._told.turns if f"do: {key}" in text), "")
 
     def _said(self, request: ModelRequest, key: str) -> tuple[str, tuple[ToolCallPart, ...]]:
         match request.purpose:
