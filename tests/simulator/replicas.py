@@ -41,6 +41,9 @@ class SimServer:
 
     set_serving = set_ready
 
+    async def retire(self) -> None:
+        """Nobody is connected who could be told."""
+
     async def drain(self) -> None:
         self.is_draining = True
 
@@ -162,7 +165,10 @@ class Replica:
         """As on SIGTERM; then it is gone."""
         node = self.node
         if self.server is not None and node.runs:
-            await asyncio.wait([node.spawn(self.orchestrator.stop())], timeout=30)
+            stopping = node.spawn(self.orchestrator.stop())
+            await asyncio.wait([stopping], timeout=30)
+            if stopping.done() and not stopping.cancelled():
+                stopping.result()
         if self.node is node and node.life is not Life.DEAD:
             self.crash()
 
