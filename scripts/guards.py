@@ -444,6 +444,43 @@ GUARDS = (
         "",
         ("tests/unit/engine/test_engine.py",),
     ),
+    Guard(
+        "another replica's words wait for the start of their step",
+        "orchestrator/streaming/watch.py",
+        "                fresh, waiting = _but_last_pieces(fresh)\n",
+        "                waiting: list[Delta] = []\n",
+        ("tests/unit/streaming/test_relay.py",),
+    ),
+    Guard(
+        "a flood of words is cut at an end, without a hole",
+        "orchestrator/streaming/news.py",
+        "        if self._characters > MAX_DELTA_CHARACTERS:\n            return\n",
+        "",
+        ("tests/unit/streaming/test_news.py",),
+    ),
+    Guard(
+        "a position is looked up after it was asked for",
+        "orchestrator/streaming/reading.py",
+        "            if self._gathering is batch:\n                self._gathering = None\n"
+        "            return await self._query(list(batch.asked))",
+        "            answers = await self._query(list(batch.asked))\n            if self._gathering is batch:\n"
+        "                self._gathering = None\n            return answers",
+        ("tests/unit/streaming/test_reading.py",),
+    ),
+    Guard(
+        "an inbox shows nothing twice",
+        "orchestrator/streaming/inbox.py",
+        "        if number in self._shown:\n            return []\n",
+        "",
+        ("tests/unit/streaming/test_inbox.py",),
+    ),
+    Guard(
+        "an inbox takes what is told again for what it is",
+        "orchestrator/streaming/inbox.py",
+        "        if key in self._seen:\n            return False\n",
+        "",
+        ("tests/unit/streaming/test_inbox.py",),
+    ),
 )
 
 
