@@ -12,10 +12,10 @@ export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export BUF_CACHE_DIR := $(CURDIR)/.cache/buf
 
-.PHONY: help demo up test torture check format generate lock guards bench clean
+.PHONY: help demo up test torture check format generate lock guards bench bench-pressed bench-waiting clean
 
 help: ## say what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/runtime ## watch a plan drafted, approved and carried out, offline, in half a minute
 	@$(BIN)/assent demo $(ARGS)
@@ -52,6 +52,12 @@ torture: .venv/dev ## die at every failpoint, play SEEDS=10000 simulated worlds 
 
 bench: .venv/runtime ## measure runs of five no-op steps
 	@$(BIN)/python -m bench.steps $(ARGS)
+
+bench-pressed: .venv/runtime ## measure commands at one session, and beside a saturated engine
+	@$(BIN)/python -m bench.contention $(ARGS)
+
+bench-waiting: .venv/runtime ## measure what 100,000 runs that wait cost an orchestrator (some minutes)
+	@$(BIN)/python -m bench.waiting $(ARGS)
 
 lock: .cache/uv/bin/uv ## lock requirements/*.in into requirements/*.txt
 	$< pip compile $(LOCK) requirements/runtime.in -o requirements/runtime.txt

@@ -76,6 +76,11 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return ticks / _TICK
 
 
+def cpu_nanoseconds(pid: int) -> int:
+    """CPU time of one process's living threads, finer than in ticks of 10 ms."""
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
 def rss_bytes(pids: Iterable[int]) -> int:
     """Resident memory of these processes, without their children."""
     stats = _stats()

@@ -47,19 +47,20 @@ def directory() -> Iterator[Path]:
 def database(data: Path) -> Iterator[str]:
     """The URL of a migrated PostgreSQL; ours has its default settings, fsync and all."""
     if given := os.environ.get("ASSENT_DATABASE_URL"):
-        _migrate(given)
+        migrate(given)
         yield given
         return
     server = EmbeddedPostgres(data / "postgres")
     server.start()
     try:
-        _migrate(server.url)
+        migrate(server.url)
         yield server.url
     finally:
         server.stop()
 
 
-def _migrate(url: str) -> None:
+def migrate(url: str) -> None:
+    """Bring the schema of this database up to date."""
     command = [*_PYTHON, "-m", "orchestrator", "migrate"]
     done = subprocess.run(command, env=_environment(url), cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:

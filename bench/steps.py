@@ -109,13 +109,14 @@ def _cpu(name: str, pid: int) -> float:
 def _latencies(timings: Timings) -> dict[str, float | None]:
     kinds = {"": timings.workflows, "step_": timings.steps, "resume_": timings.resumes}
     return {
-        f"{prefix}p{percent}_ms": _percentile(values, percent)
+        f"{prefix}p{percent}_ms": percentile(values, percent)
         for prefix, values in kinds.items()
         for percent in (50, 99)
     }
 
 
-def _percentile(micros: Sequence[float], percent: int) -> float | None:
+def percentile(micros: Sequence[float], percent: int) -> float | None:
+    """In milliseconds."""
     if not micros:
         return None
     ordered = sorted(micros)

@@ -13,6 +13,7 @@ from rpc import failpoints
 Key = tuple[str, str]  # tenant, session id
 
 LEASE_SECONDS = 15.0
+MOST_CLAIMS = 200
 FORGET_SECONDS = 24 * 3600.0  # when the row of a replica that ended without a word is dropped
 
 # The conditions repeat the text of the partial indexes session_wake, session_claim and session_queue (tables.py).
@@ -30,7 +31,7 @@ _SINCE = f"({CLAIM_TIME})"
 
 # By priority, and of each the longest due: one short look into the index per priority, however many are not due.
 # Then who waits for room among the tenant's runs (session_queue), as many as there is room for, the longest first.
-_CLAIMABLE = f"""
+_CLAIMABLE = """
 WITH RECURSIVE waiting AS (
     (SELECT tenant FROM session WHERE queue_time > 0 ORDER BY tenant LIMIT 1)
     UNION ALL
@@ -39,13 +40,13 @@ WITH RECURSIVE waiting AS (
     FROM waiting WHERE waiting.tenant IS NOT NULL
 ),
 due AS (
-    SELECT found.* FROM generate_series({PRIORITIES.start}, {PRIORITIES.stop - 1}) AS level(priority)
+    SELECT found.* FROM generate_series({lowest}, {highest}) AS level(priority)
     CROSS JOIN LATERAL (
         SELECT s.tenant, s.id, s.priority, {_SINCE} AS since FROM session AS s
         LEFT JOIN lease ON lease.owner = s.owner AND lease.expire_time > assent_now()
         WHERE s.priority = level.priority AND (runnable OR due_time > 0)
             AND {_SINCE} <= assent_now() AND lease.owner IS NULL
-        ORDER BY {_SINCE} LIMIT $1
+        ORDER BY {_SINCE} LIMIT {most}
     ) AS found
 ),
 queued AS (
@@ -55,11 +56,18 @@ queued AS (
         LEFT JOIN lease ON lease.owner = s.owner AND lease.expire_time > assent_now()
         WHERE s.tenant = waiting.tenant AND queue_time > 0 AND lease.owner IS NULL
         ORDER BY s.priority DESC, s.queue_time
-        LIMIT least($1, CASE WHEN $2 > 0 THEN greatest(0, $2 - coalesce(counter.used, 0)) ELSE $1 END)
+        LIMIT CASE WHEN {runs} > 0 THEN greatest(0, {runs} - coalesce(counter.used, 0)) ELSE {most} END
     ) AS found
 )
 SELECT tenant, id FROM (SELECT * FROM due UNION SELECT * FROM queued) AS candidate
-ORDER BY priority DESC, since LIMIT $1"""  # noqa: S608  # nothing but constants of ours goes into the text
+ORDER BY priority DESC, since LIMIT {most}"""
+
+
+def claimable_text(runs_per_tenant: int) -> str:
+    """Without parameters, so that it is planned once: for any limit it seems dearer than planned anew at each look."""
+    bounds = {"lowest": PRIORITIES.start, "highest": PRIORITIES.stop - 1, "most": MOST_CLAIMS}
+    return _CLAIMABLE.format(_SINCE=_SINCE, runs=runs_per_tenant, **bounds)
+
 
 _WAITING_FOR_ROOM = """
 SELECT tenant, id, due_time FROM session
@@ -86,7 +94,7 @@ class Lease:
         self._owner = owner
         self._address = address
         self._length = int(seconds * 1_000_000)
-        self._runs_per_tenant = runs_per_tenant  # 0: as many as come
+        self._claimable = claimable_text(runs_per_tenant)
 
     async def register(self) -> None:
         """Begin to live."""
@@ -106,9 +114,12 @@ class Lease:
         return {(row["tenant"], row["id"]): row["last_sequence"] for row in rows}
 
     async def claimable(self, limit: int) -> list[Key]:
-        """Sessions that want the engine and that nobody alive owns: by priority, then the longest due. No locks."""
-        rows = await self._database.fetch(_CLAIMABLE, limit, self._runs_per_tenant)
-        return [(row["tenant"], row["id"]) for row in rows]
+        """Sessions that want the engine and that nobody alive owns: by priority, then the longest due. No locks.
+
+        At most `limit` of them, and MOST_CLAIMS.
+        """
+        rows = await self._database.fetch(self._claimable)
+        return [(row["tenant"], row["id"]) for row in rows[:limit]]
 
     async def waiting_for_room(self, after: tuple[int, str], limit: int) -> dict[Key, int]:
         """Sessions that nobody owns and that wait for an executor with room, and their due times: the longest wait
