@@ -130,6 +130,13 @@ GUARDS = (
         ("tests/integration/executor/test_reattachment.py",),
     ),
     Guard(
+        "an outcome that nobody records is told again",
+        "executor/servicer.py",
+        "if self._ledger.waits_to_be_recorded(_UNRECORDED_SECONDS):",
+        "if False:",
+        ("tests/integration/executor/test_reattachment.py",),
+    ),
+    Guard(
         "a start that is not newer is refused",
         LEDGER,
         "if (ref.epoch, ref.dispatch) <= newest:",
