@@ -14,6 +14,7 @@ from orchestrator.domain.catalog import SECOND, Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.records import Session, Step
+from orchestrator.engine.decision import Decision
 from orchestrator.engine.executors import Executors
 from orchestrator.engine.metrics import BLOCKED
 from orchestrator.engine.worker import Store, Ticks, Worker
@@ -76,6 +77,7 @@ class Engine:
         self._failures: dict[Key, int] = {}
         # By priority, those with steps to start that no executor had room for, the longest first.
         self._blocked: dict[int, dict[Key, None]] = defaultdict(dict)
+        self._offered: set[Key] = set()  # told that there is room, and not looked at yet
         self._again: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}  # for sessions that were let go until they are due
         self._found_waiting = (0, "")  # the due time and id of the last of those that wait for room that was looked at
@@ -131,6 +133,24 @@ class Engine:
         else:
             self._blocked[priority][tenant, session_id] = None
 
+    def _looked(self, key: Key, decision: Decision) -> None:
+        """Whether a session that was looked at waits for room now. What it was offered and needs not is the next's."""
+        change, priority = decision.change, decision.change.session.priority
+        if (waiting := self._blocked.get(priority, {})).pop(key, key) is None and not waiting:
+            del self._blocked[priority]
+        if change.blocked:
+            self.wait_for_room(*key, decision.reservation, priority)
+            self._offered.discard(key)
+        elif change.starts:
+            self._offered.discard(key)
+        else:
+            self._pass_on(key)
+
+    def _pass_on(self, key: Key) -> None:
+        if key in self._offered:
+            self._offered.remove(key)
+            self.room_again(1)
+
     # Life
 
     async def run(self) -> None:
@@ -165,6 +185,7 @@ class Engine:
         first = ((of, key) for of in sorted(self._blocked, reverse=True) for key in self._blocked[of])
         for priority, key in list(islice(first, max(0, slots))):
             del self._blocked[priority][key]
+            self._offered.add(key)
             self._look_at(key)
         self._blocked = defaultdict(dict, {of: keys for of, keys in self._blocked.items() if keys})
 
@@ -244,7 +265,7 @@ class Engine:
             executors=self._executors,
             catalog=self._catalog,
             ticks=self._ticks,
-            wait_for_room=partial(self.wait_for_room, *key),
+            looked=partial(self._looked, key),
         )
 
     def _retire(self, key: Key) -> None:
@@ -280,6 +301,7 @@ class Engine:
             return  # a command claimed it again meanwhile
         del self._workers[key]
         del self._tasks[key]
+        self._pass_on(key)
         if worker.wants_another_look:
             self._look_at(key)
         elif worker.due_time and not self._stopping:

@@ -74,7 +74,7 @@ class Worker:
         executors: Executors,
         catalog: Catalog,
         ticks: Ticks,
-        wait_for_room: Callable[[Reservation, int], None],
+        looked: Callable[[Decision], None],
     ) -> None:
         self._key = key
         self._owner = owner
@@ -82,7 +82,7 @@ class Worker:
         self._executors = executors
         self._catalog = catalog
         self._ticks = ticks
-        self._wait_for_room = wait_for_room
+        self._looked = looked
         self._snapshot: Snapshot | None = None
         self._epoch = 0  # 0: not claimed yet
         self._run_id = self._trace_id = ""  # the run it has in hand, and the trace of the request that began it
@@ -264,8 +264,7 @@ class Worker:
         self._snapshot = None if decision.change.leaves_rows_unwritten else decision.snapshot
         self._sort_flights(decision.snapshot)
         self._follow(decision.snapshot)
-        if decision.change.blocked:
-            self._wait_for_room(decision.reservation, decision.snapshot.session.priority)
+        self._looked(decision)
         self.due_time = _time_of(decision.change.session)
 
     def _settle(self, outcomes: list[Outcome]) -> None:

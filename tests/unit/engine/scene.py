@@ -11,6 +11,7 @@ from orchestrator.domain.control import cancel
 from orchestrator.domain.drafts import PlanDraft
 from orchestrator.domain.records import Session, Step
 from orchestrator.domain.states import StepState
+from orchestrator.engine.decision import Decision
 from orchestrator.engine.worker import Worker
 from orchestrator.operations.context import Reservation
 from tests.unit.domain.build import catalog
@@ -99,8 +100,12 @@ class Scene(Stage):
             executors=self.ground.executors,
             catalog=self.catalog,
             ticks=self.ticks,
-            wait_for_room=lambda reservation, _: self.waits_for_room.append(reservation),
+            looked=self._looked,
         )
+
+    def _looked(self, decision: Decision) -> None:
+        if decision.change.blocked:
+            self.waits_for_room.append(decision.reservation)
 
     async def begin(self, worker: Worker | None = None) -> None:
         self.task = asyncio.create_task((worker or self.worker).run())

@@ -177,6 +177,42 @@ async def test_room_that_comes_while_a_session_is_being_let_go_is_not_missed() -
 
 
 @in_virtual_time
+async def test_room_offered_to_a_session_that_needs_none_any_more_goes_to_the_next() -> None:
+    house = House(slots=1)
+    house.hear("s1")
+    async with house.running():
+        for name in ("s2", "s3"):
+            house.hear(name)
+            house.engine.nudge("t", name)
+            await settle()
+        house.cancel("s2")  # elsewhere, without a word to this replica
+        await house.reply(session="s1")
+        assert house.flying("s3")
+
+
+@in_virtual_time
+async def test_sessions_that_want_several_slots_at_once_leave_none_of_one_unused() -> None:
+    """The room that a session makes may be told to another, while it takes it itself."""
+    house = House(slots=1)
+    names = [f"s{n}" for n in range(4)]
+    house.hear(*names)
+    async with house.running():
+        replied: set[str] = set()
+        while flying := [name for name in names if house.flying(name)]:
+            assert len(flying) == 1
+            [step] = house.flying(flying[0])
+            if step.kind == "TOOL":
+                house.ground.finish(step.id, step.dispatch_number)
+                await settle()
+            elif flying[0] in replied:
+                await house.reply(session=flying[0])
+            else:
+                replied.add(flying[0])
+                await house.reply("index_files", "index_files", session=flying[0])
+        assert {house.session(name).active_run_id for name in names} == {""}
+
+
+@in_virtual_time
 async def test_many_that_wait_for_room_cost_no_more_each_than_a_few_do() -> None:
     house = House(slots=4)
     names = [f"s{n}" for n in range(60)]
