@@ -14,7 +14,7 @@ async def ordinary(world: World) -> None:
     """People at work while a storm rages; then it clears up, and everything has to come to rest."""
     random = world.chance()
     anna, boris = world.person("anna"), world.person("boris")
-    sessions = [await _created(anna) for _ in range(random.choice([1, 1, 2]))]
+    sessions = [await _created(anna) for _ in range(random.choice([1, 2, 2, 3]))]
     watchers = [world.loop.outside.spawn(Watcher(world.person("eve"), id).follow()) for id in sessions]
     deciders = [world.loop.outside.spawn(_decides(world, person, random)) for person in (anna, boris)]
     authors = [world.loop.outside.spawn(_author(world, id, random)) for id in sessions]
@@ -62,8 +62,8 @@ async def _decides(world: World, person: Person, random: Random) -> None:
 
 async def _author(world: World, session_id: str, random: Random) -> None:
     person = world.person(f"author-{session_id[-4:]}")
-    for n in range(random.randint(1, 3)):
-        await asyncio.sleep(random.choice([0.0, 0.1, 3.0, 8.0]))
+    for n in range(random.randint(1, 4)):
+        await asyncio.sleep(random.choice([0.0, 0.1, 2.0, 5.0]))
         text = f"do {json.dumps([session_id[-4:], n])}"
         what = random.random()
         if what < 0.55:

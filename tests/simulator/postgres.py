@@ -139,7 +139,9 @@ class Postgres:
 
     def send(self, connection: Connection, asked: Asked) -> None:
         connection.queue.append(asked)
-        self._node.later(self._delay(), self._arrived, connection, asked)
+        strays = self.random.random() < self.weather.stray
+        delay = self.random.uniform(2, 8) if strays else self._delay()
+        self._node.later(delay, self._arrived, connection, asked)
 
     def hang_up(self, connection: Connection) -> None:
         """The client is gone; what it had sent may have arrived all the same."""

@@ -33,7 +33,7 @@ class Script:
         self.random = random
         self.on_start = on_start
         self.trouble = 0.1
-        self.longest = 1.5  # seconds of an ordinary call
+        self.longest = random.choice([0.3, 1.5, 4.0])  # seconds of an ordinary call
         self._calls = 0
 
     def tools(self) -> dict[str, Tool]:
@@ -87,7 +87,7 @@ class Script:
 
     def _call(self) -> ToolCallPart:
         self._calls += 1
-        tool = self.random.choice([*TOOLS, "mail", "deploy"])
+        tool = self.random.choice([*TOOLS, "mail", "mail", "deploy", "deploy"])
         return ToolCallPart(f"call{self._calls}", tool, json.dumps({"what": f"w{self._calls}"}))
 
     def _agent(self) -> str:

@@ -36,6 +36,20 @@ async def pause_replica(world: "World", random: Random) -> None:
     replica.go_on()
 
 
+async def pause_until_robbed(world: "World", random: Random) -> None:
+    """Stopped until another replica has claimed one of its sessions, and not much longer."""
+    replica = random.choice(world.replicas)
+    replica.stand_still()
+    seen, until = len(world.history.written), world.loop.time() + 12
+    while world.loop.time() < until:
+        await asyncio.sleep(0.01)
+        new, seen = world.history.written[seen:], len(world.history.written)
+        if any(written.claim_for and written.outcome == "written" for written in new):
+            await asyncio.sleep(random.choice([0.0, 0.0, 0.002, 0.01, 0.1]))
+            break
+    replica.go_on()
+
+
 async def crash_executor(world: "World", random: Random) -> None:
     host = random.choice(world.hosts)
     if host.node.runs:
@@ -81,6 +95,12 @@ async def lose_things(world: "World", random: Random) -> None:
     weather.lose_statement = weather.lose_answer = 0.0
 
 
+async def let_statements_stray(world: "World", random: Random) -> None:
+    world.weather.stray = random.choice([0.02, 0.1])
+    await asyncio.sleep(random.uniform(1.0, 6.0))
+    world.weather.stray = 0.0
+
+
 async def say_things_twice(world: "World", random: Random) -> None:
     world.weather.duplicate, world.weather.duplicate_delay = random.choice([0.1, 0.5]), random.choice([0.01, 1.0, 5.0])
     await asyncio.sleep(random.uniform(1.0, 8.0))
@@ -94,14 +114,16 @@ async def disturb_clock(world: "World", random: Random) -> None:
 FAULTS: tuple[tuple[Fault, int], ...] = (
     (crash_replica, 5),
     (restart_replica, 2),
-    (pause_replica, 4),
-    (crash_executor, 2),
+    (pause_replica, 3),
+    (pause_until_robbed, 4),
+    (crash_executor, 4),
     (pause_executor, 2),
     (cut_streams, 3),
     (restart_database, 2),
     (slow_database, 2),
     (slow_network, 1),
     (lose_things, 4),
+    (let_statements_stray, 2),
     (say_things_twice, 2),
     (disturb_clock, 1),
 )

@@ -12,6 +12,7 @@ class Weather:
     statement_delay: float = 0.002
     lose_statement: float = 0.0  # the connection breaks before the server has it
     lose_answer: float = 0.0  # it is done, and the connection breaks before anybody hears so
+    stray: float = 0.0  # a statement arrives long after its sender has given up
     duplicate: float = 0.0  # a frame of a stream arrives again later
     duplicate_delay: float = 0.5
 
