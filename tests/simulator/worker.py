@@ -38,7 +38,7 @@ def report_of(history: History, *, whole: bool) -> dict[str, Any]:
         "tools started": len(history.started),
         "runs": len(rows.runs),
         "decisions": sum(approval.state == "RESOLVED" for approval in rows.approvals),
-        "in doubt": sum(step.failure.reason == "IN_DOUBT" for step in rows.steps),
+        "in doubt": sum(approval.kind == "IN_DOUBT" for approval in rows.approvals),
     }
     trace = history.trace if whole else history.trace[-TRACE_LINES:] if found else []
     return {

@@ -12,7 +12,7 @@ from executor.steps import Start
 from tests.simulator.evidence import Evidence, is_batch, written_by
 from tests.simulator.history import History, Started
 from tests.simulator.hosts import ExecutorHost
-from tests.simulator.loop import Life, Node, SimLoop, Stuck
+from tests.simulator.loop import BEGINNING, Life, Node, SimLoop, Stuck
 from tests.simulator.network import Network
 from tests.simulator.people import Person
 from tests.simulator.physical import Physical
@@ -84,7 +84,7 @@ class World:
             await play(self)
         except Stuck as stuck:
             self.history.unrest.append(str(stuck))
-        self.history.seconds = self.loop.time()
+        self.history.seconds = self.loop.time() - BEGINNING
         self._look_back()
         await self._bury()
 
