@@ -7,6 +7,7 @@ proof: it writes down that a dispatch never started before it says so. How a ste
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from executor.steps import (
@@ -50,7 +51,7 @@ class Performs(Protocol):
 class Held:
     """One step that counts as a slot: it runs, or its outcome waits to be recorded."""
 
-    __slots__ = ("end_time", "is_announced", "is_cancelled", "listener", "outcome", "ref", "task")
+    __slots__ = ("end_time", "is_announced", "is_cancelled", "is_cut_short", "listener", "outcome", "ref", "task")
 
     def __init__(self, ref: Ref, listener: Listener, is_announced: bool) -> None:
         self.ref = ref
@@ -60,6 +61,7 @@ class Held:
         self.end_time = 0.0
         self.task: asyncio.Task[Outcome] | None = None
         self.is_cancelled = False
+        self.is_cut_short = False  # it was not asked for: the process ends
 
     def tell(self, said: Said) -> None:
         """Say it to whoever listens now; without a listener it is lost, but for the outcome, which is kept."""
@@ -71,6 +73,11 @@ class Held:
         if self.task is not None and not self.is_cancelled:
             self.is_cancelled = True
             self.task.cancel()
+
+    def cut_short(self) -> None:
+        """End the work because the process ends, unless somebody wanted its end before."""
+        self.is_cut_short = not self.is_cancelled
+        self.cancel()
 
 
 class Ledger:
@@ -177,9 +184,9 @@ class Ledger:
         await self._empty.wait()
 
     async def end(self) -> None:
-        """Cancel what still runs and wait for it."""
+        """Cut short what still runs, for the process ends, and wait for it."""
         for held in self._held.values():
-            held.cancel()
+            held.cut_short()
         tasks = [held.task for held in self._held.values() if held.task is not None]
         if tasks:
             await asyncio.wait(tasks)
@@ -216,6 +223,9 @@ class Ledger:
     def _ended(held: Held, outcome: Outcome) -> None:
         if failpoints.on:
             failpoints.hit("executor.effect.after")
+        if held.is_cut_short and isinstance(outcome, Failed) and outcome.reason == _CANCELLED.reason:
+            words = "the executor stopped before the step had ended"
+            outcome = replace(outcome, reason="SHUTTING_DOWN", message=words, disposition="RETRYABLE")
         held.outcome = outcome
         held.end_time = time.monotonic()
         held.task = None

@@ -83,6 +83,7 @@ class Engine:
         self._found_waiting = (0, "")  # the due time and id of the last of those that wait for room that was looked at
         BLOCKED.set_function(lambda: sum(map(len, self._blocked.values())))
         self._look = asyncio.Event()
+        self._renewing: asyncio.Task[None] | None = None
         self._stopping = False
 
     # Hands
@@ -157,7 +158,7 @@ class Engine:
         """Renew the lease, which has just been registered, and claim, until cancelled."""
         self._renewed_at = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._renew())
+            self._renewing = group.create_task(self._renew())
             group.create_task(self._claim())
 
     def take_no_more(self) -> None:
@@ -168,6 +169,8 @@ class Engine:
         """Let go of everything: steps in flight stay with their executors, for the next owner to reattach."""
         self._stopping = True
         tasks = [*self._tasks.values(), *self._retired]
+        if self._renewing is not None:  # or a lease given up would live again, and keep the sessions from others
+            tasks.append(self._renewing)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -325,7 +325,9 @@ async def test_draining_ends_what_takes_too_long(executor: RunningExecutor) -> N
     talk.send(frame)
     await talk.next_of(frame.step_id, "accepted")
     await executor.parts.executor.drain(0.1)
-    assert (await talk.outcome_of(frame.step_id)).failed.reason == "CANCELLED"
+    failed = (await talk.outcome_of(frame.step_id)).failed
+    assert (failed.reason, failed.effect_possible) == ("SHUTTING_DOWN", True)
+    assert failed.disposition == failure_pb2.DISPOSITION_RETRYABLE
 
 
 async def test_files_are_read_in_chunks_with_their_hash(executor: RunningExecutor) -> None:

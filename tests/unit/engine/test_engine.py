@@ -33,6 +33,7 @@ class FakeLeases:
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
         self.is_released = False
+        self.renewals = 0
         self.limits: list[int] = []
         self.is_shy = False  # finds nothing to claim
 
@@ -48,6 +49,7 @@ class FakeLeases:
         }
 
     async def renew(self) -> dict[Key, int]:
+        self.renewals += 1
         return self._wanting(lambda owner: owner == OWNER)
 
     async def claimable(self, limit: int) -> list[Key]:
@@ -544,6 +546,17 @@ async def test_stopping_hands_over_what_is_in_flight() -> None:
         house.engine.nudge("t", "s2")
         await asyncio.sleep(3)
         assert not house.flying("s2")
+
+
+@in_virtual_time
+async def test_a_lease_that_was_given_up_does_not_come_to_life_again_while_the_process_ends() -> None:
+    house = House()
+    async with house.running():
+        await asyncio.sleep(6)
+        assert house.leases.renewals == 1
+        await house.engine.stop()
+        await asyncio.sleep(20)  # a client that does not read its stream holds the end up
+        assert house.leases.renewals == 1
 
 
 @in_virtual_time

@@ -73,6 +73,24 @@ async def test_a_second_cancellation_does_not_cut_cleaning_up_short() -> None:
     assert not work.was_cut_short
 
 
+@pytest.mark.parametrize(("is_wanted", "reason"), [(False, "SHUTTING_DOWN"), (True, "CANCELLED")])
+async def test_what_a_stopping_executor_cuts_short_may_be_tried_elsewhere(is_wanted: bool, reason: str) -> None:
+    work, ear = Work(), Ear()
+    ledger = Ledger("me", 1, work)
+    ledger.start(start(), ear)
+    await asyncio.sleep(0)
+    if is_wanted:
+        ledger.cancel(Ref("step", 1, 1), ear)
+    ending = asyncio.create_task(ledger.end())
+    await asyncio.wait_for(work.is_cleaning.wait(), 5)
+    work.may_end.set()
+    await asyncio.wait_for(ending, 5)
+    await asyncio.wait_for(ear.outcome.wait(), 5)
+    failed = ear.heard[-1]
+    assert isinstance(failed, Failed)
+    assert (failed.reason, failed.disposition == "RETRYABLE") == (reason, not is_wanted)
+
+
 async def test_a_failure_is_followed_by_a_newer_dispatch_of_the_same_or_a_newer_owner_only() -> None:
     work, ear = Work(), Ear()
     work.outcomes = [DONE, Failed("MODEL_ERROR", "", "RETRYABLE")]
