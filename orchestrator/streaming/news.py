@@ -17,6 +17,9 @@ MAX_TEXT_BYTES = 7_900  # PostgreSQL takes less than 8,000
 PIECE_CHARACTERS = 1_000  # of a delta: at most 6 bytes each in JSON
 MAX_KEYS = 10_000
 MAX_DELTA_CHARACTERS = 256 * 1024  # between two sendings
+MAX_NAME_CHARACTERS = 200  # of a delta's tool and call together; of what a model calls by more nothing is said
+MAX_ASKED = 300  # sequences in one text
+MAX_CUT = 1_024  # replies
 _ABOUT_APPROVALS = '{"approval_'
 
 
@@ -72,6 +75,7 @@ class Draft:
 
     def __init__(self, sender: str) -> None:
         self._sender = sender
+        self._cut: dict[tuple[str, int], None] = {}  # replies of which something was not said; the latest
         self._clear()
 
     def _clear(self) -> None:
@@ -107,20 +111,36 @@ class Draft:
 
     def say(self, key: Key, delta: Delta) -> None:
         """Beyond the limit a reply is cut, never given with a hole: its outcome is in the log soon."""
-        pieces = self._said.setdefault((delta.step_id, delta.dispatch_number), [])
+        reply = (delta.step_id, delta.dispatch_number)
         self._characters += len(delta.text)
-        if self._characters > MAX_DELTA_CHARACTERS:
+        is_unfit = len(delta.tool) + len(delta.call_id) > MAX_NAME_CHARACTERS
+        if reply in self._cut or self._characters > MAX_DELTA_CHARACTERS or is_unfit:
+            self._cut_short(reply)
             return
+        pieces = self._said.setdefault(reply, [])
         last = pieces[-1] if pieces else None
         if last is not None and (last.kind, last.tool, last.call_id) == (delta.kind, delta.tool, delta.call_id):
             pieces[-1] = msgspec.structs.replace(last, text=last.text + delta.text)
         else:
             pieces.append(_said(key, delta))
 
+    def not_sent(self, bulletins: Iterable[Bulletin]) -> None:
+        """Where sessions are is said later; replies are not: what follows would come with a hole, or too late."""
+        for bulletin in bulletins:
+            for moved in bulletin.moved:
+                self.moved(moved)
+            for said in bulletin.said:
+                self._cut_short((said.step_id, said.dispatch_number))
+
+    def _cut_short(self, reply: tuple[str, int]) -> None:
+        self._cut[reply] = None
+        if len(self._cut) > MAX_CUT:
+            del self._cut[next(iter(self._cut))]
+
     def take(self) -> list[Bulletin]:
         """Everything that is to be said, each bulletin short enough to be sent."""
         packing = _Packing(self._sender, self._flags)
-        for moved in self._moved.values():
+        for moved in (part for whole in self._moved.values() for part in _asked_in_parts(whole)):
             packing.add("moved", moved)
         for key in self._watched:
             packing.add("watched", key)
@@ -185,6 +205,14 @@ def _said(key: Key, delta: Delta) -> Said:
         delta.tool,
         delta.call_id,
     )
+
+
+def _asked_in_parts(moved: Moved) -> Iterable[Moved]:
+    """A run that is cancelled closes all that it has asked at once."""
+    if len(moved.asked) <= MAX_ASKED:
+        return (moved,)
+    starts = range(0, len(moved.asked), MAX_ASKED)
+    return (msgspec.structs.replace(moved, asked=moved.asked[n : n + MAX_ASKED]) for n in starts)
 
 
 def _cut(said: Said) -> Iterable[Said]:

@@ -152,9 +152,7 @@ class Relay:
                 await self._post.send([text_of(bulletin) for bulletin in bulletins])
             except StorageUnavailable as error:
                 _log.warning("other replicas could not be told", error=str(error))
-                for bulletin in bulletins:  # deltas are not kept: they would come when their step has ended
-                    for moved in bulletin.moved:
-                        self._draft.moved(moved)
+                self._draft.not_sent(bulletins)
                 self._due.set()
 
     async def _remind(self) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Session
 from orchestrator.streaming.feed import Delta
-from orchestrator.streaming.news import Bulletin, Draft, Moved, moved_by, read, text_of
+from orchestrator.streaming.news import Bulletin, Draft, Moved, Said, moved_by, read, text_of
 
 KEY = ("default", "session")
 
@@ -70,6 +70,35 @@ def test_a_flood_of_words_is_cut_at_an_end_and_never_has_a_hole() -> None:
     heard = words(sent(draft))
     assert len(heard) > 200_000
     assert told.startswith(heard)
+
+
+def test_what_was_cut_stays_cut_when_there_is_room_again() -> None:
+    draft = Draft("me")
+    draft.say(KEY, piece("x" * 300_000))
+    draft.not_sent([Bulletin("me", said=[Said(*KEY, "run", "", "attempt", "not sent", 1, "TEXT", "lost")])])
+    sent(draft)
+    for step in ("step", "not sent"):
+        draft.say(KEY, piece("after the hole", step=step))
+        draft.say(KEY, piece("again", step=step, number=2))
+    assert [(each.text, each.dispatch_number) for bulletin in sent(draft) for each in bulletin.said] == [
+        ("again", 2)
+    ] * 2
+
+
+def test_a_session_that_closes_thousands_of_questions_at_once_is_told_in_parts() -> None:
+    draft = Draft("me")
+    asked = tuple(range(1_000_000, 1_003_000))
+    draft.moved(Moved(*KEY, asked[-1], True, "IDLE", asked=asked))
+    heard = [moved for bulletin in sent(draft) for moved in bulletin.moved]
+    assert [n for moved in heard for n in moved.asked] == list(asked)
+    assert {moved.position.last_sequence for moved in heard} == {asked[-1]}
+
+
+def test_a_call_with_an_endless_name_is_not_told_of_and_spoils_nothing() -> None:
+    draft = Draft("me")
+    draft.say(KEY, Delta("run", "", "attempt", "step", 1, "TOOL_ARGUMENTS", "\x01" * 1_000, "tool", "c" * 9_000))
+    draft.say(KEY, Delta("run", "", "attempt", "other", 1, "TOOL_ARGUMENTS", "\x01" * 1_000, "t" * 100, "c" * 100))
+    assert [each.step_id for bulletin in sent(draft) for each in bulletin.said] == ["other"]
 
 
 @given(st.lists(st.text(max_size=3_000), max_size=8), st.integers(0, 300))
