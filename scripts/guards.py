@@ -496,9 +496,37 @@ GUARDS = (
     Guard(
         "a flood of words is cut at an end, without a hole",
         "orchestrator/streaming/news.py",
-        "        if self._characters > MAX_DELTA_CHARACTERS:\n            return\n",
+        "reply in self._cut or self._characters > MAX_DELTA_CHARACTERS or is_unfit",
+        "reply in self._cut or is_unfit",
+        ("tests/unit/streaming/test_news.py",),
+    ),
+    Guard(
+        "a reply that was cut stays cut",
+        "orchestrator/streaming/news.py",
+        "reply in self._cut or ",
         "",
         ("tests/unit/streaming/test_news.py",),
+    ),
+    Guard(
+        "any number of questions is told in texts that can be sent",
+        "orchestrator/streaming/news.py",
+        "    if len(moved.asked) <= MAX_ASKED:",
+        "    if moved.asked or not moved.asked:",
+        ("tests/unit/streaming/test_news.py",),
+    ),
+    Guard(
+        "a lease that was given up is not renewed",
+        "orchestrator/engine/engine.py",
+        "            tasks.append(self._renewing)\n",
+        "            pass\n",
+        ("tests/unit/engine/test_engine.py",),
+    ),
+    Guard(
+        "what a stopping executor cuts short may be tried again",
+        LEDGER,
+        "if held.is_cut_short and isinstance(outcome, Failed)",
+        "if False and isinstance(outcome, Failed)",
+        ("tests/unit/executor/test_ledger.py",),
     ),
     Guard(
         "a position is looked up after it was asked for",
