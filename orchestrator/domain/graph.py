@@ -1,9 +1,8 @@
-"""The plan as a graph: what makes one valid, and which subtasks may start. Pure functions over keys."""
+"""The plan as a graph: what makes one valid. Pure functions over keys; which subtasks start is subtasks.py's part."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
 
 from orchestrator.domain.errors import Violation
 from orchestrator.domain.records import RetryPolicy
@@ -103,22 +102,3 @@ def _find_cycle(rest: Mapping[str, Sequence[str]]) -> list[str]:
         if following in path:
             return [*path[path.index(following) :], following]
         path.append(following)
-
-
-def in_order(graph: Mapping[str, Sequence[str]]) -> list[str]:
-    """The keys of a valid plan so that each comes after what it depends on; ties keep the given order."""
-    position = {key: index for index, key in enumerate(graph)}
-    waiting = {key: len(needs) for key, needs in graph.items()}
-    free = [position[key] for key, count in waiting.items() if count == 0]
-    heapify(free)
-    keys = list(graph)
-    result: list[str] = []
-    while free:
-        key = keys[heappop(free)]
-        result.append(key)
-        for other, needs in graph.items():
-            if key in needs:
-                waiting[other] -= 1
-                if waiting[other] == 0:
-                    heappush(free, position[other])
-    return result

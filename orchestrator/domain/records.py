@@ -18,6 +18,9 @@ from orchestrator.domain.states import (
     SubtaskState,
 )
 
+Key = tuple[str, str]
+"""Which session: its tenant and its id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

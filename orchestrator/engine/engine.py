@@ -13,7 +13,7 @@ import structlog
 from orchestrator.domain.catalog import SECOND, Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.errors import StorageUnavailable
-from orchestrator.domain.records import Session, Step
+from orchestrator.domain.records import Key, Session, Step
 from orchestrator.engine.decision import Decision
 from orchestrator.engine.executors import Executors
 from orchestrator.engine.metrics import BLOCKED
@@ -23,7 +23,6 @@ from rpc import logs
 
 _log = structlog.get_logger("orchestrator.engine")
 
-Key = tuple[str, str]  # tenant, session id
 RELEASE_SECONDS = 1.0
 CLAIM_SECONDS = 0.5
 CLAIMS_AT_ONCE = 200

@@ -15,7 +15,7 @@ from orchestrator.domain.catalog import SECOND, Catalog
 from orchestrator.domain.change import Change, ChangeSet
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.outcomes import Outcome
-from orchestrator.domain.records import Session
+from orchestrator.domain.records import Key, Session
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.states import StepState
 from orchestrator.domain.waiting import only_waits_for_room
@@ -67,7 +67,7 @@ class Worker:
 
     def __init__(
         self,
-        key: tuple[str, str],
+        key: Key,
         *,
         owner: str,
         store: Store,

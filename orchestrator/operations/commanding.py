@@ -79,7 +79,7 @@ async def _carry_out(ctx: Context, caller: Caller, session_id: str, answer_type:
             attempt.abandon()
         may_run = may_run and answer.outcome != Outcome.OVER
         if answer.outcome not in (Outcome.STALE, Outcome.FENCED, Outcome.OVER):
-            return await _unwritten(ctx, caller, session_id, answer, answer_type)
+            return _unwritten(caller, session_id, answer, answer_type)
     return await _take_turn(ctx, caller, session_id, answer_type, decide, may_run)
 
 
@@ -200,10 +200,10 @@ async def _take_turn(
             attempt.abandon()
     if answer.outcome == Outcome.OVER and may_run:
         return await _take_turn(ctx, caller, session_id, answer_type, decide, may_run=False)
-    return await _unwritten(ctx, caller, session_id, answer, answer_type)
+    return _unwritten(caller, session_id, answer, answer_type)
 
 
-async def _unwritten(ctx: Context, caller: Caller, session_id: str, answer: Answer, answer_type: type[A]) -> A:
+def _unwritten(caller: Caller, session_id: str, answer: Answer, answer_type: type[A]) -> A:
     if answer.outcome == Outcome.DUPLICATE and answer.request is not None:
         return first_answer(answer.request, caller, answer_type)
     if answer.outcome == Outcome.ABSENT:

@@ -3,14 +3,12 @@
 The database's clock decides, through assent_now() alone. Sessions are taken and given up by change sets, not here.
 """
 
-from orchestrator.domain.records import PRIORITIES
+from orchestrator.domain.records import PRIORITIES, Key
 from orchestrator.domain.waiting import WHEN_THERE_IS_ROOM
 from orchestrator.store.database import Database
 from orchestrator.store.failures import storage_errors
 from orchestrator.store.tables import CLAIM_TIME
 from rpc import failpoints
-
-Key = tuple[str, str]  # tenant, session id
 
 LEASE_SECONDS = 15.0
 MOST_CLAIMS = 200

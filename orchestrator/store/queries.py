@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Row, select, text
 
 from orchestrator.domain.events import LoggedEvent
-from orchestrator.domain.records import Approval, Attempt, Message, Plan, Run, Session, Step, Subtask
+from orchestrator.domain.records import Approval, Attempt, Key, Message, Plan, Run, Session, Step, Subtask
 from orchestrator.store import codec, tables
 from orchestrator.store.codec import RowCodec, clean, decode_session
 from orchestrator.store.database import Database
@@ -18,7 +18,6 @@ from orchestrator.store.paging import PAGE_BYTES, Page, Paging, fetch_page
 
 R = TypeVar("R", Message, Run, Plan, Subtask, Attempt, Step, Approval)
 
-Key = tuple[str, str]  # tenant, session id
 FIRST_PAGE = Paging()
 
 
@@ -156,14 +155,6 @@ async def get_plan(database: Database, tenant: str, plan_id: str) -> Plan | None
     return await _get(database, codec.PLAN, tenant, plan_id)
 
 
-async def get_subtask(database: Database, tenant: str, subtask_id: str) -> Subtask | None:
-    return await _get(database, codec.SUBTASK, tenant, subtask_id)
-
-
-async def get_attempt(database: Database, tenant: str, attempt_id: str) -> Attempt | None:
-    return await _get(database, codec.ATTEMPT, tenant, attempt_id)
-
-
 async def get_step(database: Database, tenant: str, step_id: str) -> Step | None:
     return await _get(database, codec.STEP, tenant, step_id)
 
@@ -219,12 +210,6 @@ async def subtasks_of(database: Database, tenant: str, plan_id: str) -> list[Sub
     statement = select(t.c.body).where(t.c.tenant == tenant, t.c.plan_id == plan_id)
     rows = await database.rows(statement.order_by(t.c.position, t.c.id))
     return [codec.SUBTASK.decode(row.body) for row in rows]
-
-
-async def list_attempts(database: Database, tenant: str, run_id: str, *, paging: Paging = FIRST_PAGE) -> Page[Attempt]:
-    """In the order they were created."""
-    wanted = {"run_id": run_id}
-    return await _list(database, codec.ATTEMPT, tenant, wanted, None, paging, newest_first=False)
 
 
 async def list_steps(

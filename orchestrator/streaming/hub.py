@@ -12,9 +12,9 @@ import structlog
 
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.events import LoggedEvent
-from orchestrator.domain.records import Session
+from orchestrator.domain.records import Key, Session
 from orchestrator.streaming.feed import Box, Delta, Position
-from orchestrator.streaming.watch import Key, Log, Watch
+from orchestrator.streaming.watch import Log, Watch
 
 _log = structlog.get_logger("orchestrator.streaming")
 

@@ -8,10 +8,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from orchestrator.domain.events import LoggedEvent
-from orchestrator.domain.records import Session
+from orchestrator.domain.records import Key, Session
 from orchestrator.streaming.feed import Delta, Position
-
-Key = tuple[str, str]  # tenant, session id
 
 MAX_TEXT_BYTES = 7_900  # PostgreSQL takes less than 8,000
 PIECE_CHARACTERS = 1_000  # of a delta: at most 6 bytes each in JSON

@@ -12,9 +12,8 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from prometheus_client import Counter
 
 from orchestrator.domain.events import LoggedEvent
+from orchestrator.domain.records import Key
 from orchestrator.streaming.feed import Position
-
-Key = tuple[str, str]  # tenant, session id
 
 QUERIES = Counter("assent_watch_queries", "Queries for those who follow sessions, by what was asked.", ["asked"])
 

@@ -11,11 +11,11 @@ import structlog
 
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.events import LoggedEvent
-from orchestrator.domain.records import Session
+from orchestrator.domain.records import Key, Session
 from orchestrator.streaming.feed import Delta
 from orchestrator.streaming.hub import Hub
 from orchestrator.streaming.inbox import Inboxes
-from orchestrator.streaming.news import Bulletin, Draft, Key, moved_by, read, text_of
+from orchestrator.streaming.news import Bulletin, Draft, moved_by, read, text_of
 
 _log = structlog.get_logger("orchestrator.streaming")
 

@@ -12,9 +12,9 @@ import msgspec
 
 from orchestrator.domain.errors import InvalidInput, NotFound, Violation
 from orchestrator.domain.events import LoggedEvent
+from orchestrator.domain.records import Key
 from orchestrator.streaming.feed import Box, Delta, FeedItem, Heartbeat, Position, Settled, SlowWatcher, StreamEnding
 
-Key = tuple[str, str]  # tenant, session id
 PAGE = 500
 HEARTBEAT_SECONDS = 15.0
 WORTH_GATHERING_SECONDS = 0.005

@@ -1,4 +1,4 @@
-"""What makes a plan's graph valid, and the order its subtasks may run in."""
+"""What makes a plan's graph valid."""
 
 import pytest
 
@@ -10,7 +10,6 @@ from orchestrator.domain.graph import (
     MAX_SUBTASKS,
     SubtaskDraft,
     check_plan,
-    in_order,
 )
 from tests.unit.domain.build import task
 
@@ -117,11 +116,6 @@ def test_everything_wrong_is_told_at_once() -> None:
         "subtasks[1].key",
     }
     assert all(isinstance(v, Violation) for v in found)
-
-
-def test_order_puts_each_key_after_what_it_depends_on_and_keeps_ties_as_given() -> None:
-    graph = {"d": ["b", "c"], "b": ["a"], "c": ["a"], "a": [], "z": []}
-    assert in_order(graph) == ["a", "b", "c", "d", "z"]
 
 
 def test_a_plan_larger_than_a_person_can_be_shown_is_refused_whole() -> None:
