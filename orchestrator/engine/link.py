@@ -14,8 +14,9 @@ import structlog
 from gen.assent.executor.v1 import executor_service_pb2, executor_service_pb2_grpc, frames_pb2
 from orchestrator.domain.catalog import Tool
 from orchestrator.domain.errors import StorageUnavailable
+from orchestrator.engine.chunks import Assembly, Nonsense, batches
 from orchestrator.engine.executors import Executors
-from orchestrator.engine.frames import Assembly, Nonsense, batches, cancel_frame, recorded_frame, tools_of
+from orchestrator.engine.frames import cancel_frame, recorded_frame, tools_of
 from orchestrator.engine.metrics import CONNECTED
 from rpc import failpoints
 from rpc.channel import connect

@@ -43,12 +43,13 @@ def _not_found(e: NotFound) -> Problem:
 
 def _wrong_state(e: WrongState) -> Problem:
     would = ", ".join(e.accepting)
+    kind = f"{e.machine.upper().replace(' ', '_')}_STATE"
     return Problem(
         StatusCode.FAILED_PRECONDITION,
         "WRONG_STATE",
         str(e),
         metadata={"machine": e.machine, "id": e.id, "state": e.state, "accepting": would},
-        preconditions=[(f"{e.machine.upper()}_STATE", e.id, f"is {e.state}; would do: {would}")],
+        preconditions=[(kind, e.id, f"is {e.state}; would do: {would}")],
     )
 
 

@@ -18,8 +18,9 @@ from orchestrator.domain.outcomes import Outcome
 from orchestrator.domain.records import Session, Step, Workspace
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.engine import link as link_module
+from orchestrator.engine.chunks import MAX_BATCH_BYTES, MAX_FRAME_BYTES, MAX_UNFINISHED
 from orchestrator.engine.executors import Executors
-from orchestrator.engine.frames import MAX_BATCH_BYTES, MAX_FRAME_BYTES, MAX_UNFINISHED, recorded_frame, start_frame
+from orchestrator.engine.frames import recorded_frame, start_frame
 from orchestrator.engine.link import ExecutorLink
 from rpc import failpoints
 from tests.unit.domain.build import a_run, a_step

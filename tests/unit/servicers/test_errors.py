@@ -178,3 +178,11 @@ def test_an_unavailable_store_says_nothing_of_itself_and_by_which_id_to_repeat()
     told = problem(errors.StorageUnavailable("pg: password=secret at 10.0.0.1"))
     assert "secret" not in str(told.to_status())
     assert told.metadata == {"request_id": made_here}
+
+
+def test_a_wrong_state_names_the_machine_in_a_word_that_clients_can_switch_on() -> None:
+    found = error_details_pb2.PreconditionFailure()
+    wrong = errors.WrongState("tool step", "x1", "DISPATCHED", "claimed", ("READY",))
+    [packed] = [d for d in problem(wrong).to_status().details if d.TypeName() == "google.rpc.PreconditionFailure"]
+    packed.Unpack(found)
+    assert [(v.type, v.subject) for v in found.violations] == [("TOOL_STEP_STATE", "x1")]
