@@ -1,4 +1,4 @@
-"""Raising approvals: what a person is asked about a plan, a tool call, a doubt or a failure, and what they see."""
+"""Raising approvals: what a person is asked about a plan, a call, a doubt, a failure or a limit, and what they see."""
 
 from datetime import UTC, datetime
 
@@ -19,95 +19,43 @@ from orchestrator.domain.records import Approval, Attempt, Failure, Plan, Previe
 from orchestrator.domain.retries import in_words, tries_in_a_row
 from orchestrator.domain.transitions import move_step
 
-PLAN_ACTIONS = ["APPROVE", "REJECT", "ABORT"]
-TOOL_CALL_ACTIONS = ["APPROVE", "EDIT", "REJECT", "RESPOND", "ABORT"]
-IN_DOUBT_ACTIONS = ["RESPOND", "RETRY", "REJECT", "ABORT"]
-FAILURE_ACTIONS = ["RETRY", "ABORT"]
-BUDGET_ACTIONS = ["APPROVE", "REJECT", "ABORT"]
+ACTIONS = {
+    "PLAN": ["APPROVE", "REJECT", "ABORT"],
+    "TOOL_CALL": ["APPROVE", "EDIT", "REJECT", "RESPOND", "ABORT"],
+    "IN_DOUBT": ["RESPOND", "RETRY", "REJECT", "ABORT"],
+    "BUDGET": ["APPROVE", "REJECT", "ABORT"],
+    "FAILURE": ["RETRY", "ABORT"],
+}
+"""What each kind of approval may be answered with."""
 
 
 def ask_about_plan(change: Change, plan: Plan) -> Approval:
     subtasks = [s for s in change.snapshot.subtasks.values() if s.plan_id == plan.id]
-    preimage = plan_preimage(plan, subtasks)
-    return _ask(
-        change,
-        Approval(
-            plan.tenant,
-            change.new_id(),
-            plan.session_id,
-            plan.run_id,
-            kind="PLAN",
-            digest=sha256(preimage),
-            preimage=preimage,
-            allowed_actions=PLAN_ACTIONS,
-            plan_id=plan.id,
-            plan_version=plan.version,
-            requester=plan.author,
-            preview=Preview(title=f"Plan: {plan.title}", text=_plan_as_markdown(plan, subtasks), agent=plan.author),
-        ),
-    )
+    preview = Preview(title=f"Plan: {plan.title}", text=_plan_as_markdown(plan, subtasks), agent=plan.author)
+    approval = _new_approval(change, "PLAN", plan.run_id, plan_preimage(plan, subtasks), preview)
+    return _ask(change, replace(approval, requester=plan.author, plan_id=plan.id, plan_version=plan.version))
 
 
 def ask_about_call(change: Change, step: Step, policy_digest: str, rule: str, reason: str) -> Step:
     """The step awaits approval; the digest covers its exact argument bytes."""
-    plan = change.snapshot.plan
-    preimage = tool_preimage(step, plan.version if plan else 0, policy_digest)
-    approval = _ask(
-        change,
-        Approval(
-            step.tenant,
-            change.new_id(),
-            step.session_id,
-            step.run_id,
-            kind="TOOL_CALL",
-            digest=sha256(preimage),
-            preimage=preimage,
-            allowed_actions=TOOL_CALL_ACTIONS,
-            step_id=step.id,
-            subtask_id=step.subtask_id,
-            plan_id=plan.id if plan else "",
-            plan_version=plan.version if plan else 0,
-            tool=step.tool,
-            arguments_json=step.arguments_json,
-            requester=step.agent,
-            preview=_call_preview(step, reason),
-        ),
-    )
+    preimage = tool_preimage(step, _plan_version(change), policy_digest)
+    approval = _new_approval(change, "TOOL_CALL", step.run_id, preimage, _call_preview(step, reason))
+    approval = _ask(change, _of_call(change, step, approval))
     step = replace(step, approval_id=approval.id, approval_preimage=preimage, policy_rule=rule)
     return move_step(change, step, "asked")
 
 
 def ask_about_doubt(change: Change, step: Step, why: str) -> Approval:
     """Whether a call that may have happened did: its result, or that it is to be done again, or given up."""
-    plan = change.snapshot.plan
-    preimage = doubt_preimage(step, plan.version if plan else 0)
     sent = datetime.fromtimestamp(step.dispatch_time // SECOND, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     reason = (
         f"It may or may not have happened: {why}. It was sent at {sent} to the executor at {step.executor_address} "
         f"(instance {step.executor_instance}). Look before you answer."
     )
     shown = _call_preview(step, reason)
-    return _ask(
-        change,
-        Approval(
-            step.tenant,
-            change.new_id(),
-            step.session_id,
-            step.run_id,
-            kind="IN_DOUBT",
-            digest=sha256(preimage),
-            preimage=preimage,
-            allowed_actions=IN_DOUBT_ACTIONS,
-            step_id=step.id,
-            subtask_id=step.subtask_id,
-            plan_id=plan.id if plan else "",
-            plan_version=plan.version if plan else 0,
-            tool=step.tool,
-            arguments_json=step.arguments_json,
-            requester=step.agent,
-            preview=replace(shown, title=f"In doubt: {shown.title}"),
-        ),
-    )
+    shown = replace(shown, title=f"In doubt: {shown.title}")
+    preimage = doubt_preimage(step, _plan_version(change))
+    return _ask(change, _of_call(change, step, _new_approval(change, "IN_DOUBT", step.run_id, preimage, shown)))
 
 
 def ask_about_failure(change: Change, attempt: Attempt, failure: Failure, subtask: Subtask | None) -> Approval:
@@ -115,52 +63,62 @@ def ask_about_failure(change: Change, attempt: Attempt, failure: Failure, subtas
     what = f"Subtask {subtask.key}: {subtask.title}" if subtask else _PURPOSES[attempt.purpose]
     tries = tries_in_a_row(change, attempt)
     text = f"{failure.message}\n\nIt was tried {tries} times in a row." if tries > 1 else failure.message
-    return _ask(
-        change,
-        Approval(
-            attempt.tenant,
-            change.new_id(),
-            attempt.session_id,
-            attempt.run_id,
-            kind="FAILURE",
-            digest=sha256(preimage),
-            preimage=preimage,
-            allowed_actions=FAILURE_ACTIONS,
-            subtask_id=attempt.subtask_id,
-            plan_id=subtask.plan_id if subtask else "",
-            requester=attempt.agent,
-            preview=Preview(title=f"{what} failed: {failure.reason}", text=text, agent=attempt.agent),
-        ),
+    preview = Preview(title=f"{what} failed: {failure.reason}", text=text, agent=attempt.agent)
+    approval = replace(
+        _new_approval(change, "FAILURE", attempt.run_id, preimage, preview),
+        subtask_id=attempt.subtask_id,
+        plan_id=subtask.plan_id if subtask else "",
+        requester=attempt.agent,
     )
+    return _ask(change, approval)
 
 
 def ask_about_budget(change: Change, run: Run, limit_name: str, limit: int, used: str) -> Approval:
     """Whether the run may go on, and how far."""
-    preimage = budget_preimage(run, limit_name, limit)
     words = "Nothing new starts. APPROVE with a higher limit and it goes on; REJECT and it has failed."
-    return _ask(
-        change,
-        Approval(
-            run.tenant,
-            change.new_id(),
-            run.session_id,
-            run.id,
-            kind="BUDGET",
-            digest=sha256(preimage),
-            preimage=preimage,
-            allowed_actions=BUDGET_ACTIONS,
-            plan_id=run.plan_id,
-            requester=run.requester,
-            preview=Preview(title=f"The limit is reached: {limit_name}, {used}", text=words),
-        ),
-    )
+    preview = Preview(title=f"The limit is reached: {limit_name}, {used}", text=words)
+    approval = _new_approval(change, "BUDGET", run.id, budget_preimage(run, limit_name, limit), preview)
+    return _ask(change, replace(approval, requester=run.requester, plan_id=run.plan_id))
 
 
 _PURPOSES = {"PLANNING": "Planning", "ANSWER": "Answering", "ROUTING": "Routing"}
 
 
+def _new_approval(change: Change, kind: str, run_id: str, preimage: str, preview: Preview) -> Approval:
+    """What every question has; what it is about is still to be named."""
+    return Approval(
+        change.session.tenant,
+        change.new_id(),
+        change.session.id,
+        run_id,
+        kind,
+        digest=sha256(preimage),
+        preimage=preimage,
+        allowed_actions=ACTIONS[kind],
+        preview=preview,
+        create_time=change.now,
+    )
+
+
+def _of_call(change: Change, step: Step, approval: Approval) -> Approval:
+    plan = change.snapshot.plan
+    return replace(
+        approval,
+        step_id=step.id,
+        subtask_id=step.subtask_id,
+        plan_id=plan.id if plan else "",
+        plan_version=_plan_version(change),
+        tool=step.tool,
+        arguments_json=step.arguments_json,
+        requester=step.agent,
+    )
+
+
+def _plan_version(change: Change) -> int:
+    return plan.version if (plan := change.snapshot.plan) else 0
+
+
 def _ask(change: Change, approval: Approval) -> Approval:
-    approval = replace(approval, create_time=change.now)
     change.emit(ApprovalRequested(approval))
     return change.put(approval)
 
