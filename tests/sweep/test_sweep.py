@@ -5,7 +5,8 @@ import pytest
 from tests.sweep.processes import NAMES, run
 from tests.sweep.sweeping import Findings
 
-ARRIVALS = 2
+ARRIVALS = {"retry": 1, "handover": 1, "crowd": 1, "hammer": 1}
+"""Where a play takes long: one at each failpoint; elsewhere two."""
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def found() -> dict[str, Findings]:
 
 def find(found: dict[str, Findings], name: str, database_url: str) -> Findings:
     if name not in found:
-        found[name] = run([name], arrivals=ARRIVALS, actions=["crash"], database_url=database_url)
+        found[name] = run([name], arrivals=ARRIVALS.get(name, 2), actions=["crash"], database_url=database_url)
     return found[name]
 
 
@@ -26,7 +27,7 @@ def test_a_scenario_that_dies_anywhere_keeps_every_promise(
 ) -> None:
     findings = find(found, name, database_url)
     assert not findings.wrong, "\n".join(next(iter(findings.traces.values())))
-    assert findings.plays > 50
+    assert findings.plays > 30
 
 
 def test_there_is_no_failpoint_that_nobody_comes_to(found: dict[str, Findings], database_url: str) -> None:
