@@ -58,6 +58,18 @@ async def crash_executor(world: "World", random: Random) -> None:
         host.start()
 
 
+async def crash_at_work(world: "World", random: Random) -> None:
+    """Whoever has to do with a tool dies just as it runs: its executor, a replica, or both."""
+    seen, until = len(world.history.started), world.loop.time() + 12
+    while len(world.history.started) == seen:
+        if world.loop.time() > until:
+            return
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(random.choice([0.0, 0.05, 0.3]))
+    victims = random.choice([[crash_executor], [crash_executor], [crash_replica], [crash_executor, crash_replica]])
+    await asyncio.gather(*(crash(world, random) for crash in victims))
+
+
 async def pause_executor(world: "World", random: Random) -> None:
     host = random.choice(world.hosts)
     host.stop_for_a_while()
@@ -117,6 +129,7 @@ FAULTS: tuple[tuple[Fault, int], ...] = (
     (pause_replica, 3),
     (pause_until_robbed, 4),
     (crash_executor, 4),
+    (crash_at_work, 4),
     (pause_executor, 2),
     (cut_streams, 3),
     (restart_database, 2),
