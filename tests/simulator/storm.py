@@ -2,11 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.simulator.history import Written
+from tests.simulator.loop import Node
+from tests.simulator.replicas import Replica
+
 if TYPE_CHECKING:
     from tests.simulator.world import World
+
+WATCH_SECONDS = 12.0
 
 Fault = Callable[["World", Random], Coroutine[None, None, None]]
 
@@ -40,14 +47,43 @@ async def pause_until_robbed(world: "World", random: Random) -> None:
     """Stopped until another replica has claimed one of its sessions, and not much longer."""
     replica = random.choice(world.replicas)
     replica.stand_still()
-    seen, until = len(world.history.written), world.loop.time() + 12
-    while world.loop.time() < until:
-        await asyncio.sleep(0.01)
-        new, seen = world.history.written[seen:], len(world.history.written)
-        if any(written.claim_for and written.outcome == "written" for written in new):
-            await asyncio.sleep(random.choice([0.0, 0.0, 0.002, 0.01, 0.1]))
-            break
+    await _claim(world, but_not=replica)
+    await asyncio.sleep(random.choice([0.0, 0.0, 0.002, 0.01, 0.1]))
     replica.go_on()
+
+
+async def pause_at_commit(world: "World", random: Random) -> None:
+    """Stopped when something of it is written and it has yet to hear so, until another replica has claimed."""
+    replica = random.choice(world.replicas)
+    is_due = asyncio.Event()
+
+    def stop(node: Node, written: Written) -> None:
+        if node is replica.node and written.outcome == "written" and (written.owner or written.claim_for):
+            replica.stand_still()
+            is_due.set()
+
+    world.on_written.append(stop)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(is_due.wait(), WATCH_SECONDS)
+    world.on_written.remove(stop)
+    if is_due.is_set():
+        await _claim(world, but_not=replica)
+        await asyncio.sleep(random.choice([0.0, 0.002, 0.004, 0.01]))
+        replica.go_on()
+
+
+async def _claim(world: "World", *, but_not: Replica) -> None:
+    """Until somebody else claims a session."""
+    is_made = asyncio.Event()
+
+    def look(node: Node, written: Written) -> None:
+        if node is not but_not.node and written.claim_for and written.outcome == "written":
+            is_made.set()
+
+    world.on_written.append(look)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(is_made.wait(), WATCH_SECONDS)
+    world.on_written.remove(look)
 
 
 async def crash_executor(world: "World", random: Random) -> None:
@@ -127,7 +163,8 @@ FAULTS: tuple[tuple[Fault, int], ...] = (
     (crash_replica, 5),
     (restart_replica, 2),
     (pause_replica, 3),
-    (pause_until_robbed, 4),
+    (pause_until_robbed, 3),
+    (pause_at_commit, 4),
     (crash_executor, 4),
     (crash_at_work, 4),
     (pause_executor, 2),

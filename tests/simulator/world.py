@@ -10,7 +10,7 @@ from typing import Any
 from executor.models.model import ModelRequest
 from executor.steps import Start
 from tests.simulator.evidence import Evidence, is_batch, written_by
-from tests.simulator.history import History, Started
+from tests.simulator.history import History, Started, Written
 from tests.simulator.hosts import ExecutorHost
 from tests.simulator.loop import BEGINNING, Life, Node, SimLoop, Stuck
 from tests.simulator.network import Network
@@ -49,6 +49,7 @@ class World:
         self.replicas: list[Replica] = []
         self.hosts: list[ExecutorHost] = []
         self.calm = False  # the faults are over
+        self.on_written: list[Callable[[Node, Written], None]] = []  # told when it is done, before its writer knows
         self._over = False
 
     def run(self, play: Play) -> History:
@@ -136,6 +137,8 @@ class World:
         if is_batch(result):
             for written in written_by(self.loop.time(), node.name, args, result):
                 self.history.written.append(written)
+                for tell in list(self.on_written):
+                    tell(node, written)
                 self.note(
                     f"{node.name} wrote {written.session_id[-4:]} at {written.expected_sequence}: {written.outcome}"
                     f" (owner {written.owner[-4:]} epoch {written.epoch} claim {written.claim_for[-4:]}"
