@@ -76,7 +76,8 @@ def _judge(change: Change, step: Step, world: World) -> None:
     tool = offered_tools(change.session, world.catalog).get(step.tool)
     verdict = judge(world.catalog.policy, agent, tool, step.tool, arguments)
     if verdict.effect == "DENY":
-        _refuse(change, step, verdict.rule, f"Not allowed: {verdict.reason}.", "TOOL_DENIED")
+        reason = "TOOL_DENIED" if tool else "TOOL_UNKNOWN"
+        _refuse(change, step, verdict.rule, f"Not allowed: {verdict.reason}.", reason)
     elif verdict.effect == "ASK" and not step.replaces_step_id:  # with their edit a person has answered
         ask_about_call(change, step, world.catalog.policy.digest, verdict.rule, verdict.reason)
     else:

@@ -70,6 +70,11 @@ class UnknownAgent(InvalidInput):
 
 
 @dataclass
+class InvalidPageToken(InvalidInput):
+    """The page token is not one that this list gave for this filter."""
+
+
+@dataclass
 class WorkspaceNotAllowed(InvalidInput):
     """The directory or root is not one that sessions may work in."""
 

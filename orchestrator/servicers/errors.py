@@ -12,6 +12,7 @@ from orchestrator.domain.errors import (
     DigestMismatch,
     InvalidInput,
     InvalidJson,
+    InvalidPageToken,
     InvalidPlan,
     LimitExceeded,
     NotFound,
@@ -61,6 +62,7 @@ def _invalid(e: InvalidInput) -> Problem:
 _INVALID: dict[type[InvalidInput], str] = {
     InvalidJson: "INVALID_JSON",
     InvalidPlan: "INVALID_PLAN",
+    InvalidPageToken: "INVALID_PAGE_TOKEN",
     UnknownAgent: "AGENT_NOT_FOUND",
     WorkspaceNotAllowed: "WORKSPACE_NOT_ALLOWED",
 }

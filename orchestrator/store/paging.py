@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from sqlalchemy import ColumnElement, Row, Select, literal, tuple_
 
-from orchestrator.domain.errors import InvalidInput, Violation
+from orchestrator.domain.errors import InvalidPageToken, Violation
 from orchestrator.store.database import Database
 
 T = TypeVar("T")
@@ -96,5 +96,5 @@ def _read(paging: Paging, bound: str, key: Sequence[ColumnElement[Any]]) -> list
         given, values = "", []
     kinds = [column.type.python_type for column in key]
     if given != bound or [type(value) for value in values] != kinds:
-        raise InvalidInput([Violation("page_token", "is not one that this list gave for this filter")])
+        raise InvalidPageToken([Violation("page_token", "is not one that this list gave for this filter")])
     return values

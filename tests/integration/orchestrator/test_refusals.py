@@ -362,12 +362,12 @@ async def test_a_page_token_of_another_list_is_refused(client: Client, session_i
     for token in ("nonsense", "eyJ", "W10", "WzFd"):
         request = session_service_pb2.ListEventsRequest(session_id=session_id, page_token=token)
         problem = await client.refusal(client.call(client.sessions.ListEvents, request))
-        assert said(problem) == (INVALID, "INVALID_REQUEST", ["page_token"])
+        assert said(problem) == (INVALID, "INVALID_PAGE_TOKEN", ["page_token"])
     first = session_service_pb2.ListEventsRequest(session_id=session_id, page_size=1)
     token = (await client.call(client.sessions.ListEvents, first)).next_page_token
     other = session_service_pb2.ListMessagesRequest(session_id=session_id, page_token=token)
     problem = await client.refusal(client.call(client.sessions.ListMessages, other))
-    assert said(problem) == (INVALID, "INVALID_REQUEST", ["page_token"])
+    assert said(problem) == (INVALID, "INVALID_PAGE_TOKEN", ["page_token"])
 
 
 async def test_a_page_larger_than_the_largest_is_refused(client: Client, session_id: str) -> None:

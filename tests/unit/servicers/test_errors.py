@@ -40,6 +40,7 @@ TABLE: list[tuple[Exception, CODE, str, str, bool]] = [
     (errors.UnknownAgent(WHERE), CODE.INVALID_ARGUMENT, "AGENT_NOT_FOUND", "FATAL", False),
     (errors.InvalidJson(WHERE), CODE.INVALID_ARGUMENT, "INVALID_JSON", "FATAL", False),
     (errors.InvalidPlan(WHERE), CODE.INVALID_ARGUMENT, "INVALID_PLAN", "FATAL", False),
+    (errors.InvalidPageToken(WHERE), CODE.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN", "FATAL", False),
     (errors.WorkspaceNotAllowed(WHERE), CODE.INVALID_ARGUMENT, "WORKSPACE_NOT_ALLOWED", "FATAL", False),
     (errors.RequestIdReused("q1"), CODE.INVALID_ARGUMENT, "REQUEST_ID_REUSED", "FATAL", False),
     (
