@@ -44,7 +44,7 @@ format: .venv/dev ## rewrite the sources in the house style
 generate: .venv/dev ## regenerate gen/ from proto/
 	$(BIN)/python proto/generate.py
 
-guards: .venv/dev ## remove each guard that a promise stands on, and see a test go red (some minutes)
+guards: .venv/dev ## remove each guard that a promise stands on, and see a test go red (many minutes)
 	@$(BIN)/python scripts/guards.py $(ARGS)
 
 torture: .venv/dev ## die at every failpoint, play SEEDS=10000 simulated worlds (SEED=n: one again), kill, restart; one table
