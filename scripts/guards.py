@@ -130,6 +130,13 @@ GUARDS = (
         ("tests/integration/executor/test_reattachment.py",),
     ),
     Guard(
+        "an executor is told to forget a step whose last dispatch went to another",
+        "orchestrator/store/queries.py",
+        "AND body::json->>'executor_instance' = $2",
+        "AND $2::text IS NOT NULL",
+        ("tests/integration/store/test_queries.py",),
+    ),
+    Guard(
         "an outcome that nobody records is told again",
         "executor/servicer.py",
         "if self._ledger.waits_to_be_recorded(_UNRECORDED_SECONDS):",

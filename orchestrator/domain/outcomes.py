@@ -19,6 +19,8 @@ from orchestrator.domain.transitions import finish_step
 MAX_REPLY = 500_000  # characters: a reply becomes a message, an event and part of every later call
 FIRST_REFUSED_WAIT = SECOND // 20
 LONGEST_REFUSED_WAIT = 30 * SECOND
+LONGEST_WAIT_FOR_A_SLOT = 2 * SECOND
+_NO_ROOM = ("NO_SLOT", "DRAINING")  # says nothing about the step, and may be over with the next outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ def _failed(change: Change, step: Step, outcome: Outcome) -> None:
 
 def _refused(change: Change, step: Step, outcome: Outcome) -> None:
     """It never started: the same use of the same approval, again a little later each time."""
-    wait = outcome.retry_after or min(FIRST_REFUSED_WAIT << min(step.refusals, 16), LONGEST_REFUSED_WAIT)
+    longest = LONGEST_WAIT_FOR_A_SLOT if outcome.failure.reason in _NO_ROOM else LONGEST_REFUSED_WAIT
+    wait = outcome.retry_after or min(FIRST_REFUSED_WAIT << min(step.refusals, 16), longest)
     step = replace(step, failure=outcome.failure, refusals=step.refusals + 1, not_before_time=change.now + wait)
     _finish(change, step, outcome, "refused")
 

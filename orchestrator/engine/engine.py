@@ -184,6 +184,8 @@ class Engine:
 
         If all looked, most would find none and wait again: work that grows with the square of those who wait.
         """
+        if not self._blocked:
+            return
         first = ((of, key) for of in sorted(self._blocked, reverse=True) for key in self._blocked[of])
         for priority, key in list(islice(first, max(0, slots))):
             del self._blocked[priority][key]

@@ -25,8 +25,8 @@ _log = structlog.get_logger("orchestrator.executors")
 
 Stub = executor_service_pb2_grpc.ExecutorServiceStub
 Call = grpc.aio.StreamStreamCall[executor_service_pb2.PerformStepsRequest, executor_service_pb2.PerformStepsResponse]
-Dispatched = Callable[[Sequence[str]], Awaitable[set[str]]]
-"""Which of these steps still await an outcome. Raises StorageUnavailable."""
+Dispatched = Callable[[Sequence[str], str], Awaitable[set[str]]]
+"""Which of these steps still await an outcome from this instance. Raises StorageUnavailable."""
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
@@ -121,7 +121,7 @@ class ExecutorLink:
 
     async def _greet(self, hello: frames_pb2.Hello, stub: Stub) -> None:
         if self.connected:  # again, on the same stream: another orchestrator has left steps behind
-            await self._acknowledge(hello.held_steps)
+            await self._acknowledge(hello)
             return
         self._clock_ahead = hello.clock_nanos - time.monotonic_ns()
         described = await stub.Describe(executor_service_pb2.DescribeRequest(), timeout=DESCRIBE_SECONDS)
@@ -130,16 +130,17 @@ class ExecutorLink:
         self.connected = True
         CONNECTED.labels(self.address).set(1)
         self._executors.joined(hello, frozenset(tool.name for tool in tools), self.address)
-        await self._acknowledge(hello.held_steps)
+        await self._acknowledge(hello)
         _log.info("executor joined", address=self.address, executor_instance=hello.instance_id, slots=hello.slots)
 
-    async def _acknowledge(self, held: Sequence[frames_pb2.HeldStep]) -> None:
+    async def _acknowledge(self, hello: frames_pb2.Hello) -> None:
         """What nobody awaits any more is ended and forgotten: its outcome was committed, by an owner that died
-        perhaps, or it was cancelled while the stream was down."""
-        if not held:
+        perhaps, it was cancelled while the stream was down, or a later dispatch went to another instance. One that
+        came to this instance goes on with what there is."""
+        if not (held := hello.held_steps):
             return
         try:
-            awaited = await self._dispatched([step.step_id for step in held])
+            awaited = await self._dispatched([step.step_id for step in held], hello.instance_id)
         except StorageUnavailable:
             return  # they stay held, until the next hello
         for step in held:

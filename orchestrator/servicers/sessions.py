@@ -26,6 +26,8 @@ from orchestrator.streaming.hub import Hub
 from rpc import logs
 from rpc.errors import Context as RpcContext
 
+_WAITS = event_pb2.SETTLED_REASON_WAITING_FOR_DECISION  # until more is known; without an active run it is another
+
 
 @the_rest_later(pb.DESCRIPTOR.services_by_name["SessionService"])
 class Sessions:
@@ -151,12 +153,12 @@ class Sessions:
     ) -> list[event_pb2.SessionEvent]:
         now = self._ctx.clock()
         shown = [item_to_proto(session_id, item, now, with_payload=with_payload) for item in items]
-        if items and isinstance(items[-1], Settled):
+        if items and isinstance(items[-1], Settled) and shown[-1].settled.reason == _WAITS:
             await self._say_why(session_id, shown[-1].settled)
         return shown
 
     async def _say_why(self, session_id: str, told: event_pb2.Settled) -> None:
-        """What the session waits for, if a run of it is active."""
+        """What the session's active run waits for."""
         waits = await awaited(self._ctx.database, reader().tenant, session_id)
         if waits is None:
             return

@@ -159,13 +159,14 @@ async def get_step(database: Database, tenant: str, step_id: str) -> Step | None
     return await _get(database, codec.STEP, tenant, step_id)
 
 
-async def dispatched(database: Database, step_ids: Collection[str]) -> set[str]:
-    """Which of these steps, whosever they are, still await an outcome."""
-    rows = await database.fetch(_DISPATCHED, list(step_ids))
+async def dispatched(database: Database, step_ids: Collection[str], instance_id: str) -> set[str]:
+    """Which of these steps, whosever they are, still await an outcome from this executor instance."""
+    rows = await database.fetch(_DISPATCHED, list(step_ids), instance_id)
     return {row["id"] for row in rows}
 
 
-_DISPATCHED = "SELECT id FROM step WHERE state = 'DISPATCHED' AND id = ANY($1::text[])"
+_DISPATCHED = """
+SELECT id FROM step WHERE state = 'DISPATCHED' AND id = ANY($1::text[]) AND body::json->>'executor_instance' = $2"""
 
 
 async def get_approval(database: Database, tenant: str, approval_id: str) -> Approval | None:

@@ -99,6 +99,18 @@ async def test_a_token_of_another_filter_list_or_tenant_is_refused(writer: Write
             await use()
 
 
+async def test_an_executor_is_awaited_for_the_steps_whose_last_dispatch_went_to_it(
+    writer: Writer, database: Database, session: Session
+) -> None:
+    run = a_run(session)
+    flying, elsewhere = (a_step(session, run.id, state="DISPATCHED", executor_instance=name) for name in ("i1", "i2"))
+    ended = a_step(session, run.id, state="SUCCEEDED", executor_instance="i1")
+    await written(writer, appending(session, run, flying, elsewhere, ended))
+    asked = [flying.id, elsewhere.id, ended.id, "unknown"]
+    assert await queries.dispatched(database, asked, "i1") == {flying.id}
+    assert await queries.dispatched(database, asked, "i2") == {elsewhere.id}
+
+
 async def test_what_belongs_to_a_session_is_listed_and_found_by_id(
     writer: Writer, database: Database, session: Session
 ) -> None:

@@ -192,6 +192,19 @@ def test_a_refused_step_is_not_sent_again_at_once() -> None:
     assert (play.flying, play.session.due_time) == ([], play.now + 3 * SECOND)
 
 
+@pytest.mark.parametrize(("reason", "seconds"), [("NO_SLOT", 2), ("DRAINING", 2), ("NOT_OFFERED", 30)])
+def test_what_is_refused_again_and_again_is_sent_less_often_but_soon_where_only_room_is_missing(
+    reason: str, seconds: int
+) -> None:
+    play, waits = thinking(), []
+    for _ in range(15):
+        play.outcome("REFUSED", failure=failure("RETRYABLE", reason))
+        waits.append(play.session.due_time - play.now)
+        play.wait(waits[-1])
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (SECOND // 20, seconds * SECOND)
+
+
 def test_a_second_dispatch_is_the_same_use_of_the_same_approval() -> None:
     play = thinking()
     play.reply("", call("write_file", path="a"))

@@ -43,7 +43,7 @@ class Linked:
         self.offered: list[Tool] = []
         self.outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
         self.awaited: set[str] | Exception = set()
-        self.asked: list[Sequence[str]] = []
+        self.asked: list[tuple[Sequence[str], str]] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.link = ExecutorLink(
@@ -59,8 +59,8 @@ class Linked:
 
         self.link._read = reads  # type: ignore[method-assign]  # to know when the stream has ended on this side
 
-    async def _dispatched(self, step_ids: Sequence[str]) -> set[str]:
-        self.asked.append(step_ids)
+    async def _dispatched(self, step_ids: Sequence[str], instance_id: str) -> set[str]:
+        self.asked.append((step_ids, instance_id))
         await self.may_answer.wait()
         if isinstance(self.awaited, Exception):
             raise self.awaited
@@ -380,6 +380,7 @@ async def test_held_outcomes_nobody_awaits_are_forgotten_and_those_still_awaited
     stream = await linked.greeted(held("x1", 4, "ENDED"), held("x2", 1, "ENDED"))
     [frame] = await stream.heard(1)
     assert (frame.step_id, frame.epoch, frame.dispatch_number, frame.WhichOneof("frame")) == ("x1", 3, 4, "recorded")
+    assert linked.asked == [(["x1", "x2"], "i1")]
     linked.link.send(recorded_frame("x3", 7, 1), 0)
     assert kinds(await stream.heard(2)) == [("x1", "recorded"), ("x3", "recorded")]
 
