@@ -17,6 +17,7 @@ from orchestrator.domain.states import StepState
 from orchestrator.domain.transitions import finish_step
 
 MAX_REPLY = 500_000  # characters: a reply becomes a message, an event and part of every later call
+MAX_CALLS = 128  # in one reply: each becomes a step, perhaps a question, and is read with every look at the session
 FIRST_REFUSED_WAIT = SECOND // 20
 LONGEST_REFUSED_WAIT = 30 * SECOND
 LONGEST_WAIT_FOR_A_SLOT = 2 * SECOND
@@ -77,6 +78,9 @@ def _unusable(step: Step, outcome: Outcome) -> Failure | None:
         return Failure(reason, "the executor reported success without a result", "HUMAN_REQUIRED")
     if outcome.reply is not None and (size := len(outcome.reply.text)) > MAX_REPLY:
         words = f"the reply has {size} characters; {MAX_REPLY} are allowed"
+        return Failure("MODEL_OUTPUT_INVALID", words, "HUMAN_REQUIRED")
+    if outcome.reply is not None and (number := len(outcome.reply.tool_calls)) > MAX_CALLS:
+        words = f"the reply has {number} tool calls; {MAX_CALLS} are allowed"
         return Failure("MODEL_OUTPUT_INVALID", words, "HUMAN_REQUIRED")
     return None
 

@@ -26,7 +26,7 @@ from gen.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61ssent/v1/budget.proto\x12\tassent.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\x9d\x01\n\x06\x42udget\x12 \n\x0f\x63ost_usd_micros\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\x0ctotal_tokens\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x16\n\x05\x63\x61lls\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12:\n\rwork_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61ssent/v1/budget.proto\x12\tassent.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xa5\x01\n\x06\x42udget\x12 \n\x0f\x63ost_usd_micros\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\x0ctotal_tokens\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x16\n\x05\x63\x61lls\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x42\n\rwork_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x06\x08\x80\x86\xb0\x96\x01\x32\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,7 +40,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BUDGET'].fields_by_name['calls']._loaded_options = None
   _globals['_BUDGET'].fields_by_name['calls']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_BUDGET'].fields_by_name['work_duration']._loaded_options = None
-  _globals['_BUDGET'].fields_by_name['work_duration']._serialized_options = b'\272H\005\252\001\0022\000'
+  _globals['_BUDGET'].fields_by_name['work_duration']._serialized_options = b'\272H\r\252\001\n\"\006\010\200\206\260\226\0012\000'
   _globals['_BUDGET']._serialized_start=99
-  _globals['_BUDGET']._serialized_end=256
+  _globals['_BUDGET']._serialized_end=264
 # @@protoc_insertion_point(module_scope)

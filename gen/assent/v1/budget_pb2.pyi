@@ -37,7 +37,7 @@ class Budget(_message.Message):
     """The most model and tool calls together."""
     @_builtins.property
     def work_duration(self) -> _duration_pb2.Duration:
-        """The longest the run may work; time spent waiting for people does not count."""
+        """The longest the run may work, at most ten years; time spent waiting for people does not count."""
 
     def __init__(
         self,

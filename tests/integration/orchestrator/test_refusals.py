@@ -331,6 +331,13 @@ async def test_a_setting_this_version_does_not_carry_out_is_refused_by_name(
     assert said(problem) == (INVALID, "INVALID_REQUEST", [named])
 
 
+@pytest.mark.parametrize("seconds", [-1, 315_360_001, 315_576_000_000])
+async def test_a_time_budget_that_no_calendar_has_is_refused(client: Client, tables: Tables, seconds: int) -> None:
+    async with Unchanged(tables):
+        problem = await client.refusal(client.new_session(settings={"budget": {"work_duration": {"seconds": seconds}}}))
+    assert said(problem) == (INVALID, "INVALID_REQUEST", ["settings.budget.work_duration"])
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [

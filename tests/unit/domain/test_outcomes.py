@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator.domain.events import StepFinished
-from orchestrator.domain.outcomes import MAX_REPLY, Outcome, fold
+from orchestrator.domain.outcomes import MAX_CALLS, MAX_REPLY, Outcome, fold
 from orchestrator.domain.records import Failure, ModelReply, Step, ToolResult, Usage
 from orchestrator.domain.retries import DISPATCHES, LONGEST_RETRY_AFTER, MAX_LOSSES
 from tests.unit.domain.build import SECOND, Play, call, failure, task
@@ -43,6 +43,17 @@ def test_a_reply_longer_than_any_may_be_fails_the_step_in_words() -> None:
     play.outcome("SUCCEEDED", reply=ModelReply("x" * (MAX_REPLY + 1)))
     assert now(play, step).failure.reason == "MODEL_OUTPUT_INVALID"
     assert str(MAX_REPLY) in now(play, step).failure.message
+
+
+def test_a_reply_with_more_calls_than_any_may_have_fails_the_step_in_words() -> None:
+    play = thinking()
+    play.reply("", *[call("read_file", f"c{n}") for n in range(MAX_CALLS)])
+    assert len(play.calls) == MAX_CALLS
+    play = thinking()
+    [step] = play.flying
+    play.reply("", *[call("read_file", f"c{n}") for n in range(MAX_CALLS + 1)])
+    assert now(play, step).failure.reason == "MODEL_OUTPUT_INVALID"
+    assert (str(MAX_CALLS) in now(play, step).failure.message, play.calls) == (True, [])
 
 
 # --- what changes nothing
