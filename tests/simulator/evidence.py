@@ -82,6 +82,19 @@ class Evidence:
             rows.logs[row["session_id"]].append(LoggedEvent(*row.values()))
         return rows
 
+    def running(self) -> int:
+        """Of the one tenant."""
+        return int(self.fetch("SELECT count(*) FROM run WHERE state = 'RUNNING'")[0]["count"])
+
+    def miscounted(self) -> list[str]:
+        """The tenant's counter, where it is not the number of its RUNNING runs."""
+        counted = self.fetch("SELECT used FROM counter WHERE name = 'running'")
+        return [
+            f"{row['used']} are counted, {self.running()} are RUNNING"
+            for row in counted
+            if row["used"] != self.running()
+        ]
+
     def still_due(self, key: Key, now: int) -> list[str]:
         """What the engine's rules would do in the session, from the rows alone."""
         connection = self._physical.take(())

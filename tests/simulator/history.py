@@ -90,6 +90,7 @@ class History:
     open_transactions: list[str] = field(default_factory=list)
     defects: list[str] = field(default_factory=list)  # errors that the services logged, or that nobody planned
     not_idle: list[str] = field(default_factory=list)  # what the rules would still do at rest
+    miscounted: list[str] = field(default_factory=list)  # what does not go by the tenant's limit of runs
     trace: list[str] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     seconds: float = 0.0  # of the world's time

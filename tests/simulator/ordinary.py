@@ -9,6 +9,8 @@ from tests.simulator import storm
 from tests.simulator.people import Person, Watcher
 from tests.simulator.world import World
 
+_WITH_CALLS = (run_pb2.RUN_STATE_WAITING, run_pb2.RUN_STATE_RUNNING)
+
 
 async def ordinary(world: World) -> None:
     """People at work while a storm rages; then it clears up, and everything has to come to rest."""
@@ -17,6 +19,7 @@ async def ordinary(world: World) -> None:
     sessions = [await _created(anna) for _ in range(random.choice([1, 2, 2, 3]))]
     watchers = [world.loop.outside.spawn(Watcher(world.person("eve"), id).follow()) for id in sessions]
     deciders = [world.loop.outside.spawn(_decides(world, person, random)) for person in (anna, boris)]
+    deciders += [world.loop.outside.spawn(_client(world.person(name), random)) for name in ("ide", "web")]
     authors = [world.loop.outside.spawn(_author(world, id, random)) for id in sessions]
     if random.random() < 0.9:
         await storm.rage(world, random, random.uniform(5, 25))
@@ -58,6 +61,14 @@ async def _decides(world: World, person: Person, random: Random) -> None:
             for run in await person.runs():
                 if run.state == run_pb2.RUN_STATE_PAUSED:
                     await person.resume(run.id)
+
+
+async def _client(person: Person, random: Random) -> None:
+    while True:
+        await asyncio.sleep(random.uniform(0.3, 3.0))
+        for run in await person.runs():
+            if run.state in _WITH_CALLS:
+                await person.serve_calls(run.id)
 
 
 async def _author(world: World, session_id: str, random: Random) -> None:

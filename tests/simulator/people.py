@@ -17,9 +17,11 @@ from gen.assent.v1 import (
     run_service_pb2,
     session_pb2,
     session_service_pb2,
+    step_pb2,
 )
 from rpc.principal import PERMISSIONS, Principal
 from rpc.problem import Problem
+from tests.simulator.catalog import CLIENT_TOOLS
 from tests.simulator.history import Command, History, View
 from tests.simulator.replicas import Replica
 from tests.simulator.script import draw_plan
@@ -109,7 +111,12 @@ class Person:
     async def create_session(self) -> str:
         ways = (session_pb2.WHEN_BUSY_ENQUEUE, session_pb2.WHEN_BUSY_INTERRUPT, session_pb2.WHEN_BUSY_REJECT)
         settings = session_pb2.SessionSettings(when_busy=self.random.choices(ways, (7, 2, 1))[0])
+        settings.priority = self.random.choice([0, 0, 3])
+        if self.random.random() < 0.3:
+            settings.budget.work_duration.FromSeconds(self.random.choice([1, 5, 20]))
         request = session_service_pb2.CreateSessionRequest(title="a session", settings=settings)
+        if self.random.random() < 0.5:
+            request.client_tools.extend(session_pb2.ClientTool(name=name) for name in CLIENT_TOOLS)
         answer = await self.do("SessionService/CreateSession", request)
         return answer.session.id if answer else ""
 
@@ -141,6 +148,8 @@ class Person:
             request.edited_arguments_json = f'{{"what": "edited by {self.name}"}}'
         elif action == approval_pb2.DECISION_ACTION_RESPOND:
             request.response_json = f'{{"content": "{self.name} says so"}}'
+        elif approval.kind == approval_pb2.APPROVAL_KIND_BUDGET and action == approval_pb2.DECISION_ACTION_APPROVE:
+            request.new_limit.work_duration.FromSeconds(3600 if kindly else self.random.choice([10, 3600]))
         await self.do("ApprovalService/DecideApproval", request)
 
     def _action(self, allowed: list[Any], kindly: bool) -> Any:
@@ -164,6 +173,22 @@ class Person:
             else:
                 cancelling = run_service_pb2.CancelRunRequest(run_id=run.id, reason="enough")
                 await self.do("RunService/CancelRun", cancelling)
+
+    async def serve_calls(self, run_id: str) -> None:
+        """What a session's client does; now and then it takes a call and is not heard of again."""
+        answer = await self.read("RunService/ListSteps", run_service_pb2.ListStepsRequest(run_id=run_id))
+        for step in answer.steps if answer else ():
+            if step.state != step_pb2.STEP_STATE_READY or self.random.random() < 0.2:
+                continue
+            claiming = session_service_pb2.ClaimToolCallRequest(step_id=step.id, client_id=self.name)
+            claiming.lease.FromSeconds(self.random.choice([1, 5]))
+            if await self.do("SessionService/ClaimToolCall", claiming) is None or self.random.random() < 0.1:
+                continue
+            await asyncio.sleep(self.random.uniform(0.0, 2.0))
+            submitting = session_service_pb2.SubmitToolResultRequest(
+                session_id=step.session_id, step_id=step.id, client_id=self.name, content_json='"done"'
+            )
+            await self.do("SessionService/SubmitToolResult", submitting)
 
     async def resume(self, run_id: str) -> None:
         await self.do("RunService/ResumeRun", run_service_pb2.ResumeRunRequest(run_id=run_id, reason="go on"))

@@ -99,11 +99,18 @@ class Replica:
     """One orchestrator at a time under one name; every start is a new process."""
 
     def __init__(
-        self, loop: SimLoop, network: Network, postgres: Postgres, name: str, addresses: Sequence[str]
+        self,
+        loop: SimLoop,
+        network: Network,
+        postgres: Postgres,
+        name: str,
+        addresses: Sequence[str],
+        runs_per_tenant: int,
     ) -> None:
         self.name = name
         self._loop, self._network, self._postgres = loop, network, postgres
         self._addresses = addresses
+        self._runs_per_tenant = runs_per_tenant
         self._starts = 0
         self._lost_calls: set[Callable[[], None]] = set()
         self.server: SimServer | None = None
@@ -127,6 +134,7 @@ class Replica:
             lease_seconds=LEASE_SECONDS,
             lease_renew_seconds=RENEW_SECONDS,
             stop_grace_seconds=1.0,
+            runs_per_tenant=self._runs_per_tenant,
         )
         while True:
             self.orchestrator = bootstrap.Orchestrator(settings)

@@ -13,7 +13,7 @@ from executor.models.model import Delta, ModelRequest, Reply, ToolCallPart, Usag
 from executor.performer import Performer
 from executor.steps import Outcome, Start, Tell
 from executor.tools.tool import Arguments, SideEffect, Tool, ToolCall, ToolResult
-from tests.simulator.catalog import MODEL_SECONDS, TOOL_SECONDS, TOOLS
+from tests.simulator.catalog import CLIENT_TOOLS, MODEL_SECONDS, TOOL_SECONDS, TOOLS
 
 STEP: ContextVar[Start] = ContextVar("step")
 
@@ -82,12 +82,13 @@ class Script:
             case "PLANNING":
                 return json.dumps({"title": "A plan", "summary": "", **draw_plan(self.random)}), ()
         if self.random.random() < (0.75, 0.4, 0.2, 0.0)[min(request.turn, 3)]:
-            return "let me", tuple(self._call() for _ in range(self.random.choice([1, 1, 1, 2, 3])))
+            return "let me", tuple(self._call(request) for _ in range(self.random.choice([1, 1, 1, 2, 3])))
         return "that is it", ()
 
-    def _call(self) -> ToolCallPart:
+    def _call(self, request: ModelRequest) -> ToolCallPart:
         self._calls += 1
-        tool = self.random.choice([*TOOLS, "mail", "mail", "deploy", "deploy"])
+        clients = [tool.name for tool in request.tools if tool.name in CLIENT_TOOLS]
+        tool = self.random.choice([*TOOLS, "mail", "mail", "deploy", "deploy", *clients, *clients])
         return ToolCallPart(f"call{self._calls}", tool, json.dumps({"what": f"w{self._calls}"}))
 
     def _agent(self) -> str:

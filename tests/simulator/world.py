@@ -48,6 +48,7 @@ class World:
         self.evidence = Evidence(physical)
         self.replicas: list[Replica] = []
         self.hosts: list[ExecutorHost] = []
+        self.runs_per_tenant = self.chance().choice([0, 0, 0, 1, 2])  # 0: as many as come
         self.calm = False  # the faults are over
         self.on_written: list[Callable[[Node, Written], None]] = []  # told when it is done, before its writer knows
         self._over = False
@@ -80,7 +81,8 @@ class World:
         for address in addresses:
             self.hosts.append(ExecutorHost(self.loop, self.network, self.script, self.clock.new_id, address, slots))
         for n in range(1, replicas + 1):
-            self.replicas.append(Replica(self.loop, self.network, self.postgres, f"replica{n}", addresses))
+            name, limit = f"replica{n}", self.runs_per_tenant
+            self.replicas.append(Replica(self.loop, self.network, self.postgres, name, addresses, limit))
         try:
             await play(self)
         except Stuck as stuck:
@@ -105,6 +107,8 @@ class World:
         history = self.history
         history.open_transactions = self.postgres.open_transactions()
         history.rows = self.evidence.rows()
+        if self.runs_per_tenant:
+            history.miscounted += self.evidence.miscounted()
         if not history.unrest:
             for session in history.rows.sessions:
                 history.not_idle += self.evidence.still_due((session.tenant, session.id), self.clock.true_micros())
@@ -135,6 +139,8 @@ class World:
 
     def _on_statement(self, node: Node, query: str, args: Sequence[Any], result: Any) -> None:
         if is_batch(result):
+            if self.runs_per_tenant and (running := self.evidence.running()) > self.runs_per_tenant:
+                self.history.miscounted.append(f"{running} runs are RUNNING; {self.runs_per_tenant} may be")
             for written in written_by(self.loop.time(), node.name, args, result):
                 self.history.written.append(written)
                 for tell in list(self.on_written):

@@ -12,6 +12,7 @@ def check_ends(history: History) -> Iterator[str]:
     yield from (f"it does not come to rest: {words}" for words in history.unrest)
     yield from (f"a transaction is open: {words}" for words in history.open_transactions)
     yield from (f"a defect: {words}" for words in history.defects)
+    yield from (f"the tenant's limit: {words}" for words in history.miscounted)
     yield from (f"at rest, and yet due: {words}" for words in history.not_idle)
     if not history.unrest:
         yield from _waiting(history)
