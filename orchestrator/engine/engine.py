@@ -2,10 +2,8 @@
 
 import asyncio
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from typing import Protocol
 
 import structlog
@@ -17,6 +15,7 @@ from orchestrator.domain.records import Key, Session, Step
 from orchestrator.engine.decision import Decision
 from orchestrator.engine.executors import Executors
 from orchestrator.engine.metrics import BLOCKED
+from orchestrator.engine.room import WaitingForRoom
 from orchestrator.engine.worker import Store, Ticks, Worker
 from orchestrator.operations.context import Reservation
 from rpc import logs
@@ -74,13 +73,11 @@ class Engine:
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._retired: set[asyncio.Task[None]] = set()  # of workers whose place another has taken
         self._failures: dict[Key, int] = {}
-        # By priority, those with steps to start that no executor had room for, the longest first.
-        self._blocked: dict[int, dict[Key, None]] = defaultdict(dict)
-        self._offered: set[Key] = set()  # told that there is room, and not looked at yet
+        self._waiting = WaitingForRoom()
         self._again: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}  # for sessions that were let go until they are due
         self._found_waiting = (0, "")  # the due time and id of the last of those that wait for room that was looked at
-        BLOCKED.set_function(lambda: sum(map(len, self._blocked.values())))
+        BLOCKED.set_function(lambda: len(self._waiting))
         self._look = asyncio.Event()
         self._renewing: asyncio.Task[None] | None = None
         self._stopping = False
@@ -131,24 +128,26 @@ class Engine:
         if reservation.missed_room:
             self._look_at((tenant, session_id))
         else:
-            self._blocked[priority][tenant, session_id] = None
+            self._waiting.join((tenant, session_id), priority)
+
+    def room_again(self, slots: int) -> None:
+        """Executors have so many slots free that they had not: look at as many of the sessions that waited for one."""
+        for key in self._waiting.offer(slots):
+            self._look_at(key)
 
     def _looked(self, key: Key, decision: Decision) -> None:
         """Whether a session that was looked at waits for room now. What it was offered and needs not is the next's."""
         change, priority = decision.change, decision.change.session.priority
-        if (waiting := self._blocked.get(priority, {})).pop(key, key) is None and not waiting:
-            del self._blocked[priority]
+        self._waiting.leave(key, priority)
         if change.blocked:
             self.wait_for_room(*key, decision.reservation, priority)
-            self._offered.discard(key)
-        elif change.starts:
-            self._offered.discard(key)
+        if change.blocked or change.starts:
+            self._waiting.took(key)
         else:
             self._pass_on(key)
 
     def _pass_on(self, key: Key) -> None:
-        if key in self._offered:
-            self._offered.remove(key)
+        if self._waiting.declined(key):
             self.room_again(1)
 
     # Life
@@ -178,20 +177,6 @@ class Engine:
                 await self._leases.release()
         except (StorageUnavailable, TimeoutError) as error:
             _log.warning("the lease was not given up; it lapses", error=str(error))
-
-    def room_again(self, slots: int) -> None:
-        """Executors have so many slots free that they had not: look at as many of the sessions that waited for one.
-
-        If all looked, most would find none and wait again: work that grows with the square of those who wait.
-        """
-        if not self._blocked:
-            return
-        first = ((of, key) for of in sorted(self._blocked, reverse=True) for key in self._blocked[of])
-        for priority, key in list(islice(first, max(0, slots))):
-            del self._blocked[priority][key]
-            self._offered.add(key)
-            self._look_at(key)
-        self._blocked = defaultdict(dict, {of: keys for of, keys in self._blocked.items() if keys})
 
     async def _renew(self) -> None:
         while True:

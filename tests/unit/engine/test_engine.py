@@ -146,7 +146,7 @@ async def test_sessions_that_found_no_room_are_looked_at_as_soon_as_there_is_som
         [third] = [s for s in ("s1", "s2", "s3") if house.flying(s)]
         assert {first, second, third} == {"s1", "s2", "s3"}
         assert house.ticks.now() == began
-        assert house.engine._blocked == {}
+        assert len(house.engine._waiting) == 0
 
 
 @in_virtual_time
@@ -266,7 +266,7 @@ async def test_sessions_that_wait_for_an_executor_say_so_once_and_cost_no_commit
         said = [e for c in house.store.written for e in c.events if isinstance(e, StepWaiting)]
         assert sorted(e.step_id for e in said) == sorted(s.id for name in ("s1", "s2") for s in house.steps(name))
         assert {e.waiting_for.reason for e in said} == {"NO_EXECUTOR"}
-        assert [len(waiting) for waiting in house.engine._blocked.values()] == [2]
+        assert len(house.engine._waiting) == 2
         house.ground.join(slots=2, tools=TOOLS)
         await settle()
         assert {s.dispatch_number for name in ("s1", "s2") for s in house.flying(name)} == {1}
@@ -577,7 +577,7 @@ async def test_nothing_is_kept_of_sessions_that_are_at_rest() -> None:
         await house.reply(session="s1")
         await house.reply(session="s2")
         engine = house.engine
-        assert (engine._workers, engine._tasks, engine._blocked, engine._again) == ({}, {}, {}, set())
+        assert (engine._workers, engine._tasks, engine._waiting._keys, engine._again) == ({}, {}, {}, set())
         assert house.ground.free() == house.slots
 
 
