@@ -104,8 +104,8 @@ class Story:
         plan = await answered(lambda: self.client.new_plan(session.id, subtasks, request_id=plan_request))
         self.run_id = plan.run_id
 
-    async def think(self) -> None:
-        self.session_id, self.run_id = await thinking(self.client, "Think long.")
+    async def think(self, how: str) -> None:
+        self.session_id, self.run_id = await thinking(self.client, f"Think {how}.")
 
     async def run_for_ever(self) -> None:
         """A command that ends only when it is cancelled."""
@@ -199,7 +199,7 @@ async def _taken_over(story: Story, doomed: Doomed) -> None:
         await services.executor.kill()
         doomed.start()
         await until(lambda: services.says("/readyz", 200))
-    await story.think()
+    await story.think("for ages" if "running" in doomed.death.point else "long")  # it must outlast the restart
     await services.orchestrator.kill()
     if doomed.process is services.orchestrator:
         doomed.start()
