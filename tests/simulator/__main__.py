@@ -13,12 +13,13 @@ def main() -> int:
     arguments.add_argument("--seeds", type=int, default=200, help="how many to play")
     arguments.add_argument("--first", type=int, default=0, help="the first of them")
     arguments.add_argument("--workers", type=int, default=1, help="processes to play them in")
+    arguments.add_argument("--only", nargs="*", default=[], help="kinds of faults, instead of those the seed chooses")
     given = arguments.parse_args()
     if given.seed is not None:
-        summary = replay(given.seed)
+        summary = replay(given.seed, given.only)
         sys.stdout.write("\n".join(summary.traces[given.seed]) + "\n")
     else:
-        summary = run(range(given.first, given.first + given.seeds), given.workers)
+        summary = run(range(given.first, given.first + given.seeds), given.workers, only=given.only)
     sys.stdout.write(f"{summary}\n")
     return 1 if summary.failures else 0
 

@@ -62,31 +62,33 @@ class Summary:
         return "\n".join(lines)
 
 
-def run(seeds: Sequence[int], workers: int = 1, database_url: str = "") -> Summary:
-    """Play these seeds; without a database each worker starts a server of its own."""
+def run(seeds: Sequence[int], workers: int = 1, database_url: str = "", only: Sequence[str] = ()) -> Summary:
+    """Play these seeds, of `only` these kinds of faults if any; without a database each worker starts a server."""
     summary = Summary()
     shares = [share for n in range(workers) if (share := list(seeds[n::workers]))]
     with ThreadPoolExecutor(len(shares)) as pool:
-        for reports in pool.map(lambda share: list(reports_of(share, database_url)), shares):
+        for reports in pool.map(lambda share: list(reports_of(share, database_url, only=only)), shares):
             for report in reports:
                 summary.take(report)
     return summary
 
 
-def replay(seed: int) -> Summary:
+def replay(seed: int, only: Sequence[str] = ()) -> Summary:
     """One seed, with all that happened in it."""
     summary = Summary()
-    for report in reports_of([seed], "", "--trace"):
+    for report in reports_of([seed], "", "--trace", only=only):
         summary.take(report)
         summary.traces[seed] = report["trace"]
     return summary
 
 
-def reports_of(seeds: Sequence[int], database_url: str, *options: str) -> Iterator[dict[str, Any]]:
+def reports_of(
+    seeds: Sequence[int], database_url: str, *options: str, only: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
     """Each seed's report, from a worker process."""
     command = [sys.executable, "-m", "tests.simulator.worker", *options]
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)}
-    asked = json.dumps({"seeds": list(seeds), "database_url": database_url})
+    asked = json.dumps({"seeds": list(seeds), "database_url": database_url, "only": list(only)})
     done = subprocess.run(command, input=asked, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     reports = [json.loads(line) for line in done.stdout.splitlines()]
     yield from reports

@@ -181,9 +181,9 @@ FAULTS: tuple[tuple[Fault, int], ...] = (
 
 async def rage(world: "World", random: Random, seconds: float) -> None:
     """Faults of a few kinds, one after the other and over one another, for so long."""
-    kinds = random.sample([fault for fault, _ in FAULTS], k=random.randint(1, 5))
-    weights = [weight for fault, weight in FAULTS if fault in kinds]
-    kinds = [fault for fault, _ in FAULTS if fault in kinds]
+    some = {fault.__name__ for fault in random.sample([fault for fault, _ in FAULTS], k=random.randint(1, 5))}
+    chosen = [(fault, weight) for fault, weight in FAULTS if fault.__name__ in (world.only or some)]
+    kinds, weights = [fault for fault, _ in chosen], [weight for _, weight in chosen]
     mean = random.choice([0.5, 1.5, 4.0])
     until = world.loop.time() + seconds
     async with asyncio.TaskGroup() as group:

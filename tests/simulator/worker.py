@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 from typing import Any
@@ -16,15 +16,17 @@ from tests.simulator.seeds import TRACE_LINES
 from tests.simulator.world import World
 
 
-def play(physical: Physical, seed: int) -> History:
-    """The seed's world: how large it is, who is in it and what befalls it are all drawn from the seed."""
+def play(physical: Physical, seed: int, only: Sequence[str] = ()) -> History:
+    """The seed's world: how large it is, who is in it and what befalls it (of `only` these) are drawn from the seed."""
     random = Random(seed)
     sizes = {
         "replicas": random.choice([2, 2, 3]),
         "executors": random.choice([1, 1, 2]),
         "slots": random.choice([1, 3, 8]),
     }
-    return World(physical, seed, **sizes).run(ordinary)
+    world = World(physical, seed, **sizes)
+    world.only = frozenset(only)
+    return world.run(ordinary)
 
 
 def report_of(history: History, *, whole: bool) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def main() -> None:
     with physical_at(asked["database_url"]) as physical:
         physical.prepare()
         for seed in asked["seeds"]:
-            report = report_of(play(physical, seed), whole="--trace" in sys.argv)
+            report = report_of(play(physical, seed, asked.get("only", ())), whole="--trace" in sys.argv)
             sys.stdout.write(json.dumps(report) + "\n")
             sys.stdout.flush()
 

@@ -50,6 +50,7 @@ class World:
         self.hosts: list[ExecutorHost] = []
         self.runs_per_tenant = self.chance().choice([0, 0, 0, 1, 2])  # 0: as many as come
         self.calm = False  # the faults are over
+        self.only: frozenset[str] = frozenset()  # the kinds of faults, where the seed does not choose them
         self.on_written: list[Callable[[Node, Written], None]] = []  # told when it is done, before its writer knows
         self._over = False
 
