@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
@@ -10,11 +10,10 @@ import grpc
 import pytest
 
 from cli.postgres import EmbeddedPostgres
-from executor import bootstrap as executor_bootstrap
-from executor.settings import Settings
 from orchestrator.engine import link
 from rpc.channel import ChannelLimits, connect
 from tests.integration.orchestrator.client import Client, Log
+from tests.integration.orchestrator.real_executor import serving
 from tests.integration.orchestrator.replica import Replica, Replicas, tell_callers_apart
 from tests.integration.orchestrator.scripted_executor import ScriptedExecutor
 from tests.postgres import embedded_server, migrate
@@ -94,24 +93,13 @@ async def test_an_outcome_whose_commit_answer_was_swallowed_is_recorded_once(
     assert [m.text for m in await client.messages(session.id)] == ["words of the model", "Hello"]
 
 
-async def test_a_database_that_hears_and_says_nothing_is_told_in_time_and_the_repeat_has_one_effect(
-    storage: PostgresProxy, behind_storage: Replica
+@pytest.mark.parametrize("silence", [PostgresProxy.swallow_answers, PostgresProxy.swallow_requests])
+async def test_a_database_that_says_nothing_is_told_in_time_and_the_repeat_has_one_effect(
+    storage: PostgresProxy, behind_storage: Replica, silence: Callable[[PostgresProxy], None]
 ) -> None:
     client, request_id = behind_storage.client, str(uuid.uuid4())
     session = await client.new_session()
-    storage.swallow_answers()
-    await told_in_time(client, session.id, request_id)
-    storage.heal()
-    sent = await client.send(session.id, request_id=request_id)
-    assert [message.id for message in await client.messages(session.id)] == [sent.message.id]
-
-
-async def test_a_database_that_hears_nothing_is_told_in_time_and_the_repeat_has_one_effect(
-    storage: PostgresProxy, behind_storage: Replica
-) -> None:
-    client, request_id = behind_storage.client, str(uuid.uuid4())
-    session = await client.new_session()
-    storage.swallow_requests()
+    silence(storage)
     await told_in_time(client, session.id, request_id)
     storage.heal()
     sent = await client.send(session.id, request_id=request_id)
@@ -162,18 +150,8 @@ async def workspace(tmp_path: Path) -> Path:
 @pytest.fixture
 async def wire(workspace: Path, tmp_path: Path) -> AsyncIterator[TcpProxy]:
     """The way to a real executor."""
-    (tmp_path / "script.yaml").write_text(SCRIPT)
-    settings = Settings(
-        executor_addr="127.0.0.1:0", workspace_roots=str(tmp_path / "root"), script=tmp_path / "script.yaml"
-    )
-    parts = await executor_bootstrap.build(settings)
-    port = await executor_bootstrap.start(parts)
-    ticking = asyncio.create_task(parts.executor.tick())
-    async with before_tcp(f"127.0.0.1:{port}") as proxy:
+    async with serving(tmp_path, SCRIPT) as (_, address), before_tcp(address) as proxy:
         yield proxy
-    ticking.cancel()
-    await parts.ledger.end()
-    await parts.server.stop(0)
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """The orchestrator with the executor it is made for: files really written, bytes really run, commands not run twice."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from executor import bootstrap as executor_bootstrap
-from executor.settings import Settings
 from tests.e2e.services import until
 from tests.integration.orchestrator.client import Client, words
+from tests.integration.orchestrator.real_executor import serving
 from tests.integration.orchestrator.replica import Replicas
 
 SCRIPT = """
@@ -33,17 +31,8 @@ replies:
 
 @pytest.fixture
 async def address(tmp_path: Path) -> AsyncIterator[str]:
-    (tmp_path / "script.yaml").write_text(SCRIPT)
-    settings = Settings(
-        executor_addr="127.0.0.1:0", workspace_roots=str(tmp_path / "root"), script=tmp_path / "script.yaml"
-    )
-    parts = await executor_bootstrap.build(settings)
-    port = await executor_bootstrap.start(parts)
-    ticking = asyncio.create_task(parts.executor.tick())
-    yield f"127.0.0.1:{port}"
-    ticking.cancel()
-    await parts.ledger.end()
-    await parts.server.stop(0)
+    async with serving(tmp_path, SCRIPT) as (_, address):
+        yield address
 
 
 async def approve_all(client: Client, session_id: str) -> list[str]:

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from executor import bootstrap as executor_bootstrap
-from executor.settings import Settings
+from executor.bootstrap import Parts
 from executor.steps import Listener, Outcome, Ref, Start
 from orchestrator.engine.executors import Executors
 from rpc.problem import Problem
 from tests.integration.orchestrator.client import Client, state
+from tests.integration.orchestrator.real_executor import serving
 from tests.integration.orchestrator.replica import Replica, Replicas, Tables, all_let_go
 
 SCRIPT = """
@@ -36,7 +36,7 @@ Serve = Callable[..., Any]
 class Running:
     """An executor, and how often it began each step."""
 
-    def __init__(self, parts: executor_bootstrap.Parts, address: str, root: Path) -> None:
+    def __init__(self, parts: Parts, address: str, root: Path) -> None:
         self.address = address
         self.root = root
         self.begun: Counter[str] = Counter()
@@ -58,28 +58,10 @@ class Running:
         parts.ledger.start = comes  # type: ignore[method-assign, assignment]  # every start frame comes there
 
 
-def written(directory: Path, script: str) -> Path:
-    directory.mkdir(exist_ok=True)
-    file = directory / "script.yaml"
-    file.write_text(script)
-    return file
-
-
 @asynccontextmanager
-async def serving(directory: Path, *, slots: int, addr: str = "127.0.0.1:0") -> AsyncIterator[Running]:
-    root = directory / "root"
-    settings = Settings(
-        executor_addr=addr, workspace_roots=str(root), script=written(directory, SCRIPT), executor_slots=slots
-    )
-    parts = await executor_bootstrap.build(settings)
-    port = await executor_bootstrap.start(parts)
-    ticking = asyncio.create_task(parts.executor.tick())
-    try:
-        yield Running(parts, f"127.0.0.1:{port}", root)
-    finally:
-        ticking.cancel()
-        await parts.ledger.end()
-        await parts.server.stop(0)
+async def running(directory: Path, *, slots: int, **more: Any) -> AsyncIterator[Running]:
+    async with serving(directory, SCRIPT, executor_slots=slots, **more) as (parts, address):
+        yield Running(parts, address, directory / "root")
 
 
 @pytest.fixture
@@ -88,7 +70,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as resources:
 
         async def start(name: str, slots: int = 4, **more: Any) -> Running:
-            return await resources.enter_async_context(serving(tmp_path / name, slots=slots, **more))
+            return await resources.enter_async_context(running(tmp_path / name, slots=slots, **more))
 
         yield start
 
@@ -123,7 +105,7 @@ async def test_what_touches_files_waits_in_sight_for_the_executor_of_its_root_wh
     replicas: Replicas, serve: Serve, tmp_path: Path
 ) -> None:
     second = await serve("second")
-    async with serving(tmp_path / "first", slots=4) as first:
+    async with running(tmp_path / "first", slots=4) as first:
         client = (await replicas.start(executor_addrs=f"{first.address},{second.address}")).client
         root_id = (first.root / ".assent-root").read_text().strip()
         session = await in_the_end(lambda: client.new_session(workspace={"root_id": root_id, "directory": "project"}))
@@ -136,7 +118,7 @@ async def test_what_touches_files_waits_in_sight_for_the_executor_of_its_root_wh
     assert root_id in step.waiting_for.needs
     assert (state(step), step.dispatch_number) == ("APPROVED", 0)
     assert len(second.begun) == 1
-    async with serving(tmp_path / "first", slots=4, addr=first.address) as first:
+    async with running(tmp_path / "first", slots=4, executor_addr=first.address) as first:
         await finished(client, session.id, run.id)
         assert (first.root / "project/made.txt").read_text() == "made"
     (step,) = [step for step in await client.steps(run.id) if step.tool]
