@@ -1,4 +1,4 @@
-"""The documents say what is there: settings, links, error reasons, drawn machines, commands that exist."""
+"""The documents say what is there: settings, metrics, links, RPCs, error reasons, drawn machines, commands."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,14 @@ from cli.main import commands
 from executor.settings import Settings as ExecutorSettings
 from gateway.settings import Settings as GatewaySettings
 from gen.assent.v1 import error_reason_pb2
+from orchestrator.bootstrap import Usages
 from orchestrator.domain.states import MACHINES
+from orchestrator.servicers.approvals import Approvals
+from orchestrator.servicers.catalogs import Catalogs
+from orchestrator.servicers.later import the_rest_later
+from orchestrator.servicers.plans import Plans
+from orchestrator.servicers.runs import Runs
+from orchestrator.servicers.sessions import Sessions
 from orchestrator.settings import Settings as OrchestratorSettings
 from scripts import draw_machines
 
@@ -25,6 +32,7 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+)$", re.M)
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 _VARIABLE = re.compile(r"ASSENT_[A-Z_]+[A-Z]")
+_METRIC = re.compile(r'(Counter|Gauge|Histogram)\(\s*"(assent_\w+)"')
 _COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?assent +(.*)$", re.M)
 
 
@@ -82,6 +90,40 @@ def anchors(page: Path) -> set[str]:
     """The headings of a page as links name them."""
     headings = _HEADING.findall(_FENCED.sub("", page.read_text(encoding="utf-8")))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+SERVICERS = (Sessions, Plans, Runs, Approvals, Catalogs, Usages)
+
+
+@pytest.mark.parametrize("servicer", SERVICERS, ids=lambda servicer: servicer.__name__)
+def test_the_table_of_services_says_what_answers_and_what_comes_later(servicer: type) -> None:
+    rpcs = {name: method for name, method in vars(servicer).items() if name[0].isupper()}
+    later = {name for name, method in rpcs.items() if method.__module__ == the_rest_later.__module__}
+    page = (ROOT / "docs" / "grpc.md").read_text(encoding="utf-8")
+    [(works, refused)] = re.findall(rf"^\| {servicer.__name__[:-1]}Service \|([^|]*)\|([^|]*)\|", page, re.M)
+    said = set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+|\bConverse\b", works))
+    assert said == set(rpcs) - later
+    if "everything about" not in refused:
+        assert set(re.findall(r"\w+", refused)) == later
+
+
+def test_every_metric_is_in_the_table_and_nothing_else_is() -> None:
+    sources = [path for of in ("rpc", "orchestrator", "executor", "gateway") for path in (ROOT / of).rglob("*.py")]
+    made = {name for path in sources for name in _METRIC.findall(path.read_text(encoding="utf-8"))}
+    operations = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `(assent_\w+)` \|", operations, re.M)
+    assert sorted(table) == sorted(name + ("_total" if kind == "Counter" else "") for kind, name in made)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_make_target_that_is_named_exists_and_says_what_it_does(page: Path) -> None:
+    explained = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    named = set(re.findall(r"^(?:\$ )?(?:    )?[^#\n]*\bmake ([a-z][a-z-]*)\b", _fenced(page), re.M))
+    assert named <= explained
+
+
+def _fenced(page: Path) -> str:
+    return "\n".join(block for _, block in _FENCED.findall(page.read_text(encoding="utf-8")))
 
 
 def test_every_error_reason_is_explained() -> None:
