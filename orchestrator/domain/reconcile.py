@@ -138,22 +138,11 @@ def _settle(change: Change) -> None:
     if run is None:
         change.put_session(runnable=False, due_time=0, settled=not queued)
         return
-    steps = change.snapshot.steps.values()
     flying = is_flying(change.snapshot)
-    waiting_steps = [s for s in steps if s.state in (StepState.PENDING, StepState.APPROVED)]
-    due = [s.not_before_time for s in waiting_steps if s.not_before_time > change.now]
-    due += [
-        s.not_before_time
-        for s in change.snapshot.subtasks.values()
-        if s.state == SubtaskState.PENDING and s.not_before_time > change.now
-    ]
-    due += [a.retry_time for a in change.snapshot.attempts.values() if a.run_id == run.id and a.retry_time > change.now]
-    ready = [s for s in steps if s.state == StepState.READY]
-    expiries = [s.deadline_time for s in ready]
+    ready = [s for s in change.snapshot.steps.values() if s.state == StepState.READY]
+    due = _start_times(change, run)
     if run.pause is not None or is_used_up(run, change.now):
         due = []  # nothing will start: the resume, or a higher limit, looks again
-    if run.pause is not None:
-        expiries = []
     if change.blocked:
         due.append(look_again(change, [*due, end_of_work(run)]))
     asked = any(a.state == ApprovalState.PENDING for a in change.snapshot.approvals.values())
@@ -161,5 +150,16 @@ def _settle(change: Change) -> None:
         run = move_run(change, run, "waiting")
     if run.pause is None and (end := end_of_work(run)) > change.now:
         due.append(end)
+    if run.pause is None:
+        due += [s.deadline_time for s in ready]
     settled = run.state in (RunState.WAITING, RunState.PAUSED)
-    change.put_session(runnable=flying, due_time=min(due + expiries, default=0), settled=settled)
+    change.put_session(runnable=flying, due_time=min(due, default=0), settled=settled)
+
+
+def _start_times(change: Change, run: Run) -> list[int]:
+    """When what waits for a time of its own may start: dispatches, subtasks and attempts that are tried again."""
+    snapshot = change.snapshot
+    times = [s.not_before_time for s in snapshot.steps.values() if s.state in (StepState.PENDING, StepState.APPROVED)]
+    times += [s.not_before_time for s in snapshot.subtasks.values() if s.state == SubtaskState.PENDING]
+    times += [a.retry_time for a in snapshot.attempts.values() if a.run_id == run.id]
+    return [time for time in times if time > change.now]
