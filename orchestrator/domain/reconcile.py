@@ -12,6 +12,7 @@ from orchestrator.domain.limits import ask_for_more
 from orchestrator.domain.planning import begin_planning, begin_routing, conclude_planning, conclude_routing
 from orchestrator.domain.records import Attempt, Run
 from orchestrator.domain.retries import policy_of, schedule_retry
+from orchestrator.domain.room import look_again
 from orchestrator.domain.snapshot import is_flying
 from orchestrator.domain.starting import World
 from orchestrator.domain.states import (
@@ -24,7 +25,6 @@ from orchestrator.domain.states import (
 )
 from orchestrator.domain.subtasks import begin_subtasks, complete_plan, conclude_subtask
 from orchestrator.domain.transitions import move_plan, move_run, move_session, queue_run, start_run
-from orchestrator.domain.waiting import look_again
 from orchestrator.domain.worktime import end_of_work, is_used_up
 
 

@@ -7,8 +7,8 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.digests import allows
 from orchestrator.domain.frozen import dataclass, replace
 from orchestrator.domain.records import Failure, Step, ToolResult, Workspace
+from orchestrator.domain.room import wait_for_room
 from orchestrator.domain.transitions import dispatch_step, finish_step
-from orchestrator.domain.waiting import wait_for_room
 
 OVERDUE_GRACE = 10 * SECOND  # so long after its deadline a call that nothing is heard of is surely over
 

@@ -16,9 +16,9 @@ from orchestrator.domain.change import Change, ChangeSet
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.outcomes import Outcome
 from orchestrator.domain.records import Key, Session
+from orchestrator.domain.room import only_waits_for_room
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.states import StepState
-from orchestrator.domain.waiting import only_waits_for_room
 from orchestrator.engine.decision import Decision
 from orchestrator.engine.executors import Executors
 from orchestrator.operations.context import Reservation

@@ -4,7 +4,7 @@ The database's clock decides, through assent_now() alone. Sessions are taken and
 """
 
 from orchestrator.domain.records import PRIORITIES, Key
-from orchestrator.domain.waiting import WHEN_THERE_IS_ROOM
+from orchestrator.domain.room import WHEN_THERE_IS_ROOM
 from orchestrator.store.database import Database
 from orchestrator.store.failures import storage_errors
 from orchestrator.store.tables import CLAIM_TIME

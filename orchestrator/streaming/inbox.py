@@ -16,7 +16,7 @@ import structlog
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Approval
-from orchestrator.streaming.asking import about, number_of
+from orchestrator.streaming.about import about, number_of
 from orchestrator.streaming.feed import Box, Heartbeat, Position, SlowWatcher, StreamEnding
 from orchestrator.streaming.news import is_about_approval
 from orchestrator.streaming.watch import HEARTBEAT_SECONDS, Log

@@ -371,7 +371,7 @@ async def test_an_outcome_said_twice_is_recorded_once(client: Client, executor: 
 @pytest.fixture
 def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step without room is not looked at again by itself: only room makes it go on."""
-    monkeypatch.setattr("orchestrator.domain.waiting.SAID_AFTER", 3600 * SECOND)
+    monkeypatch.setattr("orchestrator.domain.room.SAID_AFTER", 3600 * SECOND)
 
 
 @pytest.mark.usefixtures("no_second_look")

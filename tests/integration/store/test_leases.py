@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from orchestrator.domain.records import Session
-from orchestrator.domain.waiting import WHEN_THERE_IS_ROOM
+from orchestrator.domain.room import WHEN_THERE_IS_ROOM
 from orchestrator.store.database import Database
 from orchestrator.store.leases import Lease
 from orchestrator.store.writer import Writer

@@ -16,8 +16,8 @@ from orchestrator.domain.ending import cancel_run
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.events import StepWaiting
 from orchestrator.domain.reconcile import reconcile
+from orchestrator.domain.room import WHEN_THERE_IS_ROOM
 from orchestrator.domain.starting import World
-from orchestrator.domain.waiting import WHEN_THERE_IS_ROOM
 from orchestrator.engine import engine as engine_module
 from orchestrator.engine.engine import Engine
 from tests.unit.engine.memory_store import MemoryStore

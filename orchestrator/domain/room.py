@@ -1,4 +1,7 @@
-"""A step that is due and finds no executor: it waits, burns nothing, and says so once that takes more than a moment."""
+"""A step that finds no room on any executor: it waits, burns nothing, and says so once that takes more than a moment.
+
+Who of many that wait gets the next room is the engine's to choose (engine/room.py).
+"""
 
 from orchestrator.domain.catalog import SECOND
 from orchestrator.domain.change import Change
