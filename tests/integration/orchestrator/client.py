@@ -13,6 +13,7 @@ from gen.assent.v1 import (
     approval_pb2,
     approval_service_pb2,
     approval_service_pb2_grpc,
+    catalog_service_pb2,
     catalog_service_pb2_grpc,
     event_pb2,
     message_pb2,
@@ -223,6 +224,17 @@ class Client:
             return await Watch(self.sessions.Converse(asked, metadata=self.metadata)).end()
         except grpc.aio.AioRpcError as error:
             raise Problem.from_rpc_error(error) from None
+
+    # Catalog
+
+    async def knows_tool(self, name: str) -> None:
+        """Wait until an executor has offered this tool."""
+        async with asyncio.timeout(LIMIT_SECONDS):
+            while True:
+                response = await self.call(self.catalog.ListTools, catalog_service_pb2.ListToolsRequest())
+                if any(tool.name == name for tool in response.tools):
+                    return
+                await asyncio.sleep(0.01)
 
     # Plans and runs
 

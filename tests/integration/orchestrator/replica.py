@@ -150,13 +150,16 @@ class Tables:
         )
         return found
 
-    async def end_listening(self) -> int:
-        """Cut the connections that replicas hear one another on, as a restart of the server does; how many."""
-        ended = await self._connection.fetch(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+    async def end_listening(self, connections: int) -> None:
+        """Cut the connections that replicas hear one another on, once all are there, as a server that restarts does."""
+        hearing = (
+            "FROM pg_stat_activity WHERE datname = current_database()"
             " AND pid <> pg_backend_pid() AND (query LIKE 'LISTEN%' OR query LIKE '%pg_notify(%')"
         )
-        return len(ended)
+        async with asyncio.timeout(LIMIT_SECONDS):
+            while await self._connection.fetchval(f"SELECT count(*) {hearing}") < connections:  # noqa: ASYNC110  # theirs
+                await asyncio.sleep(0.01)
+        await self._connection.execute(f"SELECT pg_terminate_backend(pid) {hearing}")
 
     async def clear(self) -> None:
         """As new, for the next test."""

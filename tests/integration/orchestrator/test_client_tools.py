@@ -268,6 +268,7 @@ async def test_after_its_run_has_ended_a_call_is_not_there_to_be_answered(
 async def test_tools_that_will_not_do_make_no_session(
     client: Client, tables: Tables, tools: list[ClientTool], reason: str, field: str
 ) -> None:
+    await client.knows_tool("look")
     problem = await client.refusal(client.new_session(client_tools=tools))
     assert (problem.reason, [f.field for f in problem.fields]) == (reason, [field])
     assert (await tables.counts())["session"] == 0
