@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator
 
 from gen.assent.v1 import approval_pb2, session_service_pb2
 from gen.assent.v1 import approval_service_pb2 as pb
-from orchestrator.domain.errors import InvalidInput, NotFound, Violation
+from orchestrator.domain.errors import NotFound
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Decision
 from orchestrator.operations import approvals
 from orchestrator.operations.context import Caller, Context
 from orchestrator.servicers.budgets import read_budget
 from orchestrator.servicers.convert import enum_word, event_to_proto, item_to_proto, to_proto
-from orchestrator.servicers.later import the_rest_later
+from orchestrator.servicers.later import refuse_later, the_rest_later
 from orchestrator.servicers.requests import caller, reader
 from orchestrator.store import queries
 from orchestrator.store.paging import Paging
@@ -69,9 +69,8 @@ class Approvals:
 
 
 def decision_of(said: pb.DecideApprovalRequest | session_service_pb2.DecisionInput, who: Caller) -> Decision:
-    """What was answered. Nothing of it is ignored: what this version does not do is refused by name."""
-    if asked := [field.name for field, _ in said.ListFields() if field.name in _LATER]:
-        raise InvalidInput([Violation(name, "is not supported by this version") for name in asked])
+    """What was answered. Raises InvalidInput."""
+    refuse_later(("", said, ("edited_artifact", "remember")))
     action = enum_word(approval_pb2.DecisionAction.DESCRIPTOR, said.action)
     return Decision(
         action,
@@ -83,6 +82,3 @@ def decision_of(said: pb.DecideApprovalRequest | session_service_pb2.DecisionInp
         edited_arguments_json=said.edited_arguments_json,
         new_limit=read_budget(said.new_limit, "new_limit") if said.HasField("new_limit") else None,
     )
-
-
-_LATER = frozenset(("edited_artifact", "remember"))

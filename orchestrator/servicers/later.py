@@ -1,11 +1,15 @@
-"""RPCs of the contract that this version does not carry out: they answer UNIMPLEMENTED with their name."""
+"""What the contract has and this version does not do, refused by name: whole RPCs as UNIMPLEMENTED, fields as invalid.
 
-from collections.abc import AsyncIterator, Callable
+Nothing that a client says is ignored.
+"""
+
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
 
-from orchestrator.domain.errors import NotYetSupported
+from orchestrator.domain.errors import InvalidInput, NotYetSupported, Violation
 from rpc.errors import Context as RpcContext
 
 C = TypeVar("C", bound=type)
@@ -32,3 +36,10 @@ def _refusal(method: MethodDescriptor) -> Callable[..., Any]:
         yield  # makes this the generator that a streaming RPC is
 
     return refuse_stream if method.server_streaming else refuse
+
+
+def refuse_later(*parts: tuple[str, Message, Collection[str]]) -> None:
+    """Each part: where it stands in the request, and which of its fields come later. Raises InvalidInput."""
+    given = [f"{path}{f.name}" for path, said, later in parts for f, _ in said.ListFields() if f.name in later]
+    if given:
+        raise InvalidInput([Violation(name, "is not supported by this version") for name in given])

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from gen.assent.v1 import event_pb2, message_pb2, run_pb2, session_pb2, step_pb2
 from gen.assent.v1 import session_service_pb2 as pb
-from orchestrator.domain.errors import InvalidInput, NotFound, NotYetSupported, Violation
+from orchestrator.domain.errors import InvalidInput, NotFound, NotYetSupported
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import ClientTool, ToolResult
 from orchestrator.domain.results import read_result
@@ -16,7 +16,7 @@ from orchestrator.operations.sessions import NewSession
 from orchestrator.servicers.approvals import decision_of
 from orchestrator.servicers.budgets import read_budget
 from orchestrator.servicers.convert import enum_word, event_to_proto, item_to_proto, to_proto
-from orchestrator.servicers.later import the_rest_later
+from orchestrator.servicers.later import refuse_later, the_rest_later
 from orchestrator.servicers.requests import caller, reader
 from orchestrator.store import queries
 from orchestrator.store.paging import Paging
@@ -36,7 +36,10 @@ class Sessions:
         self._hub = hub
 
     async def CreateSession(self, request: pb.CreateSessionRequest, context: RpcContext) -> pb.CreateSessionResponse:
-        _refuse_what_comes_later(request)
+        refuse_later(
+            ("settings.", request.settings, ("policy", "allowed_providers")),
+            ("workspace.", request.workspace, ("repository", "base_branch")),
+        )
         wish = NewSession(
             request.title,
             request.agent or "auto",
@@ -215,16 +218,3 @@ def _naming(part: str) -> Iterator[None]:
         yield
     except InvalidInput as error:
         raise error.within(part) from None
-
-
-def _refuse_what_comes_later(request: pb.CreateSessionRequest) -> None:
-    """Nothing a client asks for is ignored: what this version does not do is refused by name."""
-    settings = request.settings
-    later = {
-        "settings.policy": bool(settings.policy),
-        "settings.allowed_providers": bool(settings.allowed_providers),
-        "workspace.repository": bool(request.workspace.repository),
-        "workspace.base_branch": bool(request.workspace.base_branch),
-    }
-    if asked := [name for name, given in later.items() if given]:
-        raise InvalidInput([Violation(name, "is not supported by this version") for name in asked])
