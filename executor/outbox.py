@@ -5,15 +5,13 @@ whose reader has stopped altogether is cut by its servicer: the outcomes are in 
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from executor.models.model import Delta
 from executor.steps import Progress, Ref, Said
 from executor.wire import frame
 from gen.assent.executor.v1 import frames_pb2 as pb
 
-BATCH_BYTES = 256 * 1024
-_CHUNK_BYTES = 192 * 1024
 _DELTAS_LIMIT_BYTES = 1024 * 1024
 _FRAMES_LIMIT = 100_000
 _ROOM_BYTES = 1024 * 1024
@@ -81,33 +79,6 @@ class Outbox:
         self._delta_bytes = self._artifact_bytes = 0
         self._room.set()
         return [each if isinstance(each, pb.ExecutorFrame) else frame(*each) for each in _joined(waiting)]
-
-
-def batches(frames: Iterable[pb.ExecutorFrame]) -> Iterator[list[pb.ExecutorFrame]]:
-    """The frames in messages of a bounded size, in order; one that is too large is cut into chunks."""
-    batch: list[pb.ExecutorFrame] = []
-    size = 0
-    for each in frames:
-        length = each.ByteSize()
-        for part in [each] if length <= BATCH_BYTES else _chunks(each):
-            length = length if part is each else _CHUNK_BYTES
-            if batch and size + length > BATCH_BYTES:
-                yield batch
-                batch, size = [], 0
-            batch.append(part)
-            size += length
-    if batch:
-        yield batch
-
-
-def _chunks(whole: pb.ExecutorFrame) -> Iterator[pb.ExecutorFrame]:
-    data = whole.SerializeToString()
-    for index, begin in enumerate(range(0, len(data), _CHUNK_BYTES)):
-        end = begin + _CHUNK_BYTES
-        chunk = pb.FrameChunk(index=index, data=data[begin:end], last=end >= len(data))
-        yield pb.ExecutorFrame(
-            step_id=whole.step_id, epoch=whole.epoch, dispatch_number=whole.dispatch_number, chunk=chunk
-        )
 
 
 def _joined(waiting: list[Entry]) -> Iterator[Entry]:

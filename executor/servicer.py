@@ -13,13 +13,14 @@ import grpc
 from executor import wire
 from executor.ledger import Ledger
 from executor.metrics import SLOTS_HELD
-from executor.outbox import Outbox, batches
+from executor.outbox import Outbox
 from executor.performer import Performer
 from executor.steps import Ref
 from executor.stream import Stream
 from gen.assent.executor.v1 import executor_service_pb2 as service_pb
 from gen.assent.executor.v1 import frames_pb2 as pb
 from gen.assent.executor.v1.executor_service_pb2_grpc import ExecutorServiceServicer
+from rpc.chunks import batches
 from rpc.problem import Problem
 
 Context = grpc.aio.ServicerContext[Any, Any]

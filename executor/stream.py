@@ -12,22 +12,20 @@ import grpc
 
 from executor import artifacts, wire
 from executor.ledger import Ledger
-from executor.outbox import Outbox, batches
+from executor.outbox import Outbox
 from executor.performer import Performer
 from executor.steps import Ref
 from gen.assent.executor.v1 import executor_service_pb2 as service_pb
 from gen.assent.executor.v1 import frames_pb2 as pb
 from rpc import failpoints
+from rpc.chunks import FRAME_BYTES, Assembly, BadChunk, batches
 from rpc.problem import Problem
 from rpc.validation import RequestReader, invalid_request
 
-_LARGE_FRAME_BYTES = 16 * 1024 * 1024
-_UNFINISHED_BYTES = 4 * _LARGE_FRAME_BYTES
-_UNFINISHED_LIMIT = 256
 _READS_LIMIT = 16
 _CAPACITY_SECONDS = 2.0
 
-_large_frames = RequestReader(pb.OrchestratorFrame.FromString, _LARGE_FRAME_BYTES)
+_large_frames = RequestReader(pb.OrchestratorFrame.FromString, FRAME_BYTES)
 
 
 class Stream:
@@ -40,8 +38,7 @@ class Stream:
         self._hello = hello
         self._told_free = -1
         self._told_at = 0.0
-        self._parts: dict[Ref, list[bytes]] = {}
-        self._parts_bytes = 0
+        self._assembly = Assembly()
         self._reads: set[asyncio.Task[None]] = set()
 
     async def run(
@@ -120,28 +117,22 @@ class Stream:
             case "read_artifact":
                 self._read_artifact(ref, frame.read_artifact)
             case "chunk":
-                self._put_together(ref, frame.chunk)
+                self._put_together(frame)
         if failpoints.on:
             failpoints.hit(*failpoints.of_frames("executor.receive", [frame], "after"))
 
-    def _put_together(self, ref: Ref, chunk: pb.FrameChunk) -> None:
-        parts = self._parts.setdefault(ref, [])
-        if chunk.index != len(parts):
-            raise invalid_request([("frames.chunk.index", f"part {len(parts)} was due")])
-        parts.append(chunk.data)
-        self._parts_bytes += len(chunk.data)
-        if sum(map(len, parts)) > _LARGE_FRAME_BYTES:
-            raise invalid_request([("frames.chunk", f"the frame is larger than {_LARGE_FRAME_BYTES} bytes")])
-        if self._parts_bytes > _UNFINISHED_BYTES or len(self._parts) > _UNFINISHED_LIMIT:
-            raise invalid_request([("frames.chunk", "too many frames are unfinished")])
-        if chunk.last:
-            del self._parts[ref]
-            self._parts_bytes -= sum(map(len, parts))
-            whole = _large_frames.read_part(b"".join(parts))
-            assert isinstance(whole, pb.OrchestratorFrame)
-            if whole.HasField("chunk"):
-                raise invalid_request([("frames.chunk", "a chunk holds no chunks")])
-            self._take(whole)
+    def _put_together(self, part: pb.OrchestratorFrame) -> None:
+        try:
+            data = self._assembly.add(part)
+        except BadChunk as error:
+            raise invalid_request([("frames.chunk", str(error))]) from None
+        if data is None:
+            return
+        whole = _large_frames.read_part(data)
+        assert isinstance(whole, pb.OrchestratorFrame)
+        if whole.HasField("chunk"):
+            raise invalid_request([("frames.chunk", "a chunk holds no chunks")])
+        self._take(whole)
 
     def _read_artifact(self, ref: Ref, asked: pb.ReadArtifact) -> None:
         if len(self._reads) >= _READS_LIMIT:

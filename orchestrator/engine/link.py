@@ -10,16 +10,17 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from gen.assent.executor.v1 import executor_service_pb2, executor_service_pb2_grpc, frames_pb2
 from orchestrator.domain.catalog import Tool
 from orchestrator.domain.errors import StorageUnavailable
-from orchestrator.engine.chunks import Assembly, Nonsense, batches
 from orchestrator.engine.executors import Executors
 from orchestrator.engine.frames import cancel_frame, recorded_frame, tools_of
 from orchestrator.engine.metrics import CONNECTED
 from rpc import failpoints
 from rpc.channel import connect
+from rpc.chunks import Assembly, BadChunk, batches
 
 _log = structlog.get_logger("orchestrator.executors")
 
@@ -73,7 +74,7 @@ class ExecutorLink:
                     await self._serve(executor_service_pb2_grpc.ExecutorServiceStub(channel))
             except grpc.aio.AioRpcError as error:
                 _log.warning("executor stream broken", address=self.address, code=error.code().name)
-            except (Nonsense, ConnectionError) as error:
+            except (BadChunk, ConnectionError) as error:
                 _log.warning("executor stream broken off", address=self.address, reason=str(error))
             finally:
                 pause = FIRST_PAUSE_SECONDS if self.connected else min(pause * 2, LONGEST_PAUSE_SECONDS)
@@ -98,10 +99,11 @@ class ExecutorLink:
     async def _read(self, call: Call, stub: Stub) -> None:
         assembly = Assembly()
         async for response in call:
-            for part in response.frames:
-                frame = assembly.whole(part)
-                if frame is not None:
+            for frame in response.frames:
+                if frame.WhichOneof("frame") != "chunk":
                     await self._take(frame, stub)
+                elif (data := assembly.add(frame)) is not None:
+                    await self._take(_decoded(data), stub)
 
     async def _take(self, frame: frames_pb2.ExecutorFrame, stub: Stub) -> None:
         if failpoints.on:
@@ -175,3 +177,10 @@ class ExecutorLink:
     def _never_sent(self, frame: frames_pb2.OrchestratorFrame) -> None:
         if frame.WhichOneof("frame") == "start":
             self._executors.never_sent(frame)
+
+
+def _decoded(data: bytes) -> frames_pb2.ExecutorFrame:
+    try:
+        return frames_pb2.ExecutorFrame.FromString(data)
+    except DecodeError:
+        raise BadChunk("chunks were put together and are no frame") from None

@@ -18,11 +18,11 @@ from orchestrator.domain.outcomes import Outcome
 from orchestrator.domain.records import Session, Step, Workspace
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.engine import link as link_module
-from orchestrator.engine.chunks import MAX_BATCH_BYTES, MAX_FRAME_BYTES, MAX_UNFINISHED
 from orchestrator.engine.executors import Executors
 from orchestrator.engine.frames import recorded_frame, start_frame
 from orchestrator.engine.link import ExecutorLink
 from rpc import failpoints
+from rpc.chunks import BATCH_BYTES, FRAME_BYTES, UNFINISHED_LIMIT
 from tests.unit.domain.build import a_run, a_step
 from tests.unit.engine.fake_executor import CLOCK, LIMIT_SECONDS, FakeExecutor, Frame, Stream
 from tests.unit.engine.virtual_time import in_virtual_time, settle
@@ -219,7 +219,7 @@ async def test_what_is_ready_together_travels_together_and_no_message_is_over_it
     frames = await stream.heard(40)
     assert [frame.step_id for frame in frames] == [f"x{n}" for n in range(40)]
     assert len(stream.messages) == 4
-    assert max(message.ByteSize() for message in stream.messages) <= MAX_BATCH_BYTES
+    assert max(message.ByteSize() for message in stream.messages) <= BATCH_BYTES
 
 
 async def test_a_frame_larger_than_a_message_travels_in_chunks_and_in_order(linked: Linked) -> None:
@@ -227,12 +227,12 @@ async def test_a_frame_larger_than_a_message_travels_in_chunks_and_in_order(link
     large = start_frame(flying(), 7, step_pb2.ToolExecution(arguments_json="ж" * 500_000))
     linked.link.send(large, NOW + MINUTE)
     linked.link.send(recorded_frame("x2", 7, 1), 0)
-    *parts, last = await stream.heard(5)
-    assert [(part.chunk.index, part.chunk.last) for part in parts] == [(0, False), (1, False), (2, False), (3, True)]
+    *parts, last = await stream.heard(7)
+    assert [(part.chunk.index, part.chunk.last) for part in parts] == [(n, n == 5) for n in range(6)]
     whole = frames_pb2.OrchestratorFrame.FromString(b"".join(part.chunk.data for part in parts))
     assert whole == large
     assert kinds([last]) == [("x2", "recorded")]
-    assert max(message.ByteSize() for message in stream.messages) <= MAX_BATCH_BYTES + 1_000
+    assert max(message.ByteSize() for message in stream.messages) <= BATCH_BYTES
 
 
 async def test_outcomes_that_come_in_chunks_side_by_side_are_put_together(linked: Linked) -> None:
@@ -439,13 +439,13 @@ def too_large() -> list[Frame]:
     data = b"x" * 255_000
     return [
         Frame(step_id="x1", epoch=7, dispatch_number=1, chunk=frames_pb2.FrameChunk(index=index, data=data))
-        for index in range(MAX_FRAME_BYTES // len(data) + 1)
+        for index in range(FRAME_BYTES // len(data) + 1)
     ]
 
 
 def too_many() -> list[Frame]:
     chunk = frames_pb2.FrameChunk(index=0, data=b"x")
-    return [Frame(step_id=f"y{n}", epoch=7, dispatch_number=1, chunk=chunk) for n in range(MAX_UNFINISHED + 1)]
+    return [Frame(step_id=f"y{n}", epoch=7, dispatch_number=1, chunk=chunk) for n in range(UNFINISHED_LIMIT + 1)]
 
 
 @pytest.mark.parametrize("nonsense", [misplaced_chunk, garbage_chunk, chunk_without_its_first, too_large, too_many])

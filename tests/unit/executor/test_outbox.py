@@ -3,10 +3,11 @@
 import asyncio
 
 from executor.models.model import Delta
-from executor.outbox import BATCH_BYTES, Outbox, batches
+from executor.outbox import Outbox
 from executor.steps import Accepted, Failed, Finished, Progress, Ref
 from executor.tools.tool import ToolResult
 from gen.assent.executor.v1 import frames_pb2 as pb
+from rpc.chunks import BATCH_BYTES, batches
 
 A, B = Ref("a", 1, 1), Ref("b", 1, 1)
 
