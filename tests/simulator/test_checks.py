@@ -231,6 +231,7 @@ SPOILS: dict[str, tuple[str, Spoil]] = {
     "a transaction is open": ("ends", lambda h: h.open_transactions.append("replica1")),
     "a service failed": ("ends", lambda h: h.defects.append("error")),
     "something is still due": ("ends", lambda h: h.not_idle.append("StepStarted")),
+    "a tenant's runs are too many": ("ends", lambda h: h.miscounted.append("2 runs are RUNNING; 1 may be")),
     "a step never ended": (
         "ends",
         lambda h: _spoil(h.rows.steps, lambda s: s.run_id == _ended_run(h) and s.kind == "TOOL", state="APPROVED"),

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.services import until
+from executor import bootstrap as executor_bootstrap
+from executor.settings import Settings
+from tests.e2e.services import free_port, until
 from tests.integration.orchestrator.client import Client, words
 from tests.integration.orchestrator.real_executor import serving
 from tests.integration.orchestrator.replica import Replicas
@@ -100,6 +102,36 @@ async def test_a_command_in_flight_outlives_its_orchestrator_and_runs_once(
     assert [e["trigger"] for e in log.of("step_finished", tool="run_command")] == ["succeeded"]
     assert (tmp_path / "root/project/count").read_text() == "once\n"
     assert [e["state"] for e in log.of("run_finished")] == ["COMPLETED"]
+
+
+async def test_an_executor_that_stops_within_a_model_call_leaves_it_to_the_next(
+    replicas: Replicas, tmp_path: Path
+) -> None:
+    slow, quick = tmp_path / "slow.yaml", tmp_path / "quick.yaml"
+    slow.write_text("replies: [{text: never, delay: 600}]")
+    quick.write_text("replies: [{text: at last}]")
+    address = f"127.0.0.1:{free_port()}"
+    first = await _started(address, slow, tmp_path)
+    client = (await replicas.start(executor_addrs=address)).client
+    session = await client.new_session()
+    run = (await client.send(session.id)).run
+    await until(lambda: first.ledger.free_slots < first.ledger.slots)
+    await first.executor.drain(0)
+    await first.server.stop(1)
+    second = await _started(address, quick, tmp_path)
+    log = await client.settled(session.id)
+    await second.server.stop(0)
+    assert [e["trigger"] for e in log.of("step_finished")] == ["transient", "succeeded"]
+    assert [e["state"] for e in log.of("run_finished")] == ["COMPLETED"]
+    assert ((await client.get_run(run.id)).faults, log.of("approval_requested")) == (1, [])
+
+
+async def _started(address: str, script: Path, directory: Path) -> executor_bootstrap.Parts:
+    parts = await executor_bootstrap.build(
+        Settings(executor_addr=address, workspace_roots=str(directory / "root"), script=script)
+    )
+    await executor_bootstrap.start(parts)
+    return parts
 
 
 async def test_cancelling_kills_the_command_that_runs_and_all_that_it_started(
