@@ -529,6 +529,13 @@ GUARDS = (
         ("tests/unit/engine/test_engine.py",),
     ),
     Guard(
+        "who needs what nobody offers takes no slot's turn",
+        "orchestrator/engine/engine.py",
+        "lacks_slot=reservation.lacks_slot)",
+        "lacks_slot=True)",
+        ("tests/unit/engine/test_engine.py",),
+    ),
+    Guard(
         "what a stopping executor cuts short may be tried again",
         LEDGER,
         "if held.is_cut_short and isinstance(outcome, Failed)",

@@ -74,6 +74,7 @@ class Engine:
         self._retired: set[asyncio.Task[None]] = set()  # of workers whose place another has taken
         self._failures: dict[Key, int] = {}
         self._waiting = WaitingForRoom()
+        self._offers = 0  # of executors, when those who wait for what nobody offers were last looked at
         self._again: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}  # for sessions that were let go until they are due
         self._found_waiting = (0, "")  # the due time and id of the last of those that wait for room that was looked at
@@ -128,10 +129,13 @@ class Engine:
         if reservation.missed_room:
             self._look_at((tenant, session_id))
         else:
-            self._waiting.join((tenant, session_id), priority)
+            self._waiting.join((tenant, session_id), priority, lacks_slot=reservation.lacks_slot)
 
     def room_again(self, slots: int) -> None:
         """Executors have so many slots free that they had not: look at as many of the sessions that waited for one."""
+        if self._offers != self._executors.offers:
+            self._offers = self._executors.offers
+            self._waiting.offers_changed()
         for key in self._waiting.offer(slots):
             self._look_at(key)
 
@@ -141,7 +145,7 @@ class Engine:
         self._waiting.leave(key, priority)
         if change.blocked:
             self.wait_for_room(*key, decision.reservation, priority)
-        if change.blocked or change.starts:
+        if change.starts or decision.reservation.lacks_slot:
             self._waiting.took(key)
         else:
             self._pass_on(key)

@@ -90,6 +90,11 @@ class Executors:
     def free_slots(self) -> int:
         return self._instances.free_slots()
 
+    @property
+    def offers(self) -> int:
+        """How often something came to be offered that was not."""
+        return self._instances.offers
+
     # What workers ask for
 
     def start(self, snapshot: Snapshot, step: Step, epoch: int, sink: Sink) -> None:

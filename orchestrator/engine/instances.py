@@ -51,6 +51,7 @@ class Instances:
         self._on_room = on_room
         self._clock = clock
         self.rooms = 0  # how often there was room where there had been none
+        self.offers = 0  # how often something came to be offered that was not
         self._instances: dict[str, Instance] = {}
         self._breakers: dict[str, Breaker] = {}  # by address
         self._taken: Counter[str] = Counter()  # slots by instance id, reserved or in flight; who is away keeps its own
@@ -75,6 +76,7 @@ class Instances:
             instance = self._instances[hello.instance_id] = Instance(hello, tools, address)
         instance.draining = False
         instance.not_offered.clear()
+        self.offers += 1
         self.rooms += 1
         self._on_room(self._free_slots(instance))
 
@@ -169,6 +171,7 @@ class Instances:
         if self._breaker(address).worked():
             PAUSE.labels(address).set(0)
             _log.info("executor gets steps again", address=address)
+            self.offers += 1
             self._tell_of_room(address)
 
     def failed(self, address: str) -> None:
@@ -204,17 +207,21 @@ class Instances:
 class Reservation:
     """Slots taken for the steps of one change, until it is known whether it was written."""
 
-    __slots__ = ("_instances", "_rooms", "_taken")
+    __slots__ = ("_instances", "_rooms", "_taken", "lacks_slot")
 
     def __init__(self, instances: Instances) -> None:
         self._instances = instances
         self._rooms = instances.rooms
         self._taken: dict[str, str] = {}  # step id → instance id
+        self.lacks_slot = False  # for want of a slot, and of nothing else, there was no place for a step
 
     def __call__(self, step: Step, workspace: Workspace) -> Place | NoPlace:
         instance = self._instances.pick(step, workspace)
         if instance is None:
-            return NoPlace("NO_SLOT" if self._instances.anybody_offers(step, workspace) else "NO_EXECUTOR")
+            if self._instances.anybody_offers(step, workspace):
+                self.lacks_slot = True
+                return NoPlace("NO_SLOT")
+            return NoPlace("NO_EXECUTOR")
         self._instances.take(instance.id)
         self._instances.tried(instance.address)
         self._taken[step.id] = instance.id

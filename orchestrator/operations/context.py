@@ -41,6 +41,10 @@ class Reservation(Protocol):
     def missed_room(self) -> bool:
         """Whether executors got room since it was made."""
 
+    @property
+    def lacks_slot(self) -> bool:
+        """Whether a step found no place for want of a slot, and not of an executor that offers what it needs."""
+
 
 class Hands(Protocol):
     """The engine as operations see it: it takes sessions over, and looks at those it is told about."""

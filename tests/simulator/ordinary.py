@@ -32,7 +32,9 @@ async def ordinary(world: World) -> None:
     if leaves:
         for task in deciders:
             task.cancel()
-    await world.rest(lambda: all(task.done() for task in authors) and (leaves or _nothing_pending(world)))
+    await world.rest(
+        lambda: all(task.done() for task in authors) and (leaves or _nothing_pending(world)) and _nothing_timed(world)
+    )
     await asyncio.sleep(2.5)  # the watchers catch up
     for task in (*watchers, *deciders):
         task.cancel()
@@ -42,6 +44,12 @@ async def ordinary(world: World) -> None:
 def _nothing_pending(world: World) -> bool:
     awaited = "SELECT FROM approval WHERE state = 'PENDING'"
     return not world.evidence.fetch(f"{awaited} UNION ALL SELECT FROM run WHERE state = 'PAUSED' LIMIT 1")
+
+
+def _nothing_timed(world: World) -> bool:
+    """A client's call is over in time, whoever is there."""
+    ready = "SELECT FROM step JOIN run ON run.id = step.run_id WHERE step.state = 'READY' AND run.state <> 'PAUSED'"
+    return not world.evidence.fetch(ready)
 
 
 async def _created(person: Person) -> str:

@@ -22,6 +22,7 @@ from orchestrator.engine import engine as engine_module
 from orchestrator.engine.engine import Engine
 from tests.unit.engine.memory_store import MemoryStore
 from tests.unit.engine.scene import OWNER, TOOLS, Stage
+from tests.unit.engine.test_executors import OTHER_ADDRESS
 from tests.unit.engine.virtual_time import in_virtual_time, settle
 
 Key = tuple[str, str]
@@ -528,6 +529,28 @@ async def test_while_the_store_is_away_nothing_that_wanted_a_look_is_forgotten()
         house.store.is_away = False
         await asyncio.sleep(2.1)
         assert house.flying("s1")
+
+
+@in_virtual_time
+async def test_who_waits_for_what_no_executor_offers_does_not_keep_slots_from_others() -> None:
+    house = House(slots=0)
+    house.ground.join(slots=1, tools=("read_file",))
+    async with house.running():
+        for session in ("s1", "s2", "s3"):
+            house.hear(session)
+            await asyncio.sleep(1)
+            await house.reply("send_mail", session=session)
+        house.hear("s4", "s5")
+        await asyncio.sleep(3)  # until all of them have been looked at for the last time
+        [first] = [s for s in ("s4", "s5") if house.flying(s)]
+        began = house.ticks.now()
+        await house.reply(session=first)
+        await settle()
+        assert [s for s in ("s4", "s5") if house.flying(s)] == [{"s4": "s5", "s5": "s4"}[first]]
+        assert house.ticks.now() == began
+        house.ground.join("i2", slots=3, address=OTHER_ADDRESS, tools=("send_mail",))
+        await settle()
+        assert [s for s in ("s1", "s2", "s3") if house.flying(s)] == ["s1", "s2", "s3"]
 
 
 @in_virtual_time
