@@ -47,24 +47,18 @@ def plan_preimage(plan: Plan, subtasks: Iterable[Subtask]) -> str:
 
 def tool_preimage(step: Step, plan_version: int, policy_digest: str) -> str:
     """Names the step, the tool as its schema stands, the exact argument bytes and the policy."""
-    return _lines(
-        kind="tool_call",
-        tenant=step.tenant,
-        session=step.session_id,
-        run=step.run_id,
-        plan_version=str(plan_version),
-        step=step.id,
-        tool=step.tool,
-        schema_digest=step.schema_digest,
-        arguments_sha256=sha256(step.arguments_json),
-        policy=policy_digest,
-    )
+    return _call_lines("tool_call", step, plan_version, policy=policy_digest)
 
 
 def doubt_preimage(step: Step, plan_version: int) -> str:
     """Names the call as it was sent, and the one dispatch that nobody knows the end of."""
+    approved, dispatch = sha256(step.approval_preimage), str(step.dispatch_number)
+    return _call_lines("in_doubt", step, plan_version, approved_sha256=approved, dispatch=dispatch)
+
+
+def _call_lines(kind: str, step: Step, plan_version: int, **more: str) -> str:
     return _lines(
-        kind="in_doubt",
+        kind=kind,
         tenant=step.tenant,
         session=step.session_id,
         run=step.run_id,
@@ -73,8 +67,7 @@ def doubt_preimage(step: Step, plan_version: int) -> str:
         tool=step.tool,
         schema_digest=step.schema_digest,
         arguments_sha256=sha256(step.arguments_json),
-        approved_sha256=sha256(step.approval_preimage),
-        dispatch=str(step.dispatch_number),
+        **more,
     )
 
 
