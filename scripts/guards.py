@@ -530,10 +530,10 @@ GUARDS = (
     ),
     Guard(
         "who needs what nobody offers takes no slot's turn",
-        "orchestrator/engine/engine.py",
-        "lacks_slot=reservation.lacks_slot)",
-        "lacks_slot=True)",
-        ("tests/unit/engine/test_engine.py",),
+        "orchestrator/engine/room.py",
+        "        if lacks_slot:\n",
+        "        if True:\n",
+        ("tests/unit/engine/test_room.py",),
     ),
     Guard(
         "what a stopping executor cuts short may be tried again",
