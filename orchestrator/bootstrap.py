@@ -36,6 +36,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import queries, snapshots
 from orchestrator.store.counting import recount
 from orchestrator.store.database import Database
+from orchestrator.store.kept import Kept
 from orchestrator.store.leases import Lease
 from orchestrator.store.notify import Notices
 from orchestrator.store.paging import Paging
@@ -67,12 +68,15 @@ class _Ticks:
 class _Store:
     """The store as the engine and the hub see it."""
 
-    def __init__(self, database: Database, writer: Writer) -> None:
+    def __init__(self, database: Database, writer: Writer, kept: Kept) -> None:
         self._database = database
         self.write = writer.write
         self.write_waiting = writer.write_waiting
+        self.keep = kept.put
+        self.forget = kept.forget
 
     async def load(self, tenant: str, session_id: str) -> Snapshot | None:
+        self.forget(tenant, session_id)  # the engine is about to go on with it
         return await snapshots.load(self._database, tenant, session_id)
 
 
@@ -132,6 +136,7 @@ class Orchestrator:
             on_fewer_running=lambda: self._engine.look(),
         )
         await self._writer.start()
+        self._kept = Kept()
         self._engine = self._make_engine()
         self._relay = Relay(self._owner, Notices(self._database), self._hub, self._inboxes, self._engine)
         self._server = self._make_server()
@@ -201,7 +206,7 @@ class Orchestrator:
             self._executors.add_line(link)
         return Engine(
             self._owner,
-            store=_Store(self._database, self._writer),
+            store=_Store(self._database, self._writer, self._kept),
             leases=self._lease,
             executors=self._executors,
             catalog=self._catalog,
@@ -212,7 +217,14 @@ class Orchestrator:
 
     def _make_server(self) -> Server:
         ctx = Context(
-            self._database, self._writer, self._engine, self._catalog, now_micros, new_id, on_deleted=self._deleted
+            self._database,
+            self._writer,
+            self._engine,
+            self._catalog,
+            now_micros,
+            new_id,
+            on_deleted=self._deleted,
+            kept=self._kept,
         )
         services = (
             ("SessionService", Sessions(ctx, self._hub), session_service_pb2_grpc.add_SessionServiceServicer_to_server),
@@ -236,6 +248,7 @@ class Orchestrator:
 
     def _deleted(self, tenant: str, session_id: str) -> None:
         self._hub.gone(tenant, session_id)
+        self._kept.forget(tenant, session_id)
         self._sweeper.nudge()
 
     def _offer(self, tools: list[Tool]) -> None:

@@ -130,6 +130,20 @@ GUARDS = (
         ("tests/integration/executor/test_reattachment.py",),
     ),
     Guard(
+        "a refusal for what was kept of a session is made sure of",
+        "orchestrator/operations/commanding.py",
+        "    except (DomainError, NotInSnapshot):\n        return None\n",
+        "    finally:\n        pass\n",
+        ("tests/unit/operations/test_commanding.py",),
+    ),
+    Guard(
+        "that nothing is to be done is made sure of",
+        "orchestrator/operations/commanding.py",
+        "return attempt if attempt.changes else None",
+        "return attempt",
+        ("tests/unit/operations/test_commanding.py",),
+    ),
+    Guard(
         "an executor is told to forget a step whose last dispatch went to another",
         "orchestrator/store/queries.py",
         "AND body::json->>'executor_instance' = $2",

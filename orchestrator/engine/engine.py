@@ -118,6 +118,7 @@ class Engine:
 
     def hear(self, tenant: str, session_id: str, last_sequence: int) -> None:
         """Somebody else wrote in the session; if it is in these hands, that was a command."""
+        self._store.forget(tenant, session_id)
         if worker := self._workers.get((tenant, session_id)):
             worker.hear(last_sequence)
 

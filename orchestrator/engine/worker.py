@@ -39,6 +39,12 @@ class Store(Protocol):
 
     async def load(self, tenant: str, session_id: str) -> Snapshot | None: ...
 
+    def keep(self, snapshot: Snapshot) -> None:
+        """The session as it was let go; the next command may begin with it."""
+
+    def forget(self, tenant: str, session_id: str) -> None:
+        """Another replica wrote in the session: what was kept of it is outdated."""
+
     async def write(self, change_set: ChangeSet, *, operation: str, trace_id: str) -> Answer: ...
 
     async def write_waiting(
@@ -142,6 +148,7 @@ class Worker:
             while True:
                 try:
                     if await self._turn():
+                        self._hand_over()
                         return
                     pause = STORAGE_PAUSE_SECONDS
                 except StorageUnavailable as error:
@@ -158,6 +165,12 @@ class Worker:
         finally:
             for step_id in self._flights:
                 self._executors.let_go(step_id, self._epoch)
+
+    def _hand_over(self) -> None:
+        """To whoever comes next."""
+        if self._snapshot is not None and not self._outdated:
+            self._store.keep(self._snapshot)
+            self._snapshot = None
 
     async def _wait(self) -> None:
         """For an outcome, a nudge, or the next due time."""

@@ -8,7 +8,7 @@ from orchestrator.domain.deciding import decide, is_repeat
 from orchestrator.domain.errors import DomainError, InvalidInput, NotFound, StorageUnavailable, Violation
 from orchestrator.domain.records import Approval, Decision
 from orchestrator.domain.states import ApprovalState
-from orchestrator.operations.commanding import command
+from orchestrator.operations.commanding import NotInSnapshot, command
 from orchestrator.operations.context import Caller, Context
 from orchestrator.store import audit, queries
 
@@ -88,5 +88,5 @@ async def _stored(ctx: Context, caller: Caller, approval_id: str, session_id: st
     return stored
 
 
-class _Overtaken(Exception):
+class _Overtaken(NotInSnapshot):
     """The session's active run does not have it: what became of the approval is read, or read again."""

@@ -10,7 +10,7 @@ from orchestrator.domain.client_tools import claim_call, record_result
 from orchestrator.domain.errors import NotFound, WrongState
 from orchestrator.domain.records import Step, ToolResult
 from orchestrator.domain.states import StepState
-from orchestrator.operations.commanding import command
+from orchestrator.operations.commanding import NotInSnapshot, command
 from orchestrator.operations.context import Caller, Context
 from orchestrator.store import queries
 
@@ -83,5 +83,5 @@ async def _on_call(
         raise WrongState("tool step", ended.id, ended.state, trigger, (StepState.READY.value,)) from None
 
 
-class _Ended(Exception):
+class _Ended(NotInSnapshot):
     """The call's run is not the session's active one any more."""

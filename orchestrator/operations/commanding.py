@@ -26,6 +26,10 @@ Decide = Callable[[Change], Callable[[], A]]
 STALE_TRIES = 3
 
 
+class NotInSnapshot(Exception):
+    """What the command is about is not in the session's snapshot. Raised by those who then look elsewhere."""
+
+
 async def command(ctx: Context, caller: Caller, session_id: str, answer_type: type[A], decide: Decide[A]) -> A:
     """Carry out `decide` on the session and return its answer.
 
@@ -66,10 +70,12 @@ def _ended(task: asyncio.Task[Any]) -> None:
 async def _carry_out(ctx: Context, caller: Caller, session_id: str, answer_type: type[A], decide: Decide[A]) -> A:
     may_run = True
     for tries in range(1, STALE_TRIES + 1):
-        snapshot = await snapshots.load(ctx.database, caller.tenant, session_id)
-        if snapshot is None:
-            raise NotFound("session", session_id)
-        attempt = _Attempt(ctx, caller, snapshot, decide, may_run)
+        attempt = _on_kept(ctx, caller, session_id, decide) if tries == 1 else None
+        if attempt is None:
+            snapshot = await snapshots.load(ctx.database, caller.tenant, session_id)
+            if snapshot is None:
+                raise NotFound("session", session_id)
+            attempt = _Attempt(ctx, caller, snapshot, decide, may_run)
         try:
             answer = await attempt.write()
             if answer.outcome == Outcome.WRITTEN:
@@ -81,6 +87,18 @@ async def _carry_out(ctx: Context, caller: Caller, session_id: str, answer_type:
         if answer.outcome not in (Outcome.STALE, Outcome.FENCED, Outcome.OVER):
             return _unwritten(caller, session_id, answer, answer_type)
     return await _take_turn(ctx, caller, session_id, answer_type, decide, may_run)
+
+
+def _on_kept(ctx: Context, caller: Caller, session_id: str, decide: Decide[A]) -> "_Attempt[A] | None":
+    """A try on what this replica kept of the session, if that makes it a change: only a write finds it outdated."""
+    snapshot = ctx.kept.take(caller.tenant, session_id)
+    if snapshot is None:
+        return None
+    try:
+        attempt = _Attempt(ctx, caller, snapshot, decide, may_run=True)
+    except (DomainError, NotInSnapshot):
+        return None
+    return attempt if attempt.changes else None
 
 
 async def replay(ctx: Context, caller: Caller, answer_type: type[A]) -> A | None:
@@ -120,8 +138,8 @@ class _Attempt(Generic[A]):
         self._reservation: Reservation | None = None
         try:
             make_answer = decide(self._change)
-            self._changed = not self._change.is_empty
-            if self._changed:
+            self.changes = not self._change.is_empty
+            if self.changes:
                 self._go_on()
             self.answer = make_answer()
         except BaseException:
@@ -142,7 +160,7 @@ class _Attempt(Generic[A]):
         return self._reservation is not None and self._change.session.runnable
 
     def change_set(self) -> ChangeSet | None:
-        if not self._changed:
+        if not self.changes:
             return None
         return self._change.as_change_set(
             request=request_row(self._ctx, self._caller, self.answer),
@@ -168,6 +186,8 @@ class _Attempt(Generic[A]):
                 self._ctx.hands.wait_for_room(session.tenant, session.id, self._reservation, session.priority)
             else:
                 self._ctx.hands.nudge(session.tenant, session.id)
+            self._change.snapshot.session = session
+            self._ctx.kept.put(self._change.snapshot)
         return self.answer
 
     def abandon(self) -> None:

@@ -1,7 +1,7 @@
 """What every operation is given: who asks, the store, the catalog, and the engine's hands."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestrator.domain.catalog import Catalog
@@ -9,6 +9,7 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.records import Session, Step, Workspace
 from orchestrator.domain.starting import NoPlace, Place
 from orchestrator.store.database import Database
+from orchestrator.store.kept import Kept
 from orchestrator.store.writer import Writer
 
 
@@ -83,3 +84,4 @@ class Context:
     clock: Callable[[], int]
     new_id: Callable[[], str]
     on_deleted: Callable[[str, str], None] = lambda tenant, session_id: None  # who holds something of the session
+    kept: Kept = field(default_factory=Kept)

@@ -82,6 +82,8 @@ async def create(ctx: Context, caller: Caller, wish: NewSession) -> Session:
         return first_answer(answer.request, caller, Session)
     if answer.session is None:
         raise StorageUnavailable(f"the session was not written: {answer.outcome}")
+    change.snapshot.session = answer.session
+    ctx.kept.put(change.snapshot)
     return made
 
 

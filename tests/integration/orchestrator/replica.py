@@ -10,7 +10,9 @@ import asyncpg
 import pytest
 
 from orchestrator import bootstrap
+from orchestrator.domain.snapshot import Snapshot
 from orchestrator.settings import Settings
+from orchestrator.store import snapshots
 from rpc.server import Server
 from tests.integration.orchestrator.client import LIMIT_SECONDS, Client, connected, principal_of
 
@@ -47,6 +49,16 @@ class Replica:
 
         self._orchestrator._lease.release = nothing  # type: ignore[method-assign]  # a crash releases nothing
         await self.stop()
+
+    async def kept_and_stored(self, session_id: str) -> tuple[Snapshot | None, Snapshot | None]:
+        """What was kept of the session, which is kept on, and what a load finds."""
+        kept = self._orchestrator._kept.take("default", session_id)
+        if kept is not None:
+            self._orchestrator._kept.put(kept)
+        return kept, await snapshots.load(self._orchestrator._database, "default", session_id)
+
+    def keeps(self, session_id: str) -> bool:
+        return ("default", session_id) in self._orchestrator._kept._snapshots
 
     def watches(self, session_id: str) -> bool:
         """Whether anything is kept for a watcher of the session."""

@@ -52,6 +52,8 @@ class MemoryStore:
         self.written: list[ChangeSet] = []
         self.operations: list[str] = []  # of all that was tried
         self.loads = 0
+        self.kept: Snapshot | None = None
+        self.forgotten: list[tuple[str, str]] = []
         self.on_load: Callable[[], None] = lambda: None  # after the read, before the reader has it
         self.on_write: Callable[[], None] = lambda: None  # before the write
         self.is_away = False
@@ -73,6 +75,13 @@ class MemoryStore:
         rows.session = replace(rows.session, owner=owner, epoch=rows.session.epoch + 1)
 
     # What the worker knows
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """It is as a load would find it, or a command that begins with it would go wrong."""
+        self.kept = deepcopy(snapshot)
+
+    def forget(self, tenant: str, session_id: str) -> None:
+        self.forgotten.append((tenant, session_id))
 
     async def load(self, tenant: str, session_id: str) -> Snapshot | None:
         self.loads += 1

@@ -14,7 +14,7 @@ from orchestrator.domain.control import cancel, close
 from orchestrator.domain.errors import NotFound, RequestIdReused, StorageUnavailable, WrongState
 from orchestrator.domain.records import Session, Step
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.operations.commanding import command
+from orchestrator.operations.commanding import NotInSnapshot, command
 from orchestrator.operations.context import Caller, Context, Reservation
 from tests.unit.engine.scene import OWNER, Stage
 from tests.unit.engine.virtual_time import in_virtual_time, settle
@@ -295,6 +295,83 @@ async def test_a_decision_that_changes_nothing_in_its_turn_is_answered(desk: Mak
     assert await at.command(decide) == "as before"
     assert (at.store.written, at.hands.adopted) == ([], [])
     assert at.ground.free() == at.slots
+
+
+# When the session was kept
+
+
+def keep(at: Desk) -> None:
+    """As its worker left it."""
+    at.context.kept.put(deepcopy(at.store.sessions["s1"]))
+
+
+@in_virtual_time
+async def test_a_command_on_a_session_that_was_kept_loads_nothing_and_the_next_one_does(desk: MakeDesk) -> None:
+    at = desk()
+    keep(at)
+    await at.command()
+    assert (at.store.loads, at.decisions, len(at.store.written)) == (0, 1, 1)
+    assert at.session().owner == OWNER
+    await at.command(who=replace(WHO, request_id="q2"))
+    assert at.store.loads == 1
+
+
+@in_virtual_time
+async def test_a_command_that_leaves_a_session_to_nobody_keeps_it_for_the_next(desk: MakeDesk) -> None:
+    at = desk(slots=0)
+    await at.command()
+    loads = at.store.loads
+    kept = at.context.kept.take("t", "s1")
+    assert kept == await at.store.load("t", "s1")
+    assert loads == 1
+
+
+@in_virtual_time
+async def test_a_change_decided_on_what_is_outdated_is_not_written_and_decided_again(desk: MakeDesk) -> None:
+    at = desk()
+    keep(at)
+    at.say()
+    await at.command()
+    assert (at.decisions, len(at.store.written)) == (2, 2)
+    assert at.seen[1] > at.seen[0]
+
+
+class Missing(NotInSnapshot):
+    pass
+
+
+@in_virtual_time
+@pytest.mark.parametrize("error", [WrongState("run", "r1", "WAITING", "paused", ()), Missing()])
+async def test_a_refusal_for_what_is_outdated_is_none(desk: MakeDesk, error: Exception) -> None:
+    at = desk()
+    keep(at)
+    at.say()
+
+    def decide(change: Change) -> Callable[[], str]:
+        if not change.snapshot.runs:
+            raise error
+        return at.decide(change)
+
+    await at.command(decide)
+    assert len(at.store.written) == 2
+    keep(at)
+    at.context.kept.take("t", "s1")
+    at.store.sessions["s1"].runs.clear()
+    with pytest.raises(type(error)):
+        await at.command(decide, who=replace(WHO, request_id="q2"))
+
+
+@in_virtual_time
+async def test_that_nothing_is_to_be_done_is_not_believed_of_what_is_outdated(desk: MakeDesk) -> None:
+    at = desk()
+    keep(at)
+    at.say()
+
+    def decide(change: Change) -> Callable[[], str]:
+        return at.decide(change) if change.snapshot.runs else lambda: "as before"
+
+    assert await at.command(decide) != "as before"
+    assert len(at.store.written) == 2
 
 
 # Repeats
