@@ -508,6 +508,20 @@ GUARDS = (
         ("tests/unit/engine/test_engine.py",),
     ),
     Guard(
+        "room that one session does not need is the next one's",
+        ENGINE + "/room.py",
+        "        self._offered.remove(key)\n        return True\n",
+        "        self._offered.remove(key)\n        return False\n",
+        ("tests/unit/engine/test_engine.py",),
+    ),
+    Guard(
+        "unfinished frames are bounded",
+        "rpc/chunks.py",
+        "if self._bytes > UNFINISHED_BYTES or len(self._parts) > UNFINISHED_LIMIT:",
+        "if False:",
+        ("tests/unit/engine/test_link.py",),
+    ),
+    Guard(
         "another replica's words wait for the start of their step",
         "orchestrator/streaming/watch.py",
         "                fresh, waiting = _but_last_pieces(fresh)\n",
