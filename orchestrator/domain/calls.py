@@ -66,27 +66,29 @@ def advance_call(change: Change, call: Step, world: World) -> bool:
 def _judge(change: Change, step: Step, world: World) -> None:
     agent = world.catalog.agents.get(step.agent)
     if agent is None:
-        _refuse(change, step, "agent-gone", f"Not allowed: there is no agent {step.agent!r} now.", "AGENT_NOT_FOUND")
+        words = f"Not allowed: there is no agent {step.agent!r} now."
+        _refuse(change, step, "agent-gone", Failure("AGENT_NOT_FOUND", words, "HUMAN_REQUIRED"))
         return
     try:
         arguments = parse_object(step.arguments_json)
     except BadJson as error:
-        _refuse(change, step, "arguments", f"The arguments do not do: the text {error}.", "TOOL_ARGUMENTS_INVALID")
+        words = f"The arguments do not do: the text {error}."
+        _refuse(change, step, "arguments", Failure("TOOL_ARGUMENTS_INVALID", words, "FATAL"))
         return
     tool = offered_tools(change.session, world.catalog).get(step.tool)
     verdict = judge(world.catalog.policy, agent, tool, step.tool, arguments)
     if verdict.effect == "DENY":
         reason = "TOOL_DENIED" if tool else "TOOL_UNKNOWN"
-        _refuse(change, step, verdict.rule, f"Not allowed: {verdict.reason}.", reason)
+        _refuse(change, step, verdict.rule, Failure(reason, f"Not allowed: {verdict.reason}.", "FATAL"))
     elif verdict.effect == "ASK" and not step.replaces_step_id:  # with their edit a person has answered
         ask_about_call(change, step, world.catalog.policy.digest, verdict.rule, verdict.reason)
     else:
         move_step(change, replace(step, policy_rule=verdict.rule), "allowed")
 
 
-def _refuse(change: Change, step: Step, rule: str, words: str, reason: str) -> None:
-    failure = Failure(reason, words, "HUMAN_REQUIRED")
-    result = ToolResult(words, is_error=True)
+def _refuse(change: Change, step: Step, rule: str, failure: Failure) -> None:
+    """The model reads why, and goes on."""
+    result = ToolResult(failure.message, is_error=True)
     finish_step(change, replace(step, policy_rule=rule, result=result, failure=failure), "rejected")
 
 

@@ -154,7 +154,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 97
     """What the caller waits for did not come in time. DEADLINE_EXCEEDED, RETRYABLE. In a Failure: the step's own
-    deadline passed. Example: {}
+    deadline passed; HUMAN_REQUIRED where no client answered a call of its tool. Example: {}
     """
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 98
     """The caller went away, or the run was cancelled. CANCELLED, FATAL. In a Failure: somebody ended the step.
@@ -167,7 +167,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_RATE_LIMITED: _ErrorReason.ValueType  # 121
     """In a Failure. The provider asks to slow down. RETRYABLE. Example of the message: "try again in 20 s"."""
     ERROR_REASON_MODEL_OUTPUT_INVALID: _ErrorReason.ValueType  # 122
-    """In a Failure. The reply does not have the form that was asked for. RETRYABLE.
+    """In a Failure. The reply does not have the form that was asked for. RETRYABLE; HUMAN_REQUIRED where another one would
+    hardly be better: it is far too large, or was wrong again after it was told why.
     Example of the message: "subtasks[2].agent: no agent is called `codr`".
     """
     ERROR_REASON_MODEL_TRUNCATED: _ErrorReason.ValueType  # 123
@@ -175,7 +176,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example of the message: "the stream ended without a finish reason".
     """
     ERROR_REASON_TOOL_FAILED: _ErrorReason.ValueType  # 124
-    """In a Failure. The tool could not be run to an end. RETRYABLE or FATAL.
+    """In a Failure. The tool could not be run to an end. RETRYABLE or FATAL; HUMAN_REQUIRED where a client says so of its
+    own tool.
     Example of the message: "run_command: cannot start `flutter`".
     """
     ERROR_REASON_TOOL_UNKNOWN: _ErrorReason.ValueType  # 125
@@ -191,7 +193,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example of the message: "architect writes only *.md".
     """
     ERROR_REASON_EXECUTOR_LOST: _ErrorReason.ValueType  # 128
-    """In a Failure. The executor died or cannot be reached any more. RETRYABLE where a repeat is safe.
+    """In a Failure. The executor died or cannot be reached any more. RETRYABLE where a repeat is safe, HUMAN_REQUIRED once
+    the step is quarantined, because executors keep dying under it.
     Example of the message: "executor 0196f3c8-… was lost".
     """
     ERROR_REASON_PLANNING_FAILED: _ErrorReason.ValueType  # 129
@@ -377,7 +380,7 @@ Example: {"method": "PUT", "allow": "GET, POST"}
 """
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 97
 """What the caller waits for did not come in time. DEADLINE_EXCEEDED, RETRYABLE. In a Failure: the step's own
-deadline passed. Example: {}
+deadline passed; HUMAN_REQUIRED where no client answered a call of its tool. Example: {}
 """
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 98
 """The caller went away, or the run was cancelled. CANCELLED, FATAL. In a Failure: somebody ended the step.
@@ -390,7 +393,8 @@ Example of the message: "openai answered 400: unsupported parameter".
 ERROR_REASON_MODEL_RATE_LIMITED: ErrorReason.ValueType  # 121
 """In a Failure. The provider asks to slow down. RETRYABLE. Example of the message: "try again in 20 s"."""
 ERROR_REASON_MODEL_OUTPUT_INVALID: ErrorReason.ValueType  # 122
-"""In a Failure. The reply does not have the form that was asked for. RETRYABLE.
+"""In a Failure. The reply does not have the form that was asked for. RETRYABLE; HUMAN_REQUIRED where another one would
+hardly be better: it is far too large, or was wrong again after it was told why.
 Example of the message: "subtasks[2].agent: no agent is called `codr`".
 """
 ERROR_REASON_MODEL_TRUNCATED: ErrorReason.ValueType  # 123
@@ -398,7 +402,8 @@ ERROR_REASON_MODEL_TRUNCATED: ErrorReason.ValueType  # 123
 Example of the message: "the stream ended without a finish reason".
 """
 ERROR_REASON_TOOL_FAILED: ErrorReason.ValueType  # 124
-"""In a Failure. The tool could not be run to an end. RETRYABLE or FATAL.
+"""In a Failure. The tool could not be run to an end. RETRYABLE or FATAL; HUMAN_REQUIRED where a client says so of its
+own tool.
 Example of the message: "run_command: cannot start `flutter`".
 """
 ERROR_REASON_TOOL_UNKNOWN: ErrorReason.ValueType  # 125
@@ -414,7 +419,8 @@ ERROR_REASON_TOOL_DENIED: ErrorReason.ValueType  # 127
 Example of the message: "architect writes only *.md".
 """
 ERROR_REASON_EXECUTOR_LOST: ErrorReason.ValueType  # 128
-"""In a Failure. The executor died or cannot be reached any more. RETRYABLE where a repeat is safe.
+"""In a Failure. The executor died or cannot be reached any more. RETRYABLE where a repeat is safe, HUMAN_REQUIRED once
+the step is quarantined, because executors keep dying under it.
 Example of the message: "executor 0196f3c8-… was lost".
 """
 ERROR_REASON_PLANNING_FAILED: ErrorReason.ValueType  # 129

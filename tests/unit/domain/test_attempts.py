@@ -63,6 +63,7 @@ def test_arguments_that_are_no_plain_object_come_back_to_the_model_and_never_run
 def test_a_call_of_a_tool_nobody_offers_is_denied() -> None:
     [step] = coding(call("no_such_tool")).calls
     assert (step.state, step.policy_rule, step.failure.reason) == ("REJECTED", "unknown-tool", "TOOL_UNKNOWN")
+    assert step.failure.disposition == "FATAL"
 
 
 def test_the_exact_bytes_of_the_arguments_are_kept() -> None:
