@@ -95,6 +95,8 @@ def _refuse(change: Change, step: Step, rule: str, failure: Failure) -> None:
 def tidy_reply(reply: ModelReply) -> ModelReply:
     """Call ids made unique within the reply: providers repeat and omit them."""
     taken = {call.call_id for call in reply.tool_calls}
+    if "" not in taken and len(taken) == len(reply.tool_calls):
+        return reply
     seen: set[str] = set()
     calls = []
     for call in reply.tool_calls:

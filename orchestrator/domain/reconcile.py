@@ -133,10 +133,10 @@ _CONCLUSIONS = {
 def _settle(change: Change) -> None:
     """Whether the run waits, and when the engine must look again. The owner keeps a session with steps in flight."""
     queued = any(r.waits_for for r in change.snapshot.runs.values())
-    change.put_session(queue_time=(change.session.queue_time or change.now) if queued else 0)
+    queue_time = (change.session.queue_time or change.now) if queued else 0
     run = change.snapshot.run
     if run is None:
-        change.put_session(runnable=False, due_time=0, settled=not queued)
+        change.put_session(runnable=False, due_time=0, settled=not queued, queue_time=queue_time)
         return
     flying = is_flying(change.snapshot)
     ready = [s for s in change.snapshot.steps.values() if s.state == StepState.READY]
@@ -153,13 +153,14 @@ def _settle(change: Change) -> None:
     if run.pause is None:
         due += [s.deadline_time for s in ready]
     settled = run.state in (RunState.WAITING, RunState.PAUSED)
-    change.put_session(runnable=flying, due_time=min(due, default=0), settled=settled)
+    change.put_session(runnable=flying, due_time=min(due, default=0), settled=settled, queue_time=queue_time)
 
 
 def _start_times(change: Change, run: Run) -> list[int]:
     """When what waits for a time of its own may start: dispatches, subtasks and attempts that are tried again."""
-    snapshot = change.snapshot
-    times = [s.not_before_time for s in snapshot.steps.values() if s.state in (StepState.PENDING, StepState.APPROVED)]
-    times += [s.not_before_time for s in snapshot.subtasks.values() if s.state == SubtaskState.PENDING]
-    times += [a.retry_time for a in snapshot.attempts.values() if a.run_id == run.id]
-    return [time for time in times if time > change.now]
+    snapshot, now = change.snapshot, change.now
+    steps = [s for s in snapshot.steps.values() if s.not_before_time > now]
+    times = [s.not_before_time for s in steps if s.state in (StepState.PENDING, StepState.APPROVED)]
+    subtasks = [s for s in snapshot.subtasks.values() if s.not_before_time > now]
+    times += [s.not_before_time for s in subtasks if s.state == SubtaskState.PENDING]
+    return times + [a.retry_time for a in snapshot.attempts.values() if a.retry_time > now and a.run_id == run.id]

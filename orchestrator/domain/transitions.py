@@ -94,7 +94,8 @@ def _put_run(change: Change, run: Run, to: str) -> Run:
     """Every move of a run comes by here: only RUNNING counts against the tenant's limit."""
     change.running += (to == RunState.RUNNING) - (run.state == RunState.RUNNING)
     waits_for = run.waits_for if to == run.state else ""  # a pause that is asked while it queues changes no place
-    return change.put(replace(turned(run, to, change.now), waits_for=waits_for))
+    run = turned(run, to, change.now)
+    return change.put(run if run.waits_for == waits_for else replace(run, waits_for=waits_for))
 
 
 def move_plan(change: Change, plan: Plan, trigger: str, *, actor: str = ENGINE, reason: str = "") -> Plan:

@@ -15,7 +15,7 @@ def turned(run: Run, to: str, now: int) -> Run:
     """The run as it enters state `to`, with its clock set going or stopped."""
     if to in _WORKING:
         return replace(run, state=to, work_start_time=run.work_start_time or now)
-    return replace(stopped(run, now), state=to)
+    return replace(run, state=to, work_duration=worked(run, now), work_start_time=0)
 
 
 def stopped(run: Run, now: int) -> Run:
