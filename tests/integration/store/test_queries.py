@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.domain.errors import InvalidInput
 from orchestrator.domain.events import LoggedEvent, MessageCreated
-from orchestrator.domain.records import Approval, Attempt, Message, Plan, Row, Session, Subtask
+from orchestrator.domain.records import Approval, Message, Plan, Row, Session, Subtask
 from orchestrator.store import audit, queries, requests
 from orchestrator.store.database import Database
 from orchestrator.store.paging import Page, Paging
@@ -123,7 +123,6 @@ async def test_what_belongs_to_a_session_is_listed_and_found_by_id(
     subtasks = [
         Subtask(TENANT, new_id(), session.id, run.id, plans[1].id, f"key{n}", "", "", "coder", n) for n in (1, 2)
     ]
-    attempts = [Attempt(TENANT, new_id(), session.id, run.id, "SUBTASK", "coder", n, create_time=n) for n in (1, 2)]
     steps = [replace(a_step(session, run.id, create_time=9), ordinal=n) for n in (1, 2, 3)]
     steps[2] = replace(steps[2], kind="TOOL", state="PROPOSED", subtask_id=subtasks[0].id)
     messages = [Message(TENANT, new_id(), session.id, run.id, "USER", "auto", f"{n}", sequence=n) for n in (1, 2, 3)]
@@ -131,7 +130,7 @@ async def test_what_belongs_to_a_session_is_listed_and_found_by_id(
         Approval(TENANT, new_id(), session.id, run.id, kind, "digest", state=state, create_time=n)
         for n, (kind, state) in enumerate([("PLAN", "RESOLVED"), ("PLAN", "PENDING"), ("TOOL_CALL", "PENDING")])
     ]
-    rows: list[Row] = [*runs, *plans, *subtasks, *attempts, *steps, *messages, *approvals]
+    rows: list[Row] = [*runs, *plans, *subtasks, *steps, *messages, *approvals]
     await written(writer, appending(session, *rows))
     other = await new_session(writer)
     await written(writer, appending(other, a_run(other, create_time=50)))
@@ -154,7 +153,8 @@ async def test_what_belongs_to_a_session_is_listed_and_found_by_id(
     assert await listed(q["list_approvals"], state="PENDING") == [approvals[2], approvals[1]]
     assert await listed(q["list_approvals"], state="PENDING", kind="PLAN", run_id=run.id) == [approvals[1]]
     assert await listed(q["list_approvals"], session_id=other.id) == []
-    for row in rows:
+    found_by_id: list[Row] = [*runs, *plans, *steps, *messages, *approvals]
+    for row in found_by_id:
         get: Callable[..., Awaitable[object]] = vars(queries)[f"get_{type(row).__name__.lower()}"]
         assert await get(database, TENANT, row.id) == row
         assert await get(database, "another tenant", row.id) is None
