@@ -45,7 +45,7 @@ class Executor(ExecutorServiceServicer):
         self.identity = identity
         self._ledger = ledger
         self.performer = performer
-        self._streams: set[Stream] = set()
+        self._streams: dict[Stream, None] = {}  # in the order in which they came
         ledger.on_room = self._tell_capacity
         SLOTS_HELD.set_function(lambda: ledger.slots - ledger.free_slots)
 
@@ -54,13 +54,13 @@ class Executor(ExecutorServiceServicer):
     ) -> AsyncIterator[service_pb.PerformStepsResponse]:
         """Serve one orchestrator's stream."""
         stream = Stream(self._ledger, self.performer, self._hello())
-        self._streams.add(stream)
+        self._streams[stream] = None
         try:
             async with aclosing(stream.run(request_iterator)) as responses:
                 async for response in responses:
                     yield response
         finally:
-            self._streams.discard(stream)
+            self._streams.pop(stream, None)
             if self._ledger.is_left_with_steps:
                 self._tell_held()
 
