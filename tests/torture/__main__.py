@@ -72,6 +72,9 @@ class Measure:
 
 def main() -> int:
     """0: nothing was wrong."""
+    if len(sys.argv) > 1:  # everything is told by the environment; nobody who asks for help wants an hour of it
+        print(__doc__)
+        return 2
     for name in [name for name in os.environ if name.startswith(("ASSENT_", "OTEL_"))]:
         del os.environ[name]  # what the developer has set for their own services
     if seed := os.environ.get("SEED"):
