@@ -30,7 +30,7 @@ class SimServer:
         self._servicers = {service.name.rpartition(".")[2]: service.servicer for service in services}
         self._translate = translate
         self.is_draining = False
-        self.calls: set[asyncio.Task[Any]] = set()
+        self.calls: dict[asyncio.Task[Any], None] = {}
 
     async def start(self) -> int:
         _SERVERS[NODE.get().name] = self
@@ -50,8 +50,8 @@ class SimServer:
     async def stop(self, grace: float | None = None) -> None:
         await self.drain()
         if self.calls:
-            await asyncio.wait(self.calls, timeout=grace)
-        for call in self.calls:
+            await asyncio.wait(list(self.calls), timeout=grace)
+        for call in list(self.calls):
             call.cancel()
 
     async def unary(self, path: str, request: Any, who: principal.Principal) -> Any:
@@ -112,7 +112,8 @@ class Replica:
         self._addresses = addresses
         self._runs_per_tenant = runs_per_tenant
         self._starts = 0
-        self._lost_calls: set[Callable[[], None]] = set()
+        # By age, as a dictionary is: a set of objects has another order each time, and a seed is one history.
+        self._lost_calls: dict[Callable[[], None], None] = {}
         self.server: SimServer | None = None
         self.start()
 
@@ -189,15 +190,15 @@ class Replica:
         if server is None or node.life is Life.DEAD:
             raise Problem.from_rpc_error(unavailable("nobody is there"))
         task = node.spawn(server.unary(path, request, who))
-        server.calls.add(task)
-        task.add_done_callback(server.calls.discard)
+        server.calls[task] = None
+        task.add_done_callback(lambda ended: server.calls.pop(ended, None))
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         task.add_done_callback(lambda ended: self._travel_back(ended, answer))
 
         def lose() -> None:
             self._loop.outside.later(self._network.delay(), _fail, answer, unavailable("connection lost"))
 
-        self._lost_calls.add(lose)
+        self._lost_calls[lose] = None
         try:
             async with asyncio.timeout(seconds):
                 return await answer
@@ -207,7 +208,7 @@ class Replica:
         except grpc.aio.AioRpcError as error:
             raise Problem.from_rpc_error(error) from None
         finally:
-            self._lost_calls.discard(lose)
+            self._lost_calls.pop(lose, None)
 
     async def follow(self, path: str, request: Any, who: principal.Principal) -> AsyncIterator[Any]:
         """The responses of a streaming method; raises Problem."""
@@ -217,13 +218,13 @@ class Replica:
             raise Problem.from_rpc_error(unavailable("nobody is there"))
         pipe = Pipe(self._network, node, outside)
         task = node.spawn(_pump(server.streaming(path, request, who), pipe))
-        server.calls.add(task)
-        task.add_done_callback(server.calls.discard)
+        server.calls[task] = None
+        task.add_done_callback(lambda ended: server.calls.pop(ended, None))
 
         def lose() -> None:
             pipe.send(unavailable("connection lost"))
 
-        self._lost_calls.add(lose)
+        self._lost_calls[lose] = None
         try:
             while (item := await pipe.receive()) is not None:
                 if isinstance(item, grpc.aio.AioRpcError):
@@ -232,7 +233,7 @@ class Replica:
                     raise item
                 yield item
         finally:
-            self._lost_calls.discard(lose)
+            self._lost_calls.pop(lose, None)
             pipe.is_cut = True
             node.later(self._network.delay(), task.cancel)
 
