@@ -54,16 +54,25 @@ async def answered(call: Callable[[], Awaitable[T]], limit: float = LIMIT_SECOND
             await asyncio.sleep(0.05)
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port that no connection gets by chance while its process is down: below those given out to clients."""
+    """A port that no connection gets by chance while its process is down: below those given out to clients.
+
+    Never the same twice: it is free until somebody listens, and drawn for several processes before any of them does.
+    """
     while True:
         port = random.randrange(20_000, 32_000)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.add(port)
             return port
 
 
