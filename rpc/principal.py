@@ -20,17 +20,23 @@ Metadata = Iterable[tuple[str, str | bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The tenant and the subject a request acts for, with the permissions they hold."""
+    """The tenant and the subject a request acts for, with the permissions they hold.
+
+    `roles` are what policies speak of: who may decide. EVERY_ROLE among them stands for all.
+    """
 
     tenant: str
     subject: str
     permissions: frozenset[str]
+    roles: frozenset[str] = frozenset()
 
 
 Authenticate = Callable[[Metadata], Principal]
 """From a request's metadata to its principal; raises a Problem when it cannot say."""
 
-DEVELOPER = Principal("default", "developer", PERMISSIONS)
+EVERY_ROLE = "*"
+
+DEVELOPER = Principal("default", "developer", PERMISSIONS, frozenset({EVERY_ROLE}))
 
 _current: ContextVar[Principal] = ContextVar("assent_principal")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from orchestrator.domain.paths import fits
-from orchestrator.domain.records import RetryPolicy
+from orchestrator.domain.records import ApprovalTerms, RetryPolicy, Session
 
 SECOND = 1_000_000
 
@@ -48,13 +48,27 @@ class Rule:
     side_effects: tuple[str, ...] = ()
     agents: tuple[str, ...] = ()
     reason: str = ""
+    paths: tuple[str, ...] = ()  # glob patterns; it applies when the call names a path that fits one
+    condition: str = ""  # CEL over the call
+    terms: ApprovalTerms | None = None  # ASK: None: the policy's for TOOL_CALLs
+    remember: bool | None = None  # ASK: whether a grant is offered; None: only where the call may run twice
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
+    """Named, versioned rules; `terms` by the kind of approval, for those that no rule speaks of."""
+
     name: str = "none"
     digest: str = ""
     rules: tuple[Rule, ...] = ()
+    description: str = ""
+    terms: dict[str, ApprovalTerms] = field(default_factory=dict)
+
+    def terms_of(self, kind: str) -> ApprovalTerms:
+        return self.terms.get(kind, _ANYONE)
+
+
+_ANYONE = ApprovalTerms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +88,17 @@ class Catalog:
     """What runs may use now. `tools` grows as executors connect."""
 
     agents: dict[str, Agent] = field(default_factory=dict)
-    policy: Policy = field(default_factory=Policy)
+    policy: Policy = field(default_factory=Policy)  # of sessions that name none
+    policies: dict[str, Policy] = field(default_factory=dict)  # by name, the default included
     tools: dict[str, Tool] = field(default_factory=dict)
 
     def subtask_agents(self) -> list[str]:
         """The names of agents a plan may give subtasks to."""
         return [agent.name for agent in self.agents.values() if agent.role not in _NOT_FOR_SUBTASKS]
+
+    def policy_of(self, session: Session) -> Policy:
+        """What judges the session's calls."""
+        return self.policies.get(session.policy, self.policy)
 
     def by_role(self, role: str) -> Agent | None:
         return next((agent for agent in self.agents.values() if agent.role == role), None)

@@ -9,10 +9,22 @@ from typing import TypeVar
 
 from orchestrator.domain.events import Event
 from orchestrator.domain.frozen import dataclass, replace
-from orchestrator.domain.records import Approval, Attempt, Message, Plan, Row, Run, Session, Step, Subtask
+from orchestrator.domain.records import (
+    Approval,
+    Artifact,
+    Attempt,
+    Grant,
+    Message,
+    Plan,
+    Row,
+    Run,
+    Session,
+    Step,
+    Subtask,
+)
 from orchestrator.domain.snapshot import Snapshot
 
-T = TypeVar("T", Message, Run, Plan, Subtask, Attempt, Step, Approval)
+T = TypeVar("T", Message, Run, Plan, Subtask, Attempt, Step, Approval, Grant, Artifact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +157,6 @@ _TABLES: dict[type, str] = {
     Attempt: "attempts",
     Step: "steps",
     Approval: "approvals",
+    Grant: "grants",
+    Artifact: "artifacts",
 }

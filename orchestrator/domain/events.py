@@ -7,7 +7,18 @@ import hashlib
 import re
 
 from orchestrator.domain.frozen import dataclass
-from orchestrator.domain.records import Approval, Failure, Message, Plan, Subtask, Usage, WaitingFor, Workspace
+from orchestrator.domain.records import (
+    Approval,
+    Artifact,
+    Failure,
+    Grant,
+    Message,
+    Plan,
+    Subtask,
+    Usage,
+    WaitingFor,
+    Workspace,
+)
 
 FIRST_HASH = "0" * 64
 
@@ -218,6 +229,39 @@ class ApprovalResolved:
 
 
 @dataclass(frozen=True, slots=True)
+class VoteRecorded:
+    approval_id: str
+    kind: str
+    run_id: str
+    voter: str
+    action: str
+    feedback: str
+    votes: int
+    needed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalReminder:
+    approval_id: str
+    kind: str
+    run_id: str
+    number: int
+    expire_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrantChanged:
+    grant: Grant
+    trigger: str  # made, revoked or expired
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRecorded:
+    artifact: Artifact
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallReady:
     step_id: str
     run_id: str
@@ -270,6 +314,10 @@ Event = (
     | BudgetReached
     | ApprovalRequested
     | ApprovalResolved
+    | VoteRecorded
+    | ApprovalReminder
+    | GrantChanged
+    | ArtifactRecorded
     | ToolCallReady
     | ToolCallClaimed
     | ToolResultRecorded

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.domain.errors import Violation
-from orchestrator.domain.records import RetryPolicy
+from orchestrator.domain.records import ExpectedArtifact, RetryPolicy
 from orchestrator.domain.retries import check_policy
 
 MAX_SUBTASKS = 200
@@ -25,6 +25,8 @@ class SubtaskDraft:
     agent: str
     depends_on: tuple[str, ...] = field(default=())
     retry_policy: RetryPolicy | None = None  # None: the agent's
+    artifacts: tuple[ExpectedArtifact, ...] = ()
+    gates: tuple[str, ...] = ()
 
 
 def check_plan(drafts: Sequence[SubtaskDraft], agents: Iterable[str]) -> list[Violation]:

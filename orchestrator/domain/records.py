@@ -98,6 +98,19 @@ class ClientTool:
     name: str
     description: str = ""
     input_schema_json: str = ""  # empty: any object
+    time_limit: int = 0  # microseconds; 0: as long as its agent lets a tool take
+    on_timeout: str = ""  # FAIL (also when empty), ASK or HALT
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedArtifact:
+    """What a subtask must leave in the workspace."""
+
+    name: str
+    media_type: str = ""  # empty: any
+    schema: str = ""  # the name of a JSON Schema of the catalog; empty: none
+    path: str = ""  # empty: the name
+    schema_json: str = ""  # the JSON Schema itself; empty: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +131,7 @@ class Session:
     update_time: int = 0
     active_run_id: str = ""
     budget: Budget = field(default_factory=Budget)  # of each of its runs
+    policy: str = ""  # the name of the policy that judges its tool calls; empty: default
     settled: bool = True  # nothing moves until somebody acts: what ends a stream with until=SETTLED
     # the columns of the session row that make it lock, version, fence and lease:
     last_sequence: int = 0
@@ -219,6 +233,10 @@ class Subtask:
     end_time: int = 0
     retry_policy: RetryPolicy | None = None  # None: its agent's
     losses: int = 0
+    artifacts: list[ExpectedArtifact] = field(default_factory=list)
+    gates: list[str] = field(default_factory=list)
+    carried_subtask_id: str = ""  # of an earlier version of the plan, whose result this is
+    skip_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +348,7 @@ class Step:
     policy_rule: str = ""  # the rule that decided: allow, ask or deny, and its name
     approval_id: str = ""
     approval_preimage: str = ""
+    grant_id: str = ""  # what allowed it in a person's stead
     result: ToolResult | None = None
     # dispatch
     dispatch_number: int = 0  # rises by one with each dispatch, over the step's life
@@ -370,6 +389,31 @@ class Decision:
     edited_arguments_json: str = ""  # EDIT: the exact text that runs instead
     edited_digest: str = ""  # EDIT: SHA-256 of the preimage of the call that runs instead
     new_limit: Budget | None = None  # APPROVE of a BUDGET: what it may consume in all
+    grant_id: str = ""  # APPROVE of a TOOL_CALL: the grant it made
+    edited_artifact_id: str = ""  # EDIT of an ARTIFACT: what takes its place
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalTerms:
+    """Who may decide, how many must, and how long it waits (microseconds): what the policy says of a question."""
+
+    roles: list[str] = field(default_factory=list)  # empty: whoever may decide at all
+    quorum: int = 1
+    requester_excluded: bool = False
+    wait: int = 0  # 0: for ever
+    on_expiry: str = "NEVER"  # NEVER, HALT, DENY or ESCALATE
+    escalation_roles: list[str] = field(default_factory=list)
+    remind_every: int = 0  # 0: never
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One of several answers that are needed."""
+
+    voter: str
+    action: str
+    vote_time: int
+    feedback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,7 +425,10 @@ class Preview:
     path: str = ""  # a file tool's path
     new_text: str = ""  # what a write would leave in the file
     agent: str = ""
-    reason: str = ""  # the agent's or the engine's own words: not verified
+    reason: str = ""  # why it is asked, in the policy's or the engine's words
+    format: str = ""  # how `text` is to be read: MARKDOWN, DIFF, COMMAND or JSON; empty: as it stands
+    agent_words: str = ""  # what the model said when it asked for this: not verified
+    truncated: bool = False  # there is more than is shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,9 +457,65 @@ class Approval:
     create_time: int = 0
     expire_time: int = 0
     resolve_time: int = 0
+    # who may answer, and how long it waits
+    terms: ApprovalTerms = field(default_factory=ApprovalTerms)
+    votes: list[Vote] = field(default_factory=list)  # oldest first
+    reminders: int = 0  # so far
+    remind_time: int = 0  # when the next one is due; 0: none is
+    # by kind
+    may_remember: bool = False  # TOOL_CALL
+    response_schema_json: str = ""  # QUESTION: what the answer must satisfy; empty: any JSON
+    artifact_id: str = ""  # ARTIFACT
+    gate: str = ""  # ARTIFACT: which of its subtask's gates
+    policy_rule: str = ""  # the rule that asked
+    earlier_approval_id: str = ""  # what expired, or was edited, and this takes the place of
 
 
-Row = Session | Message | Run | Plan | Subtask | Attempt | Step | Approval
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A remembered "allow" inside one session: a tool as its schema stands, a constraint on arguments, and an end."""
+
+    tenant: str
+    id: str
+    session_id: str
+    tool: str
+    schema_digest: str
+    constraint: str  # CEL over `arguments` and `arguments_sha256`
+    approval_id: str
+    creator: str
+    create_time: int
+    expire_time: int
+    revoke_time: int = 0
+    revoker: str = ""
+    revoke_reason: str = ""
+    end_time: int = 0  # when it was found to have ended, revoked or run out; 0: it stands
+    uses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file-like output of a subtask, as it was when it was recorded; its bytes are kept by their SHA-256."""
+
+    tenant: str
+    id: str
+    session_id: str
+    run_id: str
+    subtask_id: str
+    attempt_id: str
+    name: str
+    media_type: str
+    sha256: str
+    size_bytes: int
+    path: str = ""
+    schema_digest: str = ""  # of the JSON Schema it was checked against
+    valid: bool = True
+    errors: list[str] = field(default_factory=list)
+    replaces_artifact_id: str = ""
+    editor: str = ""
+    create_time: int = 0
+
+
+Row = Session | Message | Run | Plan | Subtask | Attempt | Step | Approval | Grant | Artifact
 
 
 def is_open(run: Run) -> bool:

@@ -6,14 +6,15 @@ A snapshot is private to one decision (or to the engine's hold on the session). 
 
 from dataclasses import dataclass, field
 
-from orchestrator.domain.records import Approval, Attempt, Message, Plan, Run, Session, Step, Subtask
+from orchestrator.domain.records import Approval, Artifact, Attempt, Grant, Message, Plan, Run, Session, Step, Subtask
 from orchestrator.domain.states import StepState
 
 
 @dataclass(slots=True)
 class Snapshot:
     """What is loaded: the open runs with their plans and subtasks (a queued run may bring a client's plan along), the
-    active run's attempts, steps and approvals, and the latest messages, oldest first.
+    active run's attempts, steps, approvals and artifacts, the session's grants that stand, the newest first,
+    and the latest messages, oldest first.
     """
 
     session: Session
@@ -24,6 +25,8 @@ class Snapshot:
     steps: dict[str, Step] = field(default_factory=dict)
     approvals: dict[str, Approval] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
+    grants: dict[str, Grant] = field(default_factory=dict)
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
 
     @property
     def run(self) -> Run | None:

@@ -25,6 +25,7 @@ class Caller:
     trace_id: str = ""
     traceparent: str = ""
     repeats: bool = False  # the client chose the request id, so it may have sent it before
+    roles: frozenset[str] = frozenset()  # as policies name them; "*": every one
 
 
 class Reservation(Protocol):

@@ -27,6 +27,7 @@ class Approvals:
         self._inboxes = inboxes
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, context: RpcContext) -> pb.ListApprovalsResponse:
+        refuse_later(("", request, ("tool", "decidable")))
         page = await queries.list_approvals(
             self._ctx.database,
             reader().tenant,
@@ -54,6 +55,7 @@ class Approvals:
     async def WatchApprovals(
         self, request: pb.WatchApprovalsRequest, context: RpcContext
     ) -> AsyncIterator[pb.WatchApprovalsResponse]:
+        refuse_later(("", request, ("run_id", "tool", "decidable")))
         kind = enum_word(approval_pb2.ApprovalKind.DESCRIPTOR, request.kind)
         with self._inboxes.join(Filter(reader().tenant, kind, request.session_id)) as watch:
             async for part in watch.parts():

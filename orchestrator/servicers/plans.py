@@ -9,7 +9,7 @@ from orchestrator.domain.records import RetryPolicy
 from orchestrator.operations import plans
 from orchestrator.operations.context import Context
 from orchestrator.servicers.convert import enum_word, plan_to_proto, to_proto
-from orchestrator.servicers.later import the_rest_later
+from orchestrator.servicers.later import refuse_later, the_rest_later
 from orchestrator.servicers.requests import caller, reader
 from orchestrator.store import queries
 from orchestrator.store.paging import Paging
@@ -22,6 +22,9 @@ class Plans:
         self._ctx = ctx
 
     async def CreatePlan(self, request: pb.CreatePlanRequest, context: RpcContext) -> pb.CreatePlanResponse:
+        refuse_later(("", request, ("budget",)))
+        for index, said in enumerate(request.subtasks):
+            refuse_later((f"subtasks[{index}].", said, ("artifacts", "gates")))
         drafts = tuple(
             SubtaskDraft(d.key, d.title or d.key, d.instructions, d.agent, tuple(d.depends_on), _retry_policy(d))
             for d in request.subtasks

@@ -37,10 +37,11 @@ def caller(method: str, request: Message) -> Caller:
         current_trace_id(),
         current_traceparent(),
         repeats=bool(given),
+        roles=principal.roles,
     )
 
 
 def reader() -> Caller:
     """For reads: only who asks."""
     principal = current_principal()
-    return Caller(principal.tenant, principal.subject)
+    return Caller(principal.tenant, principal.subject, roles=principal.roles)

@@ -40,6 +40,8 @@ class Sessions:
             ("settings.", request.settings, ("policy", "allowed_providers")),
             ("workspace.", request.workspace, ("repository", "base_branch")),
         )
+        for index, tool in enumerate(request.client_tools):
+            refuse_later((f"client_tools[{index}].", tool, ("time_limit", "on_timeout")))
         wish = NewSession(
             request.title,
             request.agent or "auto",

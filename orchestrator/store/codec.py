@@ -11,10 +11,21 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from sqlalchemy import Table
 
-from orchestrator.domain.records import Approval, Attempt, Message, Plan, Run, Session, Step, Subtask
+from orchestrator.domain.records import (
+    Approval,
+    Artifact,
+    Attempt,
+    Grant,
+    Message,
+    Plan,
+    Run,
+    Session,
+    Step,
+    Subtask,
+)
 from orchestrator.store import tables
 
-R = TypeVar("R", Message, Run, Plan, Subtask, Attempt, Step, Approval)
+R = TypeVar("R", Message, Run, Plan, Subtask, Attempt, Step, Approval, Grant, Artifact)
 T = TypeVar("T")
 Values = tuple[object, ...]
 
@@ -85,9 +96,11 @@ SUBTASK = _row_codec(Subtask, tables.subtask)
 ATTEMPT = _row_codec(Attempt, tables.attempt)
 STEP = _row_codec(Step, tables.step)
 APPROVAL = _row_codec(Approval, tables.approval)
+GRANT = _row_codec(Grant, tables.session_grant)
+ARTIFACT = _row_codec(Artifact, tables.artifact)
 
 CODECS: dict[type, RowCodec[Any]] = {
-    codec.kind: codec for codec in (MESSAGE, RUN, PLAN, SUBTASK, ATTEMPT, STEP, APPROVAL)
+    codec.kind: codec for codec in (MESSAGE, RUN, PLAN, SUBTASK, ATTEMPT, STEP, APPROVAL, GRANT, ARTIFACT)
 }
 
 # The session's row is written by the fence, which decides these itself.

@@ -44,9 +44,9 @@ def _step(table: str, rows: str) -> str:
 
 # Each by an index that it has; runs last of those that are found by their runs. The list's own row ends it.
 _STEPS = (
-    *(_step(table, _OF_RUNS) for table in ("step", "attempt", "subtask")),
-    *(_step(table, _OF_SESSION_LISTED) for table in ("approval", "plan", "run")),
-    *(_step(table, _OF_SESSION) for table in ("message", "event")),
+    *(_step(table, _OF_RUNS) for table in ("step", "attempt", "subtask", "artifact")),
+    *(_step(table, _OF_SESSION_LISTED) for table in ("approval", "plan", "session_grant", "run")),
+    *(_step(table, _OF_SESSION) for table in ("content", "delivery", "message", "event")),
 )
 _END = "DELETE FROM erasing WHERE tenant = $1 AND session_id = $2"
 

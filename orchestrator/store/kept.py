@@ -7,11 +7,11 @@ or that there is nothing to do, is not.
 from collections.abc import Iterable
 from typing import TypeVar
 
-from orchestrator.domain.records import Approval, Attempt, Plan, Step, Subtask, is_open
+from orchestrator.domain.records import Approval, Artifact, Attempt, Plan, Step, Subtask, is_open
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.store.snapshots import LATEST_MESSAGES
 
-T = TypeVar("T", Plan, Subtask, Attempt, Step, Approval)
+T = TypeVar("T", Plan, Subtask, Attempt, Step, Approval, Artifact)
 Key = tuple[str, str]  # tenant, session id
 
 MOST_CHARACTERS = 16_000_000
@@ -61,6 +61,8 @@ def as_loaded(snapshot: Snapshot) -> Snapshot:
         _of(active, snapshot.steps),
         _of(active, snapshot.approvals),
         dict(list(snapshot.messages.items())[-LATEST_MESSAGES:]),
+        {grant.id: grant for grant in snapshot.grants.values() if not grant.end_time},
+        _of(active, snapshot.artifacts),
     )
 
 
@@ -71,6 +73,7 @@ def _of(runs: Iterable[str], rows: dict[str, T]) -> dict[str, T]:
 def _size(snapshot: Snapshot) -> int:
     rows = 1 + len(snapshot.runs) + len(snapshot.plans) + len(snapshot.subtasks) + len(snapshot.attempts)
     rows += len(snapshot.steps) + len(snapshot.approvals) + len(snapshot.messages)
+    rows += len(snapshot.grants) + len(snapshot.artifacts)
     size = rows * ROW_CHARACTERS
     size += sum(len(message.text) for message in snapshot.messages.values())
     size += sum(len(subtask.instructions) for subtask in snapshot.subtasks.values())

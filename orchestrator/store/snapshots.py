@@ -44,6 +44,11 @@ UNION ALL
 {_of_runs("step", "create_time, ordinal", _ACTIVE)}
 UNION ALL
 {_of_runs("approval", "create_time, 0", _ACTIVE)}
+UNION ALL
+{_of_runs("artifact", "create_time, 0", _ACTIVE)}
+UNION ALL
+SELECT 'session_grant', -create_time, 0, body FROM session_grant
+    WHERE tenant = $1 AND session_id = $2 AND end_time = 0
 ORDER BY a, b
 """  # noqa: S608  # nothing but constants of ours goes into the text
 
@@ -64,5 +69,5 @@ async def load(reader: Reader, tenant: str, session_id: str) -> Snapshot | None:
 
 def _attributes(found: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     """In the order of Snapshot's fields."""
-    kinds = ("run", "plan", "subtask", "attempt", "step", "approval", "message")
+    kinds = ("run", "plan", "subtask", "attempt", "step", "approval", "message", "session_grant", "artifact")
     return tuple(found[kind] for kind in kinds)

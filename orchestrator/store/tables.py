@@ -17,6 +17,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Index,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -228,6 +229,7 @@ approval = _of_session(
     _text("state"),
     _number("create_time"),
     _number("expire_time"),
+    Column("tool", Text, nullable=False, server_default=""),
     CheckConstraint(_states(states.APPROVAL), name="state"),
 )
 _list_index("approval_newest", approval.c.tenant, approval.c.create_time)
@@ -239,6 +241,45 @@ Index(
     approval.c.create_time,
     postgresql_where=text("state = 'PENDING'"),
 )
+
+# `grant` is a word of SQL's own.
+session_grant = _of_session("session_grant", _number("create_time"), _number("end_time"))
+_list_index("session_grant_session", session_grant.c.tenant, session_grant.c.session_id, session_grant.c.create_time)
+Index(
+    "session_grant_standing",
+    session_grant.c.tenant,
+    session_grant.c.session_id,
+    postgresql_where=text("end_time = 0"),
+)
+
+artifact = _of_session("artifact", _text("run_id"), _text("subtask_id"), _number("create_time"))
+Index("artifact_run", artifact.c.tenant, artifact.c.run_id, artifact.c.create_time)
+
+# The bytes of artifacts, written before the change set that speaks of them; what none speaks of goes with its session.
+content = Table(
+    "content",
+    metadata,
+    _key("tenant"),
+    _key("session_id"),
+    _key("sha256"),
+    Column("data", LargeBinary, nullable=False),
+    _number("create_time"),
+    postgresql_with=_GROWING,
+)
+
+# What the webhook has still to be told: an event of the log, until it was taken.
+delivery = Table(
+    "delivery",
+    metadata,
+    _key("tenant"),
+    _key("session_id"),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    _number("due_time"),
+    _number("tries"),
+    _number("create_time"),
+    postgresql_with=_HOT,
+)
+Index("delivery_due", delivery.c.due_time)
 
 log = Table(
     "event",
@@ -283,6 +324,7 @@ audit = Table(
     _text("reason"),
     _text("message"),
     _number("create_time"),
+    Column("step_id", Text, nullable=False, server_default=""),
     postgresql_with=_GROWING,
 )
 Index("audit_newest", audit.c.tenant, audit.c.create_time)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.domain.events import LoggedEvent
-from orchestrator.domain.records import Approval, Attempt, Message, Plan, Run, Session, Step, Subtask
+from orchestrator.domain.records import Approval, Artifact, Attempt, Grant, Message, Plan, Run, Session, Step, Subtask
 
 Key = tuple[str, str]
 
@@ -73,6 +73,8 @@ class Rows:
     attempts: list[Attempt] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     approvals: list[Approval] = field(default_factory=list)
+    session_grants: list[Grant] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     requests: list[tuple[str, str, str]] = field(default_factory=list)  # caller, request id, answer
     logs: dict[str, list[LoggedEvent]] = field(default_factory=lambda: defaultdict(list))

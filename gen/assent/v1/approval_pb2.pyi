@@ -6,6 +6,7 @@ The approval: a question to a person about one exact thing, and the decision tha
 from gen.assent.v1 import budget_pb2 as _budget_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -157,6 +158,160 @@ DECISION_ACTION_ABORT: DecisionAction.ValueType  # 9
 """Cancel the whole run."""
 Global___DecisionAction: _TypeAlias = DecisionAction  # noqa: Y015
 
+class _ExpiryAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExpiryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExpiryAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPIRY_ACTION_UNSPECIFIED: _ExpiryAction.ValueType  # 0
+    """Never stored."""
+    EXPIRY_ACTION_NEVER: _ExpiryAction.ValueType  # 1
+    """It waits for ever: it has no time of expiry."""
+    EXPIRY_ACTION_HALT: _ExpiryAction.ValueType  # 2
+    """The run is PAUSED, and the same is asked again, without a time of expiry."""
+    EXPIRY_ACTION_DENY: _ExpiryAction.ValueType  # 3
+    """As if it had been rejected: the agent reads that nobody answered."""
+    EXPIRY_ACTION_ESCALATE: _ExpiryAction.ValueType  # 4
+    """The same is asked again of the escalation roles, for as long; who does not answer then either halts the run."""
+
+class ExpiryAction(_ExpiryAction, metaclass=_ExpiryActionEnumTypeWrapper):
+    """What happens when nobody answers in time."""
+
+EXPIRY_ACTION_UNSPECIFIED: ExpiryAction.ValueType  # 0
+"""Never stored."""
+EXPIRY_ACTION_NEVER: ExpiryAction.ValueType  # 1
+"""It waits for ever: it has no time of expiry."""
+EXPIRY_ACTION_HALT: ExpiryAction.ValueType  # 2
+"""The run is PAUSED, and the same is asked again, without a time of expiry."""
+EXPIRY_ACTION_DENY: ExpiryAction.ValueType  # 3
+"""As if it had been rejected: the agent reads that nobody answered."""
+EXPIRY_ACTION_ESCALATE: ExpiryAction.ValueType  # 4
+"""The same is asked again of the escalation roles, for as long; who does not answer then either halts the run."""
+Global___ExpiryAction: _TypeAlias = ExpiryAction  # noqa: Y015
+
+class _PreviewFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PreviewFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PreviewFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PREVIEW_FORMAT_UNSPECIFIED: _PreviewFormat.ValueType  # 0
+    """As it stands."""
+    PREVIEW_FORMAT_MARKDOWN: _PreviewFormat.ValueType  # 1
+    """Markdown, for example a plan."""
+    PREVIEW_FORMAT_DIFF: _PreviewFormat.ValueType  # 2
+    """A unified diff of a file, from what it is now to what it would be."""
+    PREVIEW_FORMAT_COMMAND: _PreviewFormat.ValueType  # 3
+    """A command line."""
+    PREVIEW_FORMAT_JSON: _PreviewFormat.ValueType  # 4
+    """JSON: the arguments of a call."""
+
+class PreviewFormat(_PreviewFormat, metaclass=_PreviewFormatEnumTypeWrapper):
+    """How `Preview.text` is to be read."""
+
+PREVIEW_FORMAT_UNSPECIFIED: PreviewFormat.ValueType  # 0
+"""As it stands."""
+PREVIEW_FORMAT_MARKDOWN: PreviewFormat.ValueType  # 1
+"""Markdown, for example a plan."""
+PREVIEW_FORMAT_DIFF: PreviewFormat.ValueType  # 2
+"""A unified diff of a file, from what it is now to what it would be."""
+PREVIEW_FORMAT_COMMAND: PreviewFormat.ValueType  # 3
+"""A command line."""
+PREVIEW_FORMAT_JSON: PreviewFormat.ValueType  # 4
+"""JSON: the arguments of a call."""
+Global___PreviewFormat: _TypeAlias = PreviewFormat  # noqa: Y015
+
+@_typing.final
+class ApprovalTerms(_message.Message):
+    """Who may decide, how many must, and how long it waits: what the policy says of a question when it is asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLES_FIELD_NUMBER: _builtins.int
+    QUORUM_FIELD_NUMBER: _builtins.int
+    REQUESTER_EXCLUDED_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    ON_EXPIRY_FIELD_NUMBER: _builtins.int
+    ESCALATION_ROLES_FIELD_NUMBER: _builtins.int
+    REMIND_EVERY_FIELD_NUMBER: _builtins.int
+    quorum: _builtins.int
+    """How many people must say APPROVE (or RETRY of a call in doubt) before it counts. 0 and 1: one."""
+    requester_excluded: _builtins.bool
+    """The person who asked for the run, or wrote the plan, may not decide."""
+    on_expiry: Global___ExpiryAction.ValueType
+    """What happens then. Unspecified: NEVER."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only who holds one of these roles may decide. Empty: whoever has the permission `approval.decide`."""
+
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """How long it waits; absent: for ever."""
+
+    @_builtins.property
+    def escalation_roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """ESCALATE: whoever holds one of these roles is asked next."""
+
+    @_builtins.property
+    def remind_every(self) -> _duration_pb2.Duration:
+        """How often people are reminded while it waits; absent: never."""
+
+    def __init__(
+        self,
+        *,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        quorum: _builtins.int = ...,
+        requester_excluded: _builtins.bool = ...,
+        wait: _duration_pb2.Duration | None = ...,
+        on_expiry: Global___ExpiryAction.ValueType = ...,
+        escalation_roles: _abc.Iterable[_builtins.str] | None = ...,
+        remind_every: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["remind_every", b"remind_every", "wait", b"wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["escalation_roles", b"escalation_roles", "on_expiry", b"on_expiry", "quorum", b"quorum", "remind_every", b"remind_every", "requester_excluded", b"requester_excluded", "roles", b"roles", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalTerms: _TypeAlias = ApprovalTerms  # noqa: Y015
+
+@_typing.final
+class Vote(_message.Message):
+    """One of several answers that are needed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOTER_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    VOTE_TIME_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
+    voter: _builtins.str
+    """The principal who voted."""
+    action: Global___DecisionAction.ValueType
+    """What they answered."""
+    feedback: _builtins.str
+    """What they said; may be empty."""
+    @_builtins.property
+    def vote_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        voter: _builtins.str = ...,
+        action: Global___DecisionAction.ValueType = ...,
+        vote_time: _timestamp_pb2.Timestamp | None = ...,
+        feedback: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vote_time", b"vote_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "feedback", b"feedback", "vote_time", b"vote_time", "voter", b"voter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Vote: _TypeAlias = Vote  # noqa: Y015
+
 @_typing.final
 class Decision(_message.Message):
     """A person's answer to an approval; exactly one wins."""
@@ -172,6 +327,8 @@ class Decision(_message.Message):
     EDITED_ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     EDITED_DIGEST_FIELD_NUMBER: _builtins.int
     NEW_LIMIT_FIELD_NUMBER: _builtins.int
+    GRANT_ID_FIELD_NUMBER: _builtins.int
+    EDITED_ARTIFACT_ID_FIELD_NUMBER: _builtins.int
     action: Global___DecisionAction.ValueType
     """What was answered."""
     decider: _builtins.str
@@ -186,6 +343,10 @@ class Decision(_message.Message):
     """EDIT of a TOOL_CALL: the exact text of the arguments that run instead."""
     edited_digest: _builtins.str
     """EDIT of a TOOL_CALL: SHA-256 (hex) of the preimage of the call that runs instead, a step of its own."""
+    grant_id: _builtins.str
+    """APPROVE of a TOOL_CALL: the grant it made; empty: none."""
+    edited_artifact_id: _builtins.str
+    """EDIT of an ARTIFACT: the artifact that takes the place of the one asked about; empty otherwise."""
     @_builtins.property
     def decide_time(self) -> _timestamp_pb2.Timestamp:
         """When the answer was accepted."""
@@ -206,10 +367,12 @@ class Decision(_message.Message):
         edited_arguments_json: _builtins.str = ...,
         edited_digest: _builtins.str = ...,
         new_limit: _budget_pb2.Budget | None = ...,
+        grant_id: _builtins.str = ...,
+        edited_artifact_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time", "new_limit", b"new_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decide_time", b"decide_time", "decider", b"decider", "digest", b"digest", "edited_arguments_json", b"edited_arguments_json", "edited_digest", b"edited_digest", "feedback", b"feedback", "new_limit", b"new_limit", "response_json", b"response_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decide_time", b"decide_time", "decider", b"decider", "digest", b"digest", "edited_arguments_json", b"edited_arguments_json", "edited_artifact_id", b"edited_artifact_id", "edited_digest", b"edited_digest", "feedback", b"feedback", "grant_id", b"grant_id", "new_limit", b"new_limit", "response_json", b"response_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,6 +390,9 @@ class Preview(_message.Message):
     NEW_TEXT_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    AGENT_WORDS_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
     title: _builtins.str
     """One line."""
     text: _builtins.str
@@ -238,7 +404,15 @@ class Preview(_message.Message):
     agent: _builtins.str
     """The agent that wants it."""
     reason: _builtins.str
-    """Why, in the agent's or the engine's own words: not verified."""
+    """Why it is asked, in the policy's or the engine's words."""
+    format: Global___PreviewFormat.ValueType
+    """How `text` is to be read."""
+    agent_words: _builtins.str
+    """What the model said when it asked for this: its own words, not verified, and perhaps written to persuade. Empty: it
+    said nothing.
+    """
+    truncated: _builtins.bool
+    """There is more than is shown; the whole is in `arguments_json`, in the plan or in the artifact."""
     def __init__(
         self,
         *,
@@ -248,10 +422,13 @@ class Preview(_message.Message):
         new_text: _builtins.str = ...,
         agent: _builtins.str = ...,
         reason: _builtins.str = ...,
+        format: Global___PreviewFormat.ValueType = ...,
+        agent_words: _builtins.str = ...,
+        truncated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "new_text", b"new_text", "path", b"path", "reason", b"reason", "text", b"text", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_words", b"agent_words", "format", b"format", "new_text", b"new_text", "path", b"path", "reason", b"reason", "text", b"text", "title", b"title", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -284,6 +461,16 @@ class Approval(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     RESOLVE_TIME_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    VOTES_FIELD_NUMBER: _builtins.int
+    MAY_REMEMBER_FIELD_NUMBER: _builtins.int
+    REMINDERS_FIELD_NUMBER: _builtins.int
+    REMIND_TIME_FIELD_NUMBER: _builtins.int
+    RESPONSE_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    ARTIFACT_ID_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
+    POLICY_RULE_FIELD_NUMBER: _builtins.int
+    EARLIER_APPROVAL_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server."""
     session_id: _builtins.str
@@ -311,7 +498,21 @@ class Approval(_message.Message):
     arguments_json: _builtins.str
     """TOOL_CALL, IN_DOUBT: the exact text of the arguments that would run."""
     requester: _builtins.str
-    """The principal whose run asks."""
+    """The principal whose run it is."""
+    may_remember: _builtins.bool
+    """TOOL_CALL: APPROVE may ask to `remember`."""
+    reminders: _builtins.int
+    """How many reminders there were."""
+    response_schema_json: _builtins.str
+    """QUESTION: the JSON Schema that the answer must satisfy; empty: any JSON."""
+    artifact_id: _builtins.str
+    """ARTIFACT: what stands at the gate; empty otherwise."""
+    gate: _builtins.str
+    """ARTIFACT: the gate it stands at; empty otherwise."""
+    policy_rule: _builtins.str
+    """The rule of the policy that asked; empty: no rule did."""
+    earlier_approval_id: _builtins.str
+    """The approval that expired, or was edited, and that this one takes the place of; empty: none."""
     @_builtins.property
     def allowed_actions(self) -> _containers.RepeatedScalarFieldContainer[Global___DecisionAction.ValueType]:
         """The answers it takes."""
@@ -340,6 +541,18 @@ class Approval(_message.Message):
     def resolve_time(self) -> _timestamp_pb2.Timestamp:
         """When it left PENDING; absent: not yet."""
 
+    @_builtins.property
+    def terms(self) -> Global___ApprovalTerms:
+        """Who may decide, how many must, and how long it waits."""
+
+    @_builtins.property
+    def votes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Vote]:
+        """The votes so far, oldest first, where more than one is needed."""
+
+    @_builtins.property
+    def remind_time(self) -> _timestamp_pb2.Timestamp:
+        """When the next reminder is due; absent: none is."""
+
     def __init__(
         self,
         *,
@@ -364,10 +577,20 @@ class Approval(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         resolve_time: _timestamp_pb2.Timestamp | None = ...,
+        terms: Global___ApprovalTerms | None = ...,
+        votes: _abc.Iterable[Global___Vote] | None = ...,
+        may_remember: _builtins.bool = ...,
+        reminders: _builtins.int = ...,
+        remind_time: _timestamp_pb2.Timestamp | None = ...,
+        response_schema_json: _builtins.str = ...,
+        artifact_id: _builtins.str = ...,
+        gate: _builtins.str = ...,
+        policy_rule: _builtins.str = ...,
+        earlier_approval_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["consume_time", b"consume_time", "create_time", b"create_time", "decision", b"decision", "expire_time", b"expire_time", "preview", b"preview", "resolve_time", b"resolve_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consume_time", b"consume_time", "create_time", b"create_time", "decision", b"decision", "expire_time", b"expire_time", "preview", b"preview", "remind_time", b"remind_time", "resolve_time", b"resolve_time", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_actions", b"allowed_actions", "arguments_json", b"arguments_json", "consume_time", b"consume_time", "create_time", b"create_time", "decision", b"decision", "digest", b"digest", "expire_time", b"expire_time", "id", b"id", "kind", b"kind", "plan_id", b"plan_id", "plan_version", b"plan_version", "preimage", b"preimage", "preview", b"preview", "requester", b"requester", "resolve_time", b"resolve_time", "run_id", b"run_id", "session_id", b"session_id", "state", b"state", "step_id", b"step_id", "subtask_id", b"subtask_id", "tool", b"tool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_actions", b"allowed_actions", "arguments_json", b"arguments_json", "artifact_id", b"artifact_id", "consume_time", b"consume_time", "create_time", b"create_time", "decision", b"decision", "digest", b"digest", "earlier_approval_id", b"earlier_approval_id", "expire_time", b"expire_time", "gate", b"gate", "id", b"id", "kind", b"kind", "may_remember", b"may_remember", "plan_id", b"plan_id", "plan_version", b"plan_version", "policy_rule", b"policy_rule", "preimage", b"preimage", "preview", b"preview", "remind_time", b"remind_time", "reminders", b"reminders", "requester", b"requester", "resolve_time", b"resolve_time", "response_schema_json", b"response_schema_json", "run_id", b"run_id", "session_id", b"session_id", "state", b"state", "step_id", b"step_id", "subtask_id", b"subtask_id", "terms", b"terms", "tool", b"tool", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,7 +32,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n assent/v1/approval_service.proto\x12\tassent.v1\x1a\x18\x61ssent/v1/approval.proto\x1a\x16\x61ssent/v1/budget.proto\x1a\x15\x61ssent/v1/event.proto\x1a\x15\x61ssent/v1/grant.proto\x1a\x17\x61ssent/v1/options.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xf5\x01\n\x14ListApprovalsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\x18.assent.v1.ApprovalStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12/\n\x04kind\x18\x04 \x01(\x0e\x32\x17.assent.v1.ApprovalKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1f\n\nsession_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1b\n\x06run_id\x18\x06 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"X\n\x15ListApprovalsResponse\x12&\n\tapprovals\x18\x01 \x03(\x0b\x32\x13.assent.v1.Approval\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x12GetApprovalRequest\x12$\n\x0b\x61pproval_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\"<\n\x13GetApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.assent.v1.Approval\"\x95\x03\n\x15\x44\x65\x63ideApprovalRequest\x12$\n\x0b\x61pproval_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12:\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x19.assent.v1.DecisionActionB\x0f\xe2\x41\x01\x02\xbaH\x08\x82\x01\x02\x10\x01\xc8\x01\x01\x12\x1e\n\x06\x64igest\x18\x04 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x02\x18@\xc8\x01\x01\x12\x1b\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12(\n\x15\x65\x64ited_arguments_json\x18\x06 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\x12#\n\x0f\x65\x64ited_artifact\x18\x07 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x01\x12 \n\rresponse_json\x18\x08 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\x12$\n\tnew_limit\x18\t \x01(\x0b\x32\x11.assent.v1.Budget\x12%\n\x08remember\x18\n \x01(\x0b\x32\x13.assent.v1.Remember\"?\n\x16\x44\x65\x63ideApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.assent.v1.Approval\"i\n\x15WatchApprovalsRequest\x12/\n\x04kind\x18\x01 \x01(\x0e\x32\x17.assent.v1.ApprovalKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x84\x01\n\x16WatchApprovalsResponse\x12&\n\tapprovals\x18\x01 \x03(\x0b\x32\x13.assent.v1.Approval\x12\x19\n\x11snapshot_complete\x18\x02 \x01(\x08\x12\'\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x17.assent.v1.SessionEvent\"u\n\x11ListGrantsRequest\x12#\n\nsession_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"O\n\x12ListGrantsResponse\x12 \n\x06grants\x18\x01 \x03(\x0b\x32\x10.assent.v1.Grant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\x12RevokeGrantRequest\x12!\n\x08grant_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x18\n\x06reason\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80 \"6\n\x13RevokeGrantResponse\x12\x1f\n\x05grant\x18\x01 \x01(\x0b\x32\x10.assent.v1.Grant2\xe9\x06\n\x0f\x41pprovalService\x12|\n\rListApprovals\x12\x1f.assent.v1.ListApprovalsRequest\x1a .assent.v1.ListApprovalsResponse\"(\x90\x02\x01\x8a\xb5\x18\x0csession.read\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/approvals\x12\x8e\x01\n\x0bGetApproval\x12\x1d.assent.v1.GetApprovalRequest\x1a\x1e.assent.v1.GetApprovalResponse\"@\x90\x02\x01\x8a\xb5\x18\x0csession.read\x82\xd3\xe4\x93\x02\'\x12\x1b/v1/approvals/{approval_id}b\x08\x61pproval\x12\xa1\x01\n\x0e\x44\x65\x63ideApproval\x12 .assent.v1.DecideApprovalRequest\x1a!.assent.v1.DecideApprovalResponse\"J\x8a\xb5\x18\x0f\x61pproval.decide\x82\xd3\xe4\x93\x02\x31\"\"/v1/approvals/{approval_id}:decide:\x01*b\x08\x61pproval\x12\x87\x01\n\x0eWatchApprovals\x12 .assent.v1.WatchApprovalsRequest\x1a!.assent.v1.WatchApprovalsResponse\".\x90\x02\x01\x8a\xb5\x18\x0csession.read\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/approvals:watch0\x01\x12\x86\x01\n\nListGrants\x12\x1c.assent.v1.ListGrantsRequest\x1a\x1d.assent.v1.ListGrantsResponse\";\x90\x02\x01\x8a\xb5\x18\x0csession.read\x82\xd3\xe4\x93\x02\"\x12 /v1/sessions/{session_id}/grants\x12\x8f\x01\n\x0bRevokeGrant\x12\x1d.assent.v1.RevokeGrantRequest\x1a\x1e.assent.v1.RevokeGrantResponse\"A\x8a\xb5\x18\x0f\x61pproval.decide\x82\xd3\xe4\x93\x02(\"\x1c/v1/grants/{grant_id}:revoke:\x01*b\x05grantb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n assent/v1/approval_service.proto\x12\tassent.v1\x1a\x18\x61ssent/v1/approval.proto\x1a\x16\x61ssent/v1/budget.proto\x1a\x15\x61ssent/v1/event.proto\x1a\x15\x61ssent/v1/grant.proto\x1a\x17\x61ssent/v1/options.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xa0\x02\n\x14ListApprovalsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\x18.assent.v1.ApprovalStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12/\n\x04kind\x18\x04 \x01(\x0e\x32\x17.assent.v1.ApprovalKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1f\n\nsession_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1b\n\x06run_id\x18\x06 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x16\n\x04tool\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x11\n\tdecidable\x18\x08 \x01(\x08\"X\n\x15ListApprovalsResponse\x12&\n\tapprovals\x18\x01 \x03(\x0b\x32\x13.assent.v1.Approval\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x12GetApprovalRequest\x12$\n\x0b\x61pproval_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\"<\n\x13GetApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.assent.v1.Approval\"\x95\x03\n\x15\x44\x65\x63ideApprovalRequest\x12$\n\x0b\x61pproval_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12:\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x19.assent.v1.DecisionActionB\x0f\xe2\x41\x01\x02\xbaH\x08\x82\x01\x02\x10\x01\xc8\x01\x01\x12\x1e\n\x06\x64igest\x18\x04 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x02\x18@\xc8\x01\x01\x12\x1b\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12(\n\x15\x65\x64ited_arguments_json\x18\x06 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\x12#\n\x0f\x65\x64ited_artifact\x18\x07 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x01\x12 \n\rresponse_json\x18\x08 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\x12$\n\tnew_limit\x18\t \x01(\x0b\x32\x11.assent.v1.Budget\x12%\n\x08remember\x18\n \x01(\x0b\x32\x13.assent.v1.Remember\"?\n\x16\x44\x65\x63ideApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.assent.v1.Approval\"\xb1\x01\n\x15WatchApprovalsRequest\x12/\n\x04kind\x18\x01 \x01(\x0e\x32\x17.assent.v1.ApprovalKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1b\n\x06run_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x16\n\x04tool\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x11\n\tdecidable\x18\x05 \x01(\x08\"\x84\x01\n\x16WatchApprovalsResponse\x12&\n\tapprovals\x18\x01 \x03(\x0b\x32\x13.assent.v1.Approval\x12\x19\n\x11snapshot_complete\x18\x02 \x01(\x08\x12\'\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x17.assent.v1.SessionEvent\"u\n\x11ListGrantsRequest\x12#\n\nsession_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"O\n\x12ListGrantsResponse\x12 \n\x06grants\x18\x01 \x03(\x0b\x32\x10.assent.v1.Grant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\x12RevokeGrantRequest\x12!\n\x08grant_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x18\n\x06reason\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80 \"6\n\x13RevokeGrantResponse\x12\x1f\n\x05grant\x18\x01 \x01(\x0b\x32\x10.assent.v1.Grant2\xe9\x06\n\x0f\x41pprovalService\x12|\n\rListApprovals\x12\x1f.assent.v1.ListApprovalsRequest\x1a .assent.v1.ListApprovalsResponse\"(\x90\x02\x01\x8a\xb5\x18\x0csession.read\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/approvals\x12\x8e\x01\n\x0bGetApproval\x12\x1d.assent.v1.GetApprovalRequest\x1a\x1e.assent.v1.GetApprovalResponse\"@\x90\x02\x01\x8a\xb5\x18\x0csession.read\x82\xd3\xe4\x93\x02\'\x12\x1b/v1/approvals/{approval_id}b\x08\x61pproval\x12\xa1\x01\n\x0e\x44\x65\x63ideApproval\x12 .assent.v1.DecideApprovalRequest\x1a!.assent.v1.DecideApprovalResponse\"J\x8a\xb5\x18\x0f\x61pproval.decide\x82\xd3\xe4\x93\x02\x31\"\"/v1/approvals/{approval_id}:decide:\x01*b\x08\x61pproval\x12\x87\x01\n\x0eWatchApprovals\x12 .assent.v1.WatchApprovalsRequest\x1a!.assent.v1.WatchApprovalsResponse\".\x90\x02\x01\x8a\xb5\x18\x0csession.read\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/approvals:watch0\x01\x12\x86\x01\n\nListGrants\x12\x1c.assent.v1.ListGrantsRequest\x1a\x1d.assent.v1.ListGrantsResponse\";\x90\x02\x01\x8a\xb5\x18\x0csession.read\x82\xd3\xe4\x93\x02\"\x12 /v1/sessions/{session_id}/grants\x12\x8f\x01\n\x0bRevokeGrant\x12\x1d.assent.v1.RevokeGrantRequest\x1a\x1e.assent.v1.RevokeGrantResponse\"A\x8a\xb5\x18\x0f\x61pproval.decide\x82\xd3\xe4\x93\x02(\"\x1c/v1/grants/{grant_id}:revoke:\x01*b\x05grantb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,6 +51,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAPPROVALSREQUEST'].fields_by_name['session_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_LISTAPPROVALSREQUEST'].fields_by_name['run_id']._loaded_options = None
   _globals['_LISTAPPROVALSREQUEST'].fields_by_name['run_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_LISTAPPROVALSREQUEST'].fields_by_name['tool']._loaded_options = None
+  _globals['_LISTAPPROVALSREQUEST'].fields_by_name['tool']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_GETAPPROVALREQUEST'].fields_by_name['approval_id']._loaded_options = None
   _globals['_GETAPPROVALREQUEST'].fields_by_name['approval_id']._serialized_options = b'\342A\001\002\272H\010r\003\260\001\001\310\001\001'
   _globals['_DECIDEAPPROVALREQUEST'].fields_by_name['approval_id']._loaded_options = None
@@ -73,6 +75,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHAPPROVALSREQUEST'].fields_by_name['kind']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_WATCHAPPROVALSREQUEST'].fields_by_name['session_id']._loaded_options = None
   _globals['_WATCHAPPROVALSREQUEST'].fields_by_name['session_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_WATCHAPPROVALSREQUEST'].fields_by_name['run_id']._loaded_options = None
+  _globals['_WATCHAPPROVALSREQUEST'].fields_by_name['run_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_WATCHAPPROVALSREQUEST'].fields_by_name['tool']._loaded_options = None
+  _globals['_WATCHAPPROVALSREQUEST'].fields_by_name['tool']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_LISTGRANTSREQUEST'].fields_by_name['session_id']._loaded_options = None
   _globals['_LISTGRANTSREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002\272H\010r\003\260\001\001\310\001\001'
   _globals['_LISTGRANTSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -98,29 +104,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPROVALSERVICE'].methods_by_name['RevokeGrant']._loaded_options = None
   _globals['_APPROVALSERVICE'].methods_by_name['RevokeGrant']._serialized_options = b'\212\265\030\017approval.decide\202\323\344\223\002(\"\034/v1/grants/{grant_id}:revoke:\001*b\005grant'
   _globals['_LISTAPPROVALSREQUEST']._serialized_start=261
-  _globals['_LISTAPPROVALSREQUEST']._serialized_end=506
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=508
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=596
-  _globals['_GETAPPROVALREQUEST']._serialized_start=598
-  _globals['_GETAPPROVALREQUEST']._serialized_end=656
-  _globals['_GETAPPROVALRESPONSE']._serialized_start=658
-  _globals['_GETAPPROVALRESPONSE']._serialized_end=718
-  _globals['_DECIDEAPPROVALREQUEST']._serialized_start=721
-  _globals['_DECIDEAPPROVALREQUEST']._serialized_end=1126
-  _globals['_DECIDEAPPROVALRESPONSE']._serialized_start=1128
-  _globals['_DECIDEAPPROVALRESPONSE']._serialized_end=1191
-  _globals['_WATCHAPPROVALSREQUEST']._serialized_start=1193
-  _globals['_WATCHAPPROVALSREQUEST']._serialized_end=1298
-  _globals['_WATCHAPPROVALSRESPONSE']._serialized_start=1301
-  _globals['_WATCHAPPROVALSRESPONSE']._serialized_end=1433
-  _globals['_LISTGRANTSREQUEST']._serialized_start=1435
-  _globals['_LISTGRANTSREQUEST']._serialized_end=1552
-  _globals['_LISTGRANTSRESPONSE']._serialized_start=1554
-  _globals['_LISTGRANTSRESPONSE']._serialized_end=1633
-  _globals['_REVOKEGRANTREQUEST']._serialized_start=1635
-  _globals['_REVOKEGRANTREQUEST']._serialized_end=1749
-  _globals['_REVOKEGRANTRESPONSE']._serialized_start=1751
-  _globals['_REVOKEGRANTRESPONSE']._serialized_end=1805
-  _globals['_APPROVALSERVICE']._serialized_start=1808
-  _globals['_APPROVALSERVICE']._serialized_end=2681
+  _globals['_LISTAPPROVALSREQUEST']._serialized_end=549
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=551
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=639
+  _globals['_GETAPPROVALREQUEST']._serialized_start=641
+  _globals['_GETAPPROVALREQUEST']._serialized_end=699
+  _globals['_GETAPPROVALRESPONSE']._serialized_start=701
+  _globals['_GETAPPROVALRESPONSE']._serialized_end=761
+  _globals['_DECIDEAPPROVALREQUEST']._serialized_start=764
+  _globals['_DECIDEAPPROVALREQUEST']._serialized_end=1169
+  _globals['_DECIDEAPPROVALRESPONSE']._serialized_start=1171
+  _globals['_DECIDEAPPROVALRESPONSE']._serialized_end=1234
+  _globals['_WATCHAPPROVALSREQUEST']._serialized_start=1237
+  _globals['_WATCHAPPROVALSREQUEST']._serialized_end=1414
+  _globals['_WATCHAPPROVALSRESPONSE']._serialized_start=1417
+  _globals['_WATCHAPPROVALSRESPONSE']._serialized_end=1549
+  _globals['_LISTGRANTSREQUEST']._serialized_start=1551
+  _globals['_LISTGRANTSREQUEST']._serialized_end=1668
+  _globals['_LISTGRANTSRESPONSE']._serialized_start=1670
+  _globals['_LISTGRANTSRESPONSE']._serialized_end=1749
+  _globals['_REVOKEGRANTREQUEST']._serialized_start=1751
+  _globals['_REVOKEGRANTREQUEST']._serialized_end=1865
+  _globals['_REVOKEGRANTRESPONSE']._serialized_start=1867
+  _globals['_REVOKEGRANTRESPONSE']._serialized_end=1921
+  _globals['_APPROVALSERVICE']._serialized_start=1924
+  _globals['_APPROVALSERVICE']._serialized_end=2797
 # @@protoc_insertion_point(module_scope)

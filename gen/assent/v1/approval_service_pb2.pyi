@@ -34,6 +34,8 @@ class ListApprovalsRequest(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    DECIDABLE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many to answer at most. 0: 50."""
     page_token: _builtins.str
@@ -46,6 +48,10 @@ class ListApprovalsRequest(_message.Message):
     """Only approvals of this session. Empty: any."""
     run_id: _builtins.str
     """Only approvals of this run. Empty: any."""
+    tool: _builtins.str
+    """Only approvals of calls of this tool. Empty: any."""
+    decidable: _builtins.bool
+    """Only approvals that the caller may decide: by role, and as somebody else than the requester where that is asked."""
     def __init__(
         self,
         *,
@@ -55,10 +61,12 @@ class ListApprovalsRequest(_message.Message):
         kind: _approval_pb2.ApprovalKind.ValueType = ...,
         session_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
+        tool: _builtins.str = ...,
+        decidable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id", "session_id", b"session_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decidable", b"decidable", "kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id", "session_id", b"session_id", "state", b"state", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -232,19 +240,31 @@ class WatchApprovalsRequest(_message.Message):
 
     KIND_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    DECIDABLE_FIELD_NUMBER: _builtins.int
     kind: _approval_pb2.ApprovalKind.ValueType
     """Only approvals of this kind. Unspecified: any."""
     session_id: _builtins.str
     """Only approvals of this session. Empty: any."""
+    run_id: _builtins.str
+    """Only approvals of this run. Empty: any."""
+    tool: _builtins.str
+    """Only approvals of calls of this tool. Empty: any."""
+    decidable: _builtins.bool
+    """Only approvals that the caller may decide: by role, and as somebody else than the requester where that is asked."""
     def __init__(
         self,
         *,
         kind: _approval_pb2.ApprovalKind.ValueType = ...,
         session_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        tool: _builtins.str = ...,
+        decidable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decidable", b"decidable", "kind", b"kind", "run_id", b"run_id", "session_id", b"session_id", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

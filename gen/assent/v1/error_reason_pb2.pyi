@@ -117,6 +117,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The person who asked may not be the one who approves. FAILED_PRECONDITION, HUMAN_REQUIRED.
     Example: {"requester": "ann"}
     """
+    ERROR_REASON_DECIDER_NOT_ALLOWED: _ErrorReason.ValueType  # 59
+    """The policy lets only people of other roles decide this. PERMISSION_DENIED, HUMAN_REQUIRED.
+    Example: {"approval": "0196f3c8-…", "roles": "release-manager"}
+    """
+    ERROR_REASON_GRANT_NOT_OFFERED: _ErrorReason.ValueType  # 60
+    """The decision asks to remember, and for this call that is not offered. FAILED_PRECONDITION, FATAL.
+    Example: {"approval": "0196f3c8-…"}
+    """
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 70
     """A limit of the server, the tenant or the session is reached. RESOURCE_EXHAUSTED, RETRYABLE when waiting helps. In
     a Failure: the agent used up its steps or attempts, HUMAN_REQUIRED. Example: {"limit": "runs_per_tenant",
@@ -342,6 +350,14 @@ tool's path leads out of the workspace. Example: {"root_id": "main", "directory"
 ERROR_REASON_SELF_APPROVAL: ErrorReason.ValueType  # 58
 """The person who asked may not be the one who approves. FAILED_PRECONDITION, HUMAN_REQUIRED.
 Example: {"requester": "ann"}
+"""
+ERROR_REASON_DECIDER_NOT_ALLOWED: ErrorReason.ValueType  # 59
+"""The policy lets only people of other roles decide this. PERMISSION_DENIED, HUMAN_REQUIRED.
+Example: {"approval": "0196f3c8-…", "roles": "release-manager"}
+"""
+ERROR_REASON_GRANT_NOT_OFFERED: ErrorReason.ValueType  # 60
+"""The decision asks to remember, and for this call that is not offered. FAILED_PRECONDITION, FATAL.
+Example: {"approval": "0196f3c8-…"}
 """
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 70
 """A limit of the server, the tenant or the session is reached. RESOURCE_EXHAUSTED, RETRYABLE when waiting helps. In

@@ -35,6 +35,9 @@ class Grant(_message.Message):
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
     REVOKER_FIELD_NUMBER: _builtins.int
     USES_FIELD_NUMBER: _builtins.int
+    SCHEMA_DIGEST_FIELD_NUMBER: _builtins.int
+    REVOKE_REASON_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server."""
     session_id: _builtins.str
@@ -42,7 +45,7 @@ class Grant(_message.Message):
     tool: _builtins.str
     """The tool it allows."""
     constraint: _builtins.str
-    """What the arguments must satisfy, as a CEL expression over `arguments`; never empty."""
+    """What the arguments must satisfy, as a CEL expression over `arguments` and `arguments_sha256`; never empty."""
     approval_id: _builtins.str
     """The approval whose decision made it."""
     creator: _builtins.str
@@ -51,6 +54,10 @@ class Grant(_message.Message):
     """The principal who revoked it; empty: nobody."""
     uses: _builtins.int
     """How many calls it has allowed."""
+    schema_digest: _builtins.str
+    """The digest of the tool's schema as it stood: the grant means no other."""
+    revoke_reason: _builtins.str
+    """Why it was revoked; may be empty."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
@@ -62,6 +69,10 @@ class Grant(_message.Message):
     @_builtins.property
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
         """When it was revoked; absent: it was not."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was found to have ended, revoked or run out; absent: it stands, as far as anybody looked."""
 
     def __init__(
         self,
@@ -77,10 +88,13 @@ class Grant(_message.Message):
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
         revoker: _builtins.str = ...,
         uses: _builtins.int = ...,
+        schema_digest: _builtins.str = ...,
+        revoke_reason: _builtins.str = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "revoke_time", b"revoke_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "constraint", b"constraint", "create_time", b"create_time", "creator", b"creator", "expire_time", b"expire_time", "id", b"id", "revoke_time", b"revoke_time", "revoker", b"revoker", "session_id", b"session_id", "tool", b"tool", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "constraint", b"constraint", "create_time", b"create_time", "creator", b"creator", "end_time", b"end_time", "expire_time", b"expire_time", "id", b"id", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker", b"revoker", "schema_digest", b"schema_digest", "session_id", b"session_id", "tool", b"tool", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

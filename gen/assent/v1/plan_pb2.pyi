@@ -5,6 +5,7 @@ The plan: a versioned graph of subtasks that a person approves before anything o
 
 from gen.assent.v1 import failure_pb2 as _failure_pb2
 from gen.assent.v1 import retry_policy_pb2 as _retry_policy_pb2
+from gen.assent.v1 import workflow_pb2 as _workflow_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -235,6 +236,10 @@ class Subtask(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     RETRY_POLICY_FIELD_NUMBER: _builtins.int
     LOSSES_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
+    CARRIED_SUBTASK_ID_FIELD_NUMBER: _builtins.int
+    SKIP_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server."""
     session_id: _builtins.str
@@ -261,6 +266,10 @@ class Subtask(_message.Message):
     """Its agent's final words; empty before it succeeded."""
     losses: _builtins.int
     """How often an executor died under one of its steps."""
+    carried_subtask_id: _builtins.str
+    """The subtask of an earlier version of the plan whose result this is; empty: it is new here."""
+    skip_reason: _builtins.str
+    """What a person said when it was skipped; empty otherwise."""
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Keys of the subtasks that must end before it starts."""
@@ -285,6 +294,14 @@ class Subtask(_message.Message):
     def retry_policy(self) -> _retry_policy_pb2.RetryPolicy:
         """How its failed attempts are followed by others, as the plan says; absent: as its agent says."""
 
+    @_builtins.property
+    def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[_workflow_pb2.ExpectedArtifact]:
+        """What it must leave, in the workspace; part of what is approved."""
+
+    @_builtins.property
+    def gates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The gates its artifacts pass, in order; each asks one ARTIFACT approval for each artifact."""
+
     def __init__(
         self,
         *,
@@ -307,10 +324,14 @@ class Subtask(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         retry_policy: _retry_policy_pb2.RetryPolicy | None = ...,
         losses: _builtins.int = ...,
+        artifacts: _abc.Iterable[_workflow_pb2.ExpectedArtifact] | None = ...,
+        gates: _abc.Iterable[_builtins.str] | None = ...,
+        carried_subtask_id: _builtins.str = ...,
+        skip_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "not_before_time", b"not_before_time", "retry_policy", b"retry_policy", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempts", b"attempts", "depends_on", b"depends_on", "end_time", b"end_time", "failure", b"failure", "id", b"id", "instructions", b"instructions", "key", b"key", "losses", b"losses", "not_before_time", b"not_before_time", "plan_id", b"plan_id", "position", b"position", "result", b"result", "retry_policy", b"retry_policy", "run_id", b"run_id", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "artifacts", b"artifacts", "attempts", b"attempts", "carried_subtask_id", b"carried_subtask_id", "depends_on", b"depends_on", "end_time", b"end_time", "failure", b"failure", "gates", b"gates", "id", b"id", "instructions", b"instructions", "key", b"key", "losses", b"losses", "not_before_time", b"not_before_time", "plan_id", b"plan_id", "position", b"position", "result", b"result", "retry_policy", b"retry_policy", "run_id", b"run_id", "session_id", b"session_id", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -328,6 +349,8 @@ class SubtaskDraft(_message.Message):
     AGENT_FIELD_NUMBER: _builtins.int
     DEPENDS_ON_FIELD_NUMBER: _builtins.int
     RETRY_POLICY_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Its name inside the plan, unique there."""
     title: _builtins.str
@@ -344,6 +367,14 @@ class SubtaskDraft(_message.Message):
     def retry_policy(self) -> _retry_policy_pb2.RetryPolicy:
         """How its failed attempts are followed by others; part of what is approved. Absent: as its agent says."""
 
+    @_builtins.property
+    def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[_workflow_pb2.ExpectedArtifact]:
+        """What it must leave, in the workspace."""
+
+    @_builtins.property
+    def gates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The gates its artifacts pass, in order; each asks one ARTIFACT approval for each artifact. Empty: none."""
+
     def __init__(
         self,
         *,
@@ -353,10 +384,12 @@ class SubtaskDraft(_message.Message):
         agent: _builtins.str = ...,
         depends_on: _abc.Iterable[_builtins.str] | None = ...,
         retry_policy: _retry_policy_pb2.RetryPolicy | None = ...,
+        artifacts: _abc.Iterable[_workflow_pb2.ExpectedArtifact] | None = ...,
+        gates: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_policy", b"retry_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "depends_on", b"depends_on", "instructions", b"instructions", "key", b"key", "retry_policy", b"retry_policy", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "artifacts", b"artifacts", "depends_on", b"depends_on", "gates", b"gates", "instructions", b"instructions", "key", b"key", "retry_policy", b"retry_policy", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gen.assent.v1 import budget_pb2 as assent_dot_v1_dot_budget__pb2
 from gen.assent.v1 import options_pb2 as assent_dot_v1_dot_options__pb2
 from gen.assent.v1 import plan_pb2 as assent_dot_v1_dot_plan__pb2
 from gen.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
@@ -29,7 +30,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61ssent/v1/plan_service.proto\x12\tassent.v1\x1a\x17\x61ssent/v1/options.proto\x1a\x14\x61ssent/v1/plan.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x90\x02\n\x11\x43reatePlanRequest\x12#\n\nsession_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1e\n\x05title\x18\x03 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\x18\xc8\x01\xc8\x01\x01\x12\x1a\n\x07summary\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12\x17\n\x04goal\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12!\n\x0eparallel_limit\x18\x06 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18@(\x00\x12=\n\x08subtasks\x18\x07 \x03(\x0b\x32\x17.assent.v1.SubtaskDraftB\x12\xe2\x41\x01\x02\xbaH\x0b\x92\x01\x05\x08\x01\x10\xc8\x01\xc8\x01\x01\"3\n\x12\x43reatePlanResponse\x12\x1d\n\x04plan\x18\x01 \x01(\x0b\x32\x0f.assent.v1.Plan\"2\n\x0eGetPlanRequest\x12 \n\x07plan_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\"0\n\x0fGetPlanResponse\x12\x1d\n\x04plan\x18\x01 \x01(\x0b\x32\x0f.assent.v1.Plan\"\xc0\x01\n\x10ListPlansRequest\x12#\n\nsession_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x1b\n\x06run_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12-\n\x05state\x18\x05 \x01(\x0e\x32\x14.assent.v1.PlanStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"L\n\x11ListPlansResponse\x12\x1e\n\x05plans\x18\x01 \x03(\x0b\x32\x0f.assent.v1.Plan\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa6\x02\n\x11RevisePlanRequest\x12 \n\x07plan_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1e\n\x05title\x18\x03 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\x18\xc8\x01\xc8\x01\x01\x12\x1a\n\x07summary\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12\x17\n\x04goal\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12!\n\x0eparallel_limit\x18\x06 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18@(\x00\x12=\n\x08subtasks\x18\x07 \x03(\x0b\x32\x17.assent.v1.SubtaskDraftB\x12\xe2\x41\x01\x02\xbaH\x0b\x92\x01\x05\x08\x01\x10\xc8\x01\xc8\x01\x01\x12\x17\n\x06\x64igest\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@\"3\n\x12RevisePlanResponse\x12\x1d\n\x04plan\x18\x01 \x01(\x0b\x32\x0f.assent.v1.Plan2\xa3\x04\n\x0bPlanService\x12\x8c\x01\n\nCreatePlan\x12\x1c.assent.v1.CreatePlanRequest\x1a\x1d.assent.v1.CreatePlanResponse\"A\x8a\xb5\x18\rsession.write\x82\xd3\xe4\x93\x02*\"\x1f/v1/sessions/{session_id}/plans:\x01*b\x04plan\x12v\n\x07GetPlan\x12\x19.assent.v1.GetPlanRequest\x1a\x1a.assent.v1.GetPlanResponse\"4\x90\x02\x01\x8a\xb5\x18\x0csession.read\x82\xd3\xe4\x93\x02\x1b\x12\x13/v1/plans/{plan_id}b\x04plan\x12\x82\x01\n\tListPlans\x12\x1b.assent.v1.ListPlansRequest\x1a\x1c.assent.v1.ListPlansResponse\":\x90\x02\x01\x8a\xb5\x18\x0csession.read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/sessions/{session_id}/plans\x12\x87\x01\n\nRevisePlan\x12\x1c.assent.v1.RevisePlanRequest\x1a\x1d.assent.v1.RevisePlanResponse\"<\x8a\xb5\x18\rsession.write\x82\xd3\xe4\x93\x02%\"\x1a/v1/plans/{plan_id}:revise:\x01*b\x04planb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61ssent/v1/plan_service.proto\x12\tassent.v1\x1a\x16\x61ssent/v1/budget.proto\x1a\x17\x61ssent/v1/options.proto\x1a\x14\x61ssent/v1/plan.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xb3\x02\n\x11\x43reatePlanRequest\x12#\n\nsession_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1e\n\x05title\x18\x03 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\x18\xc8\x01\xc8\x01\x01\x12\x1a\n\x07summary\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12\x17\n\x04goal\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12!\n\x0eparallel_limit\x18\x06 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18@(\x00\x12=\n\x08subtasks\x18\x07 \x03(\x0b\x32\x17.assent.v1.SubtaskDraftB\x12\xe2\x41\x01\x02\xbaH\x0b\x92\x01\x05\x08\x01\x10\xc8\x01\xc8\x01\x01\x12!\n\x06\x62udget\x18\x08 \x01(\x0b\x32\x11.assent.v1.Budget\"3\n\x12\x43reatePlanResponse\x12\x1d\n\x04plan\x18\x01 \x01(\x0b\x32\x0f.assent.v1.Plan\"2\n\x0eGetPlanRequest\x12 \n\x07plan_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\"0\n\x0fGetPlanResponse\x12\x1d\n\x04plan\x18\x01 \x01(\x0b\x32\x0f.assent.v1.Plan\"\xc0\x01\n\x10ListPlansRequest\x12#\n\nsession_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x1b\n\x06run_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12-\n\x05state\x18\x05 \x01(\x0e\x32\x14.assent.v1.PlanStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"L\n\x11ListPlansResponse\x12\x1e\n\x05plans\x18\x01 \x03(\x0b\x32\x0f.assent.v1.Plan\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa6\x02\n\x11RevisePlanRequest\x12 \n\x07plan_id\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\xb0\x01\x01\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1e\n\x05title\x18\x03 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x03\x18\xc8\x01\xc8\x01\x01\x12\x1a\n\x07summary\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12\x17\n\x04goal\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12!\n\x0eparallel_limit\x18\x06 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18@(\x00\x12=\n\x08subtasks\x18\x07 \x03(\x0b\x32\x17.assent.v1.SubtaskDraftB\x12\xe2\x41\x01\x02\xbaH\x0b\x92\x01\x05\x08\x01\x10\xc8\x01\xc8\x01\x01\x12\x17\n\x06\x64igest\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@\"3\n\x12RevisePlanResponse\x12\x1d\n\x04plan\x18\x01 \x01(\x0b\x32\x0f.assent.v1.Plan2\xa3\x04\n\x0bPlanService\x12\x8c\x01\n\nCreatePlan\x12\x1c.assent.v1.CreatePlanRequest\x1a\x1d.assent.v1.CreatePlanResponse\"A\x8a\xb5\x18\rsession.write\x82\xd3\xe4\x93\x02*\"\x1f/v1/sessions/{session_id}/plans:\x01*b\x04plan\x12v\n\x07GetPlan\x12\x19.assent.v1.GetPlanRequest\x1a\x1a.assent.v1.GetPlanResponse\"4\x90\x02\x01\x8a\xb5\x18\x0csession.read\x82\xd3\xe4\x93\x02\x1b\x12\x13/v1/plans/{plan_id}b\x04plan\x12\x82\x01\n\tListPlans\x12\x1b.assent.v1.ListPlansRequest\x1a\x1c.assent.v1.ListPlansResponse\":\x90\x02\x01\x8a\xb5\x18\x0csession.read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/sessions/{session_id}/plans\x12\x87\x01\n\nRevisePlan\x12\x1c.assent.v1.RevisePlanRequest\x1a\x1d.assent.v1.RevisePlanResponse\"<\x8a\xb5\x18\rsession.write\x82\xd3\xe4\x93\x02%\"\x1a/v1/plans/{plan_id}:revise:\x01*b\x04planb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -86,22 +87,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLANSERVICE'].methods_by_name['ListPlans']._serialized_options = b'\220\002\001\212\265\030\014session.read\202\323\344\223\002!\022\037/v1/sessions/{session_id}/plans'
   _globals['_PLANSERVICE'].methods_by_name['RevisePlan']._loaded_options = None
   _globals['_PLANSERVICE'].methods_by_name['RevisePlan']._serialized_options = b'\212\265\030\rsession.write\202\323\344\223\002%\"\032/v1/plans/{plan_id}:revise:\001*b\004plan'
-  _globals['_CREATEPLANREQUEST']._serialized_start=183
-  _globals['_CREATEPLANREQUEST']._serialized_end=455
-  _globals['_CREATEPLANRESPONSE']._serialized_start=457
-  _globals['_CREATEPLANRESPONSE']._serialized_end=508
-  _globals['_GETPLANREQUEST']._serialized_start=510
-  _globals['_GETPLANREQUEST']._serialized_end=560
-  _globals['_GETPLANRESPONSE']._serialized_start=562
-  _globals['_GETPLANRESPONSE']._serialized_end=610
-  _globals['_LISTPLANSREQUEST']._serialized_start=613
-  _globals['_LISTPLANSREQUEST']._serialized_end=805
-  _globals['_LISTPLANSRESPONSE']._serialized_start=807
-  _globals['_LISTPLANSRESPONSE']._serialized_end=883
-  _globals['_REVISEPLANREQUEST']._serialized_start=886
-  _globals['_REVISEPLANREQUEST']._serialized_end=1180
-  _globals['_REVISEPLANRESPONSE']._serialized_start=1182
-  _globals['_REVISEPLANRESPONSE']._serialized_end=1233
-  _globals['_PLANSERVICE']._serialized_start=1236
-  _globals['_PLANSERVICE']._serialized_end=1783
+  _globals['_CREATEPLANREQUEST']._serialized_start=207
+  _globals['_CREATEPLANREQUEST']._serialized_end=514
+  _globals['_CREATEPLANRESPONSE']._serialized_start=516
+  _globals['_CREATEPLANRESPONSE']._serialized_end=567
+  _globals['_GETPLANREQUEST']._serialized_start=569
+  _globals['_GETPLANREQUEST']._serialized_end=619
+  _globals['_GETPLANRESPONSE']._serialized_start=621
+  _globals['_GETPLANRESPONSE']._serialized_end=669
+  _globals['_LISTPLANSREQUEST']._serialized_start=672
+  _globals['_LISTPLANSREQUEST']._serialized_end=864
+  _globals['_LISTPLANSRESPONSE']._serialized_start=866
+  _globals['_LISTPLANSRESPONSE']._serialized_end=942
+  _globals['_REVISEPLANREQUEST']._serialized_start=945
+  _globals['_REVISEPLANREQUEST']._serialized_end=1239
+  _globals['_REVISEPLANRESPONSE']._serialized_start=1241
+  _globals['_REVISEPLANRESPONSE']._serialized_end=1292
+  _globals['_PLANSERVICE']._serialized_start=1295
+  _globals['_PLANSERVICE']._serialized_end=1842
 # @@protoc_insertion_point(module_scope)

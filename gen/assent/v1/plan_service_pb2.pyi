@@ -3,6 +3,7 @@
 isort:skip_file
 Plans: writing one's own, reading them, editing a draft. Approving one is a decision on its approval."""
 
+from gen.assent.v1 import budget_pb2 as _budget_pb2
 from gen.assent.v1 import plan_pb2 as _plan_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -32,6 +33,7 @@ class CreatePlanRequest(_message.Message):
     GOAL_FIELD_NUMBER: _builtins.int
     PARALLEL_LIMIT_FIELD_NUMBER: _builtins.int
     SUBTASKS_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     request_id: _builtins.str
@@ -48,6 +50,10 @@ class CreatePlanRequest(_message.Message):
     def subtasks(self) -> _containers.RepeatedCompositeFieldContainer[_plan_pb2.SubtaskDraft]:
         """Its nodes, in the order people will read them; 1 to 200."""
 
+    @_builtins.property
+    def budget(self) -> _budget_pb2.Budget:
+        """What the run may consume. Absent: what the session says."""
+
     def __init__(
         self,
         *,
@@ -58,10 +64,11 @@ class CreatePlanRequest(_message.Message):
         goal: _builtins.str = ...,
         parallel_limit: _builtins.int = ...,
         subtasks: _abc.Iterable[_plan_pb2.SubtaskDraft] | None = ...,
+        budget: _budget_pb2.Budget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["goal", b"goal", "parallel_limit", b"parallel_limit", "request_id", b"request_id", "session_id", b"session_id", "subtasks", b"subtasks", "summary", b"summary", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "goal", b"goal", "parallel_limit", b"parallel_limit", "request_id", b"request_id", "session_id", b"session_id", "subtasks", b"subtasks", "summary", b"summary", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,20 +22,26 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gen.assent.v1 import approval_pb2 as assent_dot_v1_dot_approval__pb2
+from gen.assent.v1 import tool_pb2 as assent_dot_v1_dot_tool__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61ssent/v1/policy.proto\x12\tassent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x01\n\nPolicyRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05tools\x18\x02 \x03(\t\x12\x0e\n\x06\x61gents\x18\x03 \x03(\t\x12\x11\n\tcondition\x18\x04 \x01(\t\x12\'\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x0e\x32\x17.assent.v1.PolicyEffect\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\xe7\x01\n\x06Policy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12$\n\x05rules\x18\x04 \x03(\x0b\x32\x15.assent.v1.PolicyRule\x12/\n\x0e\x64\x65\x66\x61ult_effect\x18\x05 \x01(\x0e\x32\x17.assent.v1.PolicyEffect\x12\x0f\n\x07\x63urrent\x18\x06 \x01(\x08\x12\x11\n\tregistrar\x18\x07 \x01(\t\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*u\n\x0cPolicyEffect\x12\x1d\n\x19POLICY_EFFECT_UNSPECIFIED\x10\x00\x12\x17\n\x13POLICY_EFFECT_ALLOW\x10\x01\x12\x15\n\x11POLICY_EFFECT_ASK\x10\x02\x12\x16\n\x12POLICY_EFFECT_DENY\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61ssent/v1/policy.proto\x12\tassent.v1\x1a\x18\x61ssent/v1/approval.proto\x1a\x14\x61ssent/v1/tool.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x02\n\nPolicyRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05tools\x18\x02 \x03(\t\x12\x0e\n\x06\x61gents\x18\x03 \x03(\t\x12\x11\n\tcondition\x18\x04 \x01(\t\x12\'\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x0e\x32\x17.assent.v1.PolicyEffect\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12+\n\x0cside_effects\x18\x07 \x03(\x0e\x32\x15.assent.v1.SideEffect\x12\r\n\x05paths\x18\x08 \x03(\t\x12\'\n\x05terms\x18\t \x01(\x0b\x32\x18.assent.v1.ApprovalTerms\x12*\n\x08remember\x18\n \x01(\x0e\x32\x18.assent.v1.RememberOffer\"[\n\tKindTerms\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.assent.v1.ApprovalKind\x12\'\n\x05terms\x18\x02 \x01(\x0b\x32\x18.assent.v1.ApprovalTerms\"\x8c\x02\n\x06Policy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12$\n\x05rules\x18\x04 \x03(\x0b\x32\x15.assent.v1.PolicyRule\x12/\n\x0e\x64\x65\x66\x61ult_effect\x18\x05 \x01(\x0e\x32\x17.assent.v1.PolicyEffect\x12\x0f\n\x07\x63urrent\x18\x06 \x01(\x08\x12\x11\n\tregistrar\x18\x07 \x01(\t\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05terms\x18\t \x03(\x0b\x32\x14.assent.v1.KindTerms*u\n\x0cPolicyEffect\x12\x1d\n\x19POLICY_EFFECT_UNSPECIFIED\x10\x00\x12\x17\n\x13POLICY_EFFECT_ALLOW\x10\x01\x12\x15\n\x11POLICY_EFFECT_ASK\x10\x02\x12\x16\n\x12POLICY_EFFECT_DENY\x10\x03*k\n\rRememberOffer\x12\x1e\n\x1aREMEMBER_OFFER_UNSPECIFIED\x10\x00\x12\x1a\n\x16REMEMBER_OFFER_OFFERED\x10\x01\x12\x1e\n\x1aREMEMBER_OFFER_NOT_OFFERED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gen.assent.v1.policy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_POLICYEFFECT']._serialized_start=440
-  _globals['_POLICYEFFECT']._serialized_end=557
-  _globals['_POLICYRULE']._serialized_start=71
-  _globals['_POLICYRULE']._serialized_end=204
-  _globals['_POLICY']._serialized_start=207
-  _globals['_POLICY']._serialized_end=438
+  _globals['_POLICYEFFECT']._serialized_start=763
+  _globals['_POLICYEFFECT']._serialized_end=880
+  _globals['_REMEMBEROFFER']._serialized_start=882
+  _globals['_REMEMBEROFFER']._serialized_end=989
+  _globals['_POLICYRULE']._serialized_start=119
+  _globals['_POLICYRULE']._serialized_end=397
+  _globals['_KINDTERMS']._serialized_start=399
+  _globals['_KINDTERMS']._serialized_end=490
+  _globals['_POLICY']._serialized_start=493
+  _globals['_POLICY']._serialized_end=761
 # @@protoc_insertion_point(module_scope)

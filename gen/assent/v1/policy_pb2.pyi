@@ -3,6 +3,8 @@
 isort:skip_file
 The policy: named, versioned rules that judge tool calls."""
 
+from gen.assent.v1 import approval_pb2 as _approval_pb2
+from gen.assent.v1 import tool_pb2 as _tool_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -48,6 +50,30 @@ POLICY_EFFECT_DENY: PolicyEffect.ValueType  # 3
 """It does not run; the model reads why."""
 Global___PolicyEffect: _TypeAlias = PolicyEffect  # noqa: Y015
 
+class _RememberOffer:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RememberOfferEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RememberOffer.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REMEMBER_OFFER_UNSPECIFIED: _RememberOffer.ValueType  # 0
+    """As if OFFERED, for calls that may run twice; for others as if NOT_OFFERED."""
+    REMEMBER_OFFER_OFFERED: _RememberOffer.ValueType  # 1
+    """It is."""
+    REMEMBER_OFFER_NOT_OFFERED: _RememberOffer.ValueType  # 2
+    """It is not."""
+
+class RememberOffer(_RememberOffer, metaclass=_RememberOfferEnumTypeWrapper):
+    """Whether "approve and remember" is offered."""
+
+REMEMBER_OFFER_UNSPECIFIED: RememberOffer.ValueType  # 0
+"""As if OFFERED, for calls that may run twice; for others as if NOT_OFFERED."""
+REMEMBER_OFFER_OFFERED: RememberOffer.ValueType  # 1
+"""It is."""
+REMEMBER_OFFER_NOT_OFFERED: RememberOffer.ValueType  # 2
+"""It is not."""
+Global___RememberOffer: _TypeAlias = RememberOffer  # noqa: Y015
+
 @_typing.final
 class PolicyRule(_message.Message):
     """One rule of a policy."""
@@ -60,6 +86,10 @@ class PolicyRule(_message.Message):
     CONDITION_FIELD_NUMBER: _builtins.int
     EFFECT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    SIDE_EFFECTS_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    REMEMBER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, unique in the policy."""
     condition: _builtins.str
@@ -68,6 +98,8 @@ class PolicyRule(_message.Message):
     """What it says."""
     reason: _builtins.str
     """Why, for the person and the model."""
+    remember: Global___RememberOffer.ValueType
+    """ASK: whether a person may have later calls like it allowed."""
     @_builtins.property
     def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The tools it is about, as globs over their names. Empty: every tool."""
@@ -75,6 +107,18 @@ class PolicyRule(_message.Message):
     @_builtins.property
     def agents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The agents it is about. Empty: every agent."""
+
+    @_builtins.property
+    def side_effects(self) -> _containers.RepeatedScalarFieldContainer[_tool_pb2.SideEffect.ValueType]:
+        """The classes of tools it is about. Empty: every class."""
+
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The paths in the workspace it is about, as globs: it applies when the call names one of them. Empty: any, or none."""
+
+    @_builtins.property
+    def terms(self) -> _approval_pb2.ApprovalTerms:
+        """ASK: who may decide, how many must, and how long it waits. Absent: what the policy says of TOOL_CALLs."""
 
     def __init__(
         self,
@@ -85,14 +129,46 @@ class PolicyRule(_message.Message):
         condition: _builtins.str = ...,
         effect: Global___PolicyEffect.ValueType = ...,
         reason: _builtins.str = ...,
+        side_effects: _abc.Iterable[_tool_pb2.SideEffect.ValueType] | None = ...,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
+        terms: _approval_pb2.ApprovalTerms | None = ...,
+        remember: Global___RememberOffer.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "condition", b"condition", "effect", b"effect", "name", b"name", "reason", b"reason", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "condition", b"condition", "effect", b"effect", "name", b"name", "paths", b"paths", "reason", b"reason", "remember", b"remember", "side_effects", b"side_effects", "terms", b"terms", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PolicyRule: _TypeAlias = PolicyRule  # noqa: Y015
+
+@_typing.final
+class KindTerms(_message.Message):
+    """What a policy says of one kind of approval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    kind: _approval_pb2.ApprovalKind.ValueType
+    """The kind."""
+    @_builtins.property
+    def terms(self) -> _approval_pb2.ApprovalTerms:
+        """Who may decide, how many must, and how long it waits."""
+
+    def __init__(
+        self,
+        *,
+        kind: _approval_pb2.ApprovalKind.ValueType = ...,
+        terms: _approval_pb2.ApprovalTerms | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "terms", b"terms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KindTerms: _TypeAlias = KindTerms  # noqa: Y015
 
 @_typing.final
 class Policy(_message.Message):
@@ -108,6 +184,7 @@ class Policy(_message.Message):
     CURRENT_FIELD_NUMBER: _builtins.int
     REGISTRAR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What it is called."""
     digest: _builtins.str
@@ -122,11 +199,15 @@ class Policy(_message.Message):
     """The principal who registered it; empty: it is shipped."""
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyRule]:
-        """Its rules in order; the first that applies decides."""
+        """Its rules. Of those that apply a DENY decides, then an ASK, then an ALLOW; of several the first."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was registered."""
+
+    @_builtins.property
+    def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___KindTerms]:
+        """What it says of approvals that no rule speaks of, by kind."""
 
     def __init__(
         self,
@@ -139,10 +220,11 @@ class Policy(_message.Message):
         current: _builtins.bool = ...,
         registrar: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        terms: _abc.Iterable[Global___KindTerms] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "default_effect", b"default_effect", "description", b"description", "digest", b"digest", "name", b"name", "registrar", b"registrar", "rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "default_effect", b"default_effect", "description", b"description", "digest", b"digest", "name", b"name", "registrar", b"registrar", "rules", b"rules", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

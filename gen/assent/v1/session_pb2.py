@@ -26,10 +26,11 @@ from gen.assent.v1 import budget_pb2 as assent_dot_v1_dot_budget__pb2
 from gen.assent.v1 import workspace_pb2 as assent_dot_v1_dot_workspace__pb2
 from gen.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61ssent/v1/session.proto\x12\tassent.v1\x1a\x16\x61ssent/v1/budget.proto\x1a\x19\x61ssent/v1/workspace.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x05\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.assent.v1.SessionState\x12\r\n\x05title\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12.\n\x06labels\x18\x05 \x03(\x0b\x32\x1e.assent.v1.Session.LabelsEntry\x12&\n\twhen_busy\x18\x06 \x01(\x0e\x32\x13.assent.v1.WhenBusy\x12\'\n\tworkspace\x18\x07 \x01(\x0b\x32\x14.assent.v1.Workspace\x12\x0f\n\x07\x63reator\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\ractive_run_id\x18\x0b \x01(\t\x12\x0f\n\x07settled\x18\x0c \x01(\x08\x12\x15\n\rlast_sequence\x18\r \x01(\x03\x12\x33\n\x0flast_event_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64ue_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x06\x62udget\x18\x10 \x01(\x0b\x32\x11.assent.v1.Budget\x12\x10\n\x08priority\x18\x11 \x01(\x05\x12+\n\x0c\x63lient_tools\x18\x12 \x03(\x0b\x32\x15.assent.v1.ClientTool\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd4\x01\n\x0fSessionSettings\x12\x30\n\twhen_busy\x18\x01 \x01(\x0e\x32\x13.assent.v1.WhenBusyB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12!\n\x06\x62udget\x18\x02 \x01(\x0b\x32\x11.assent.v1.Budget\x12\x17\n\x06policy\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12-\n\x11\x61llowed_providers\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10 \x18\x01\"\x06r\x04\x10\x01\x18@\x12$\n\x08priority\x18\x05 \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\n(\xf6\xff\xff\xff\xff\xff\xff\xff\xff\x01\"\x8d\x01\n\nClientTool\x12:\n\x04name\x18\x01 \x01(\tB,\xe2\x41\x01\x02\xbaH%r 2\x1e^[A-Za-z_][A-Za-z0-9_-]{0,63}$\xc8\x01\x01\x12\x1d\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80@\x12$\n\x11input_schema_json\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04*\xdf\x02\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_STATE_IDLE\x10\x01\x12\x1a\n\x16SESSION_STATE_CLASSIFY\x10\x02\x12\x1f\n\x1bSESSION_STATE_PLAN_REQUIRED\x10\x03\x12$\n SESSION_STATE_ARCHITECT_PLANNING\x10\x04\x12\x1d\n\x19SESSION_STATE_PLAN_REVIEW\x10\x05\x12 \n\x1cSESSION_STATE_PLAN_EXECUTION\x10\x06\x12\x1b\n\x17SESSION_STATE_EXECUTION\x10\x07\x12 \n\x1cSESSION_STATE_ERROR_HANDLING\x10\x08\x12\x1b\n\x17SESSION_STATE_COMPLETED\x10\t\x12\x18\n\x14SESSION_STATE_CLOSED\x10\n*k\n\x08WhenBusy\x12\x19\n\x15WHEN_BUSY_UNSPECIFIED\x10\x00\x12\x14\n\x10WHEN_BUSY_REJECT\x10\x01\x12\x15\n\x11WHEN_BUSY_ENQUEUE\x10\x02\x12\x17\n\x13WHEN_BUSY_INTERRUPT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61ssent/v1/session.proto\x12\tassent.v1\x1a\x16\x61ssent/v1/budget.proto\x1a\x19\x61ssent/v1/workspace.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x05\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.assent.v1.SessionState\x12\r\n\x05title\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12.\n\x06labels\x18\x05 \x03(\x0b\x32\x1e.assent.v1.Session.LabelsEntry\x12&\n\twhen_busy\x18\x06 \x01(\x0e\x32\x13.assent.v1.WhenBusy\x12\'\n\tworkspace\x18\x07 \x01(\x0b\x32\x14.assent.v1.Workspace\x12\x0f\n\x07\x63reator\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\ractive_run_id\x18\x0b \x01(\t\x12\x0f\n\x07settled\x18\x0c \x01(\x08\x12\x15\n\rlast_sequence\x18\r \x01(\x03\x12\x33\n\x0flast_event_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64ue_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x06\x62udget\x18\x10 \x01(\x0b\x32\x11.assent.v1.Budget\x12\x10\n\x08priority\x18\x11 \x01(\x05\x12+\n\x0c\x63lient_tools\x18\x12 \x03(\x0b\x32\x15.assent.v1.ClientTool\x12\x0e\n\x06policy\x18\x13 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd4\x01\n\x0fSessionSettings\x12\x30\n\twhen_busy\x18\x01 \x01(\x0e\x32\x13.assent.v1.WhenBusyB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12!\n\x06\x62udget\x18\x02 \x01(\x0b\x32\x11.assent.v1.Budget\x12\x17\n\x06policy\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12-\n\x11\x61llowed_providers\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10 \x18\x01\"\x06r\x04\x10\x01\x18@\x12$\n\x08priority\x18\x05 \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\n(\xf6\xff\xff\xff\xff\xff\xff\xff\xff\x01\"\x8d\x02\n\nClientTool\x12:\n\x04name\x18\x01 \x01(\tB,\xe2\x41\x01\x02\xbaH%r 2\x1e^[A-Za-z_][A-Za-z0-9_-]{0,63}$\xc8\x01\x01\x12\x1d\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80@\x12$\n\x11input_schema_json\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12@\n\ntime_limit\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\x12<\n\non_timeout\x18\x05 \x01(\x0e\x32\x1e.assent.v1.ClientTimeoutActionB\x08\xbaH\x05\x82\x01\x02\x10\x01*\xdf\x02\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_STATE_IDLE\x10\x01\x12\x1a\n\x16SESSION_STATE_CLASSIFY\x10\x02\x12\x1f\n\x1bSESSION_STATE_PLAN_REQUIRED\x10\x03\x12$\n SESSION_STATE_ARCHITECT_PLANNING\x10\x04\x12\x1d\n\x19SESSION_STATE_PLAN_REVIEW\x10\x05\x12 \n\x1cSESSION_STATE_PLAN_EXECUTION\x10\x06\x12\x1b\n\x17SESSION_STATE_EXECUTION\x10\x07\x12 \n\x1cSESSION_STATE_ERROR_HANDLING\x10\x08\x12\x1b\n\x17SESSION_STATE_COMPLETED\x10\t\x12\x18\n\x14SESSION_STATE_CLOSED\x10\n*k\n\x08WhenBusy\x12\x19\n\x15WHEN_BUSY_UNSPECIFIED\x10\x00\x12\x14\n\x10WHEN_BUSY_REJECT\x10\x01\x12\x15\n\x11WHEN_BUSY_ENQUEUE\x10\x02\x12\x17\n\x13WHEN_BUSY_INTERRUPT\x10\x03*\x9b\x01\n\x13\x43lientTimeoutAction\x12%\n!CLIENT_TIMEOUT_ACTION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43LIENT_TIMEOUT_ACTION_FAIL\x10\x01\x12\x1d\n\x19\x43LIENT_TIMEOUT_ACTION_ASK\x10\x02\x12\x1e\n\x1a\x43LIENT_TIMEOUT_ACTION_HALT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,16 +53,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLIENTTOOL'].fields_by_name['description']._serialized_options = b'\272H\005r\003(\200@'
   _globals['_CLIENTTOOL'].fields_by_name['input_schema_json']._loaded_options = None
   _globals['_CLIENTTOOL'].fields_by_name['input_schema_json']._serialized_options = b'\272H\006r\004(\200\200\004'
-  _globals['_SESSIONSTATE']._serialized_start=1189
-  _globals['_SESSIONSTATE']._serialized_end=1540
-  _globals['_WHENBUSY']._serialized_start=1542
-  _globals['_WHENBUSY']._serialized_end=1649
-  _globals['_SESSION']._serialized_start=185
-  _globals['_SESSION']._serialized_end=827
-  _globals['_SESSION_LABELSENTRY']._serialized_start=782
-  _globals['_SESSION_LABELSENTRY']._serialized_end=827
-  _globals['_SESSIONSETTINGS']._serialized_start=830
-  _globals['_SESSIONSETTINGS']._serialized_end=1042
-  _globals['_CLIENTTOOL']._serialized_start=1045
-  _globals['_CLIENTTOOL']._serialized_end=1186
+  _globals['_CLIENTTOOL'].fields_by_name['time_limit']._loaded_options = None
+  _globals['_CLIENTTOOL'].fields_by_name['time_limit']._serialized_options = b'\272H\016\252\001\013\"\005\010\200\232\236\0012\002\010\001'
+  _globals['_CLIENTTOOL'].fields_by_name['on_timeout']._loaded_options = None
+  _globals['_CLIENTTOOL'].fields_by_name['on_timeout']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_SESSIONSTATE']._serialized_start=1365
+  _globals['_SESSIONSTATE']._serialized_end=1716
+  _globals['_WHENBUSY']._serialized_start=1718
+  _globals['_WHENBUSY']._serialized_end=1825
+  _globals['_CLIENTTIMEOUTACTION']._serialized_start=1828
+  _globals['_CLIENTTIMEOUTACTION']._serialized_end=1983
+  _globals['_SESSION']._serialized_start=217
+  _globals['_SESSION']._serialized_end=875
+  _globals['_SESSION_LABELSENTRY']._serialized_start=830
+  _globals['_SESSION_LABELSENTRY']._serialized_end=875
+  _globals['_SESSIONSETTINGS']._serialized_start=878
+  _globals['_SESSIONSETTINGS']._serialized_end=1090
+  _globals['_CLIENTTOOL']._serialized_start=1093
+  _globals['_CLIENTTOOL']._serialized_end=1362
 # @@protoc_insertion_point(module_scope)

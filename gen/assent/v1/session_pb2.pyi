@@ -7,6 +7,7 @@ from gen.assent.v1 import budget_pb2 as _budget_pb2
 from gen.assent.v1 import workspace_pb2 as _workspace_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -114,6 +115,34 @@ WHEN_BUSY_INTERRUPT: WhenBusy.ValueType  # 3
 """Every open run is cancelled and the message's run begins at once."""
 Global___WhenBusy: _TypeAlias = WhenBusy  # noqa: Y015
 
+class _ClientTimeoutAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ClientTimeoutActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClientTimeoutAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLIENT_TIMEOUT_ACTION_UNSPECIFIED: _ClientTimeoutAction.ValueType  # 0
+    """As FAIL."""
+    CLIENT_TIMEOUT_ACTION_FAIL: _ClientTimeoutAction.ValueType  # 1
+    """Its result is that nobody answered; the model reads it and goes on."""
+    CLIENT_TIMEOUT_ACTION_ASK: _ClientTimeoutAction.ValueType  # 2
+    """A person is asked what became of it: an IN_DOUBT approval."""
+    CLIENT_TIMEOUT_ACTION_HALT: _ClientTimeoutAction.ValueType  # 3
+    """The run is PAUSED; the call waits again for as long when it is resumed."""
+
+class ClientTimeoutAction(_ClientTimeoutAction, metaclass=_ClientTimeoutActionEnumTypeWrapper):
+    """What becomes of a client's tool call that nobody answered in time."""
+
+CLIENT_TIMEOUT_ACTION_UNSPECIFIED: ClientTimeoutAction.ValueType  # 0
+"""As FAIL."""
+CLIENT_TIMEOUT_ACTION_FAIL: ClientTimeoutAction.ValueType  # 1
+"""Its result is that nobody answered; the model reads it and goes on."""
+CLIENT_TIMEOUT_ACTION_ASK: ClientTimeoutAction.ValueType  # 2
+"""A person is asked what became of it: an IN_DOUBT approval."""
+CLIENT_TIMEOUT_ACTION_HALT: ClientTimeoutAction.ValueType  # 3
+"""The run is PAUSED; the call waits again for as long when it is resumed."""
+Global___ClientTimeoutAction: _TypeAlias = ClientTimeoutAction  # noqa: Y015
+
 @_typing.final
 class Session(_message.Message):
     """One conversation with a user: its state, its active agent and its log of events."""
@@ -158,6 +187,7 @@ class Session(_message.Message):
     BUDGET_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     CLIENT_TOOLS_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server; unique in its tenant."""
     state: Global___SessionState.ValueType
@@ -178,6 +208,8 @@ class Session(_message.Message):
     """The number of its newest event; what StreamSession takes as `after_sequence`."""
     priority: _builtins.int
     """Which of several sessions is served first where not all can be: the higher."""
+    policy: _builtins.str
+    """The name of the policy that judges its tool calls; empty: `default`."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The client's own words to find it by."""
@@ -233,10 +265,11 @@ class Session(_message.Message):
         budget: _budget_pb2.Budget | None = ...,
         priority: _builtins.int = ...,
         client_tools: _abc.Iterable[Global___ClientTool] | None = ...,
+        policy: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "create_time", b"create_time", "due_time", b"due_time", "last_event_time", b"last_event_time", "update_time", b"update_time", "workspace", b"workspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run_id", b"active_run_id", "agent", b"agent", "budget", b"budget", "client_tools", b"client_tools", "create_time", b"create_time", "creator", b"creator", "due_time", b"due_time", "id", b"id", "labels", b"labels", "last_event_time", b"last_event_time", "last_sequence", b"last_sequence", "priority", b"priority", "settled", b"settled", "state", b"state", "title", b"title", "update_time", b"update_time", "when_busy", b"when_busy", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run_id", b"active_run_id", "agent", b"agent", "budget", b"budget", "client_tools", b"client_tools", "create_time", b"create_time", "creator", b"creator", "due_time", b"due_time", "id", b"id", "labels", b"labels", "last_event_time", b"last_event_time", "last_sequence", b"last_sequence", "policy", b"policy", "priority", b"priority", "settled", b"settled", "state", b"state", "title", b"title", "update_time", b"update_time", "when_busy", b"when_busy", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -293,22 +326,32 @@ class ClientTool(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     INPUT_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    ON_TIMEOUT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What models call it by. Must not be the name of a tool the server has."""
     description: _builtins.str
     """What models are told it does."""
     input_schema_json: _builtins.str
     """The JSON Schema (2020-12) of its arguments. Empty: any object."""
+    on_timeout: Global___ClientTimeoutAction.ValueType
+    """What happens when no client has answered by then. Unspecified: FAIL."""
+    @_builtins.property
+    def time_limit(self) -> _duration_pb2.Duration:
+        """How long a call of it may take. Absent: as long as its agent lets a tool take."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         description: _builtins.str = ...,
         input_schema_json: _builtins.str = ...,
+        time_limit: _duration_pb2.Duration | None = ...,
+        on_timeout: Global___ClientTimeoutAction.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "input_schema_json", b"input_schema_json", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "input_schema_json", b"input_schema_json", "name", b"name", "on_timeout", b"on_timeout", "time_limit", b"time_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -231,6 +231,7 @@ class Step(_message.Message):
     CLIENT_ID_FIELD_NUMBER: _builtins.int
     CLAIMER_FIELD_NUMBER: _builtins.int
     LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    GRANT_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server; also the key under which an idempotent tool recognises a repeat."""
     session_id: _builtins.str
@@ -297,6 +298,8 @@ class Step(_message.Message):
     """TOOL of a client: which client has claimed the call or handed in its result; empty: none, or it did not say."""
     claimer: _builtins.str
     """TOOL of a client: the principal that client speaks for; empty: none yet."""
+    grant_id: _builtins.str
+    """TOOL: the grant that allowed it in a person's stead; empty: none did."""
     @_builtins.property
     def reply(self) -> Global___ModelReply:
         """MODEL: what it came to; absent before it succeeded."""
@@ -396,10 +399,11 @@ class Step(_message.Message):
         client_id: _builtins.str = ...,
         claimer: _builtins.str = ...,
         lease_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        grant_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_time", b"dispatch_time", "end_time", b"end_time", "failure", b"failure", "latency", b"latency", "lease_expire_time", b"lease_expire_time", "not_before_time", b"not_before_time", "reply", b"reply", "result", b"result", "start_time", b"start_time", "usage", b"usage", "waiting_for", b"waiting_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "approval_preimage", b"approval_preimage", "arguments_json", b"arguments_json", "attempt_id", b"attempt_id", "call_id", b"call_id", "claimer", b"claimer", "client_id", b"client_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_number", b"dispatch_number", "dispatch_time", b"dispatch_time", "doubt_number", b"doubt_number", "end_time", b"end_time", "executor_address", b"executor_address", "executor_instance", b"executor_instance", "failure", b"failure", "faults", b"faults", "feedback", b"feedback", "id", b"id", "kind", b"kind", "latency", b"latency", "lease_expire_time", b"lease_expire_time", "losses", b"losses", "model", b"model", "model_step_id", b"model_step_id", "not_before_time", b"not_before_time", "ordinal", b"ordinal", "policy_rule", b"policy_rule", "provider_request_id", b"provider_request_id", "refusals", b"refusals", "replaces_step_id", b"replaces_step_id", "reply", b"reply", "result", b"result", "run_id", b"run_id", "schema_digest", b"schema_digest", "session_id", b"session_id", "side_effect", b"side_effect", "start_time", b"start_time", "state", b"state", "subtask_id", b"subtask_id", "tool", b"tool", "usage", b"usage", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "approval_preimage", b"approval_preimage", "arguments_json", b"arguments_json", "attempt_id", b"attempt_id", "call_id", b"call_id", "claimer", b"claimer", "client_id", b"client_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "dispatch_number", b"dispatch_number", "dispatch_time", b"dispatch_time", "doubt_number", b"doubt_number", "end_time", b"end_time", "executor_address", b"executor_address", "executor_instance", b"executor_instance", "failure", b"failure", "faults", b"faults", "feedback", b"feedback", "grant_id", b"grant_id", "id", b"id", "kind", b"kind", "latency", b"latency", "lease_expire_time", b"lease_expire_time", "losses", b"losses", "model", b"model", "model_step_id", b"model_step_id", "not_before_time", b"not_before_time", "ordinal", b"ordinal", "policy_rule", b"policy_rule", "provider_request_id", b"provider_request_id", "refusals", b"refusals", "replaces_step_id", b"replaces_step_id", "reply", b"reply", "result", b"result", "run_id", b"run_id", "schema_digest", b"schema_digest", "session_id", b"session_id", "side_effect", b"side_effect", "start_time", b"start_time", "state", b"state", "subtask_id", b"subtask_id", "tool", b"tool", "usage", b"usage", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

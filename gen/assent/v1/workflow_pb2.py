@@ -22,24 +22,35 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gen.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61ssent/v1/workflow.proto\x12\tassent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"D\n\x10\x45xpectedArtifact\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0e\n\x06schema\x18\x03 \x01(\t\"\x9a\x01\n\x05Phase\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x14\n\x0cinstructions\x18\x04 \x01(\t\x12\x12\n\ndepends_on\x18\x05 \x03(\t\x12.\n\tartifacts\x18\x06 \x03(\x0b\x32\x1b.assent.v1.ExpectedArtifact\x12\r\n\x05gates\x18\x07 \x03(\t\"\xde\x02\n\x08Workflow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x14\n\x0cinput_schema\x18\x04 \x01(\t\x12 \n\x06phases\x18\x05 \x03(\x0b\x32\x10.assent.v1.Phase\x12\x42\n\x10\x64\x65\x66\x61ult_bindings\x18\x06 \x03(\x0b\x32(.assent.v1.Workflow.DefaultBindingsEntry\x12\x16\n\x0eparallel_limit\x18\x07 \x01(\x05\x12\x0f\n\x07\x63urrent\x18\x08 \x01(\x08\x12\x11\n\tregistrar\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x36\n\x14\x44\x65\x66\x61ultBindingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61ssent/v1/workflow.proto\x12\tassent.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x01\n\x10\x45xpectedArtifact\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1c\n\nmedia_type\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x18\n\x06schema\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x16\n\x04path\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1e\n\x0bschema_json\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\"\x9a\x01\n\x05Phase\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x14\n\x0cinstructions\x18\x04 \x01(\t\x12\x12\n\ndepends_on\x18\x05 \x03(\t\x12.\n\tartifacts\x18\x06 \x03(\x0b\x32\x1b.assent.v1.ExpectedArtifact\x12\r\n\x05gates\x18\x07 \x03(\t\"\xde\x02\n\x08Workflow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x14\n\x0cinput_schema\x18\x04 \x01(\t\x12 \n\x06phases\x18\x05 \x03(\x0b\x32\x10.assent.v1.Phase\x12\x42\n\x10\x64\x65\x66\x61ult_bindings\x18\x06 \x03(\x0b\x32(.assent.v1.Workflow.DefaultBindingsEntry\x12\x16\n\x0eparallel_limit\x18\x07 \x01(\x05\x12\x0f\n\x07\x63urrent\x18\x08 \x01(\x08\x12\x11\n\tregistrar\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x36\n\x14\x44\x65\x66\x61ultBindingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gen.assent.v1.workflow_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_EXPECTEDARTIFACT'].fields_by_name['name']._loaded_options = None
+  _globals['_EXPECTEDARTIFACT'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_EXPECTEDARTIFACT'].fields_by_name['media_type']._loaded_options = None
+  _globals['_EXPECTEDARTIFACT'].fields_by_name['media_type']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_EXPECTEDARTIFACT'].fields_by_name['schema']._loaded_options = None
+  _globals['_EXPECTEDARTIFACT'].fields_by_name['schema']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_EXPECTEDARTIFACT'].fields_by_name['path']._loaded_options = None
+  _globals['_EXPECTEDARTIFACT'].fields_by_name['path']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_EXPECTEDARTIFACT'].fields_by_name['schema_json']._loaded_options = None
+  _globals['_EXPECTEDARTIFACT'].fields_by_name['schema_json']._serialized_options = b'\272H\006r\004(\200\200\004'
   _globals['_WORKFLOW_DEFAULTBINDINGSENTRY']._loaded_options = None
   _globals['_WORKFLOW_DEFAULTBINDINGSENTRY']._serialized_options = b'8\001'
-  _globals['_EXPECTEDARTIFACT']._serialized_start=72
-  _globals['_EXPECTEDARTIFACT']._serialized_end=140
-  _globals['_PHASE']._serialized_start=143
-  _globals['_PHASE']._serialized_end=297
-  _globals['_WORKFLOW']._serialized_start=300
-  _globals['_WORKFLOW']._serialized_end=650
-  _globals['_WORKFLOW_DEFAULTBINDINGSENTRY']._serialized_start=596
-  _globals['_WORKFLOW_DEFAULTBINDINGSENTRY']._serialized_end=650
+  _globals['_EXPECTEDARTIFACT']._serialized_start=102
+  _globals['_EXPECTEDARTIFACT']._serialized_end=256
+  _globals['_PHASE']._serialized_start=259
+  _globals['_PHASE']._serialized_end=413
+  _globals['_WORKFLOW']._serialized_start=416
+  _globals['_WORKFLOW']._serialized_end=766
+  _globals['_WORKFLOW_DEFAULTBINDINGSENTRY']._serialized_start=712
+  _globals['_WORKFLOW_DEFAULTBINDINGSENTRY']._serialized_end=766
 # @@protoc_insertion_point(module_scope)

@@ -28,22 +28,30 @@ class ExpectedArtifact(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     SCHEMA_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    SCHEMA_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name it is recorded under."""
     media_type: _builtins.str
     """Its media type; empty: any."""
     schema: _builtins.str
     """The name of the JSON Schema it must satisfy; empty: none."""
+    path: _builtins.str
+    """Its path, relative to the workspace. Empty: the name."""
+    schema_json: _builtins.str
+    """The JSON Schema itself (2020-12) that it must satisfy; empty: none."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         media_type: _builtins.str = ...,
         schema: _builtins.str = ...,
+        path: _builtins.str = ...,
+        schema_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_type", b"media_type", "name", b"name", "schema", b"schema"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_type", b"media_type", "name", b"name", "path", b"path", "schema", b"schema", "schema_json", b"schema_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,7 +70,7 @@ AGENTS = (
 
 def catalog(*, agents: Sequence[Agent] = AGENTS, policy: Policy = POLICY) -> Catalog:
     tools = {name: Tool(name, f"does {name}", "{}", f"schema of {name}", effect) for name, effect in TOOLS.items()}
-    return Catalog({agent.name: agent for agent in agents}, policy, tools)
+    return Catalog({agent.name: agent for agent in agents}, policy, tools=tools)
 
 
 def task(key: str, *depends_on: str, agent: str = "coder") -> SubtaskDraft:
