@@ -18,6 +18,7 @@ from orchestrator.domain.records import Step, Workspace
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.transcript import model_call
 from orchestrator.engine import frames
+from orchestrator.engine.files import Files
 from orchestrator.engine.instances import Instance, Instances, OnRoom, Reservation
 from orchestrator.engine.metrics import LOSSES, REFUSALS
 from orchestrator.streaming.feed import Delta
@@ -72,6 +73,7 @@ class Executors:
         self._instances = Instances(on_room, clock)
         self._lines: dict[str, Line] = {}
         self._flights: dict[str, Flight] = {}
+        self.files = Files(self._instances.who_reads, self._send)
 
     def add_line(self, line: Line) -> None:
         self._lines[line.address] = line
@@ -160,6 +162,7 @@ class Executors:
 
     def left(self, address: str) -> None:
         """The stream to this address broke: nothing new goes there until it is back."""
+        self.files.left(address)
         if self._instances.left(address):
             self._instances.failed(address)
 
@@ -177,6 +180,9 @@ class Executors:
             flight.sink(Outcome(frame.step_id, frame.dispatch_number, "UNKNOWN"))
 
     def receive(self, frame: frames_pb2.ExecutorFrame) -> None:
+        if frame.HasField("artifact_chunk"):
+            self.files.receive(frame)
+            return
         flight = self._flights.get(frame.step_id)
         if flight is None or flight.step.dispatch_number != frame.dispatch_number:
             return

@@ -66,6 +66,11 @@ class Instances:
     def roots(self) -> list[str]:
         return [root for instance in self._instances.values() for root in instance.roots]
 
+    def who_reads(self, root_id: str) -> str:
+        """The address of a connected instance that offers this workspace root; empty: none does."""
+        found = (i.address for i in self._instances.values() if root_id in i.roots and not i.draining)
+        return next(found, "")
+
     # Who is there
 
     def joined(self, hello: frames_pb2.Hello, tools: frozenset[str], address: str) -> None:
