@@ -1,4 +1,4 @@
-"""What a command does to a session, before the engine's rules go on: messages and client plans.
+"""What a command does to a session, before the engine's rules go on: messages, client plans, another agent.
 
 Decisions are in `deciding`, what ends or holds runs in `control`. Every function works on a Change and returns the row
 the caller asked for.
@@ -18,7 +18,7 @@ from orchestrator.domain.errors import (
     Violation,
     WrongState,
 )
-from orchestrator.domain.events import MessageCreated, RunQueued, SessionCreated
+from orchestrator.domain.events import AgentSwitched, MessageCreated, RunQueued, SessionCreated
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.graph import check_plan
 from orchestrator.domain.planning import store_draft
@@ -45,6 +45,19 @@ def check_agent(name: str, catalog: Catalog) -> str:
         may = ["auto", *(a.name for a in catalog.agents.values() if a.role != ROUTER)]
         raise UnknownAgent([Violation("agent", f"no agent {name!r}; there are: {', '.join(may)}")])
     return name
+
+
+def switch_agent(change: Change, agent: str, actor: str, catalog: Catalog) -> Session:
+    """Whom messages to come without an agent go to; also to the one it has, as a choice that is on record.
+
+    What was said keeps whom it was addressed to, and a subtask its agent. Raises UnknownAgent, and WrongState for a
+    closed session.
+    """
+    _check_open(change, "agent_switched")
+    check_agent(agent, catalog)
+    change.emit(AgentSwitched(change.session.agent, agent, actor))
+    change.put_session(agent=agent)
+    return change.session
 
 
 def receive_message(
@@ -100,11 +113,11 @@ def submit_plan(
     return plan, run
 
 
-def _check_open(change: Change) -> None:
+def _check_open(change: Change, trigger: str = "message") -> None:
     session = change.session
     if session.state == SessionState.CLOSED:
         open_states = tuple(s.value for s in SessionState if s != SessionState.CLOSED)
-        raise WrongState("session", session.id, session.state, "message", open_states)
+        raise WrongState("session", session.id, session.state, trigger, open_states)
 
 
 def _check_room(change: Change) -> None:

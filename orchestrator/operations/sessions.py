@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from orchestrator.domain import control
 from orchestrator.domain.change import Change
 from orchestrator.domain.client_tools import check_client_tools
-from orchestrator.domain.commands import check_agent, create_session, receive_message
+from orchestrator.domain.commands import check_agent, create_session, receive_message, switch_agent
 from orchestrator.domain.errors import (
     InvalidInput,
     NotFound,
@@ -51,6 +51,14 @@ class Sent:
     message: Message
     run: Run
     last_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """The session with its agent, and the sequence that the event of it follows."""
+
+    session: Session
+    began_after: int
 
 
 async def create(ctx: Context, caller: Caller, wish: NewSession) -> Session:
@@ -99,14 +107,30 @@ async def send_message(ctx: Context, caller: Caller, session_id: str, text: str,
     return await command(ctx, caller, session_id, Sent, decide)
 
 
+async def switch(ctx: Context, caller: Caller, session_id: str, agent: str) -> Switched:
+    """Raises UnknownAgent, WrongState for a closed session."""
+
+    def decide(change: Change) -> Callable[[], Switched]:
+        began_after = change.session.last_sequence
+        switch_agent(change, agent, caller.subject, ctx.catalog)
+        return lambda: Switched(_as_it_will_be(change), began_after)
+
+    return await command(ctx, caller, session_id, Switched, decide)
+
+
 async def close(ctx: Context, caller: Caller, session_id: str, reason: str) -> Session:
     """Raises WrongState for a session that is closed."""
 
     def decide(change: Change) -> Callable[[], Session]:
         control.close(change, caller.subject, reason)
-        return lambda: replace(change.session, last_sequence=change.next_sequence - 1, update_time=change.now)
+        return lambda: _as_it_will_be(change)
 
     return await command(ctx, caller, session_id, Session, decide)
+
+
+def _as_it_will_be(change: Change) -> Session:
+    """The session once the change is written."""
+    return replace(change.session, last_sequence=change.next_sequence - 1, update_time=change.now)
 
 
 async def delete(ctx: Context, caller: Caller, session_id: str) -> None:

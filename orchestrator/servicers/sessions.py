@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from gen.assent.v1 import event_pb2, message_pb2, run_pb2, session_pb2, step_pb2
 from gen.assent.v1 import session_service_pb2 as pb
-from orchestrator.domain.errors import InvalidInput, NotFound, NotYetSupported
+from orchestrator.domain.errors import InvalidInput, NotFound
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import ClientTool, ToolResult
 from orchestrator.domain.results import read_result
@@ -123,6 +123,12 @@ class Sessions:
         )
         return pb.SubmitToolResultResponse(step=to_proto(step_pb2.Step, recorded.step))
 
+    async def SwitchAgent(self, request: pb.SwitchAgentRequest, context: RpcContext) -> pb.SwitchAgentResponse:
+        logs.bind(session_id=request.session_id)
+        who = caller("SwitchAgent", request)
+        switched = await sessions.switch(self._ctx, who, request.session_id, request.agent)
+        return pb.SwitchAgentResponse(session=to_proto(session_pb2.Session, switched.session))
+
     async def StreamSession(
         self, request: pb.StreamSessionRequest, context: RpcContext
     ) -> AsyncIterator[pb.StreamSessionResponse]:
@@ -198,8 +204,9 @@ class Sessions:
                     self._ctx, who, request.session_id, came.step_id, came.client_id, result_of(came)
                 )
                 return recorded.began_after
-            case other:
-                raise NotYetSupported(f"Converse with {other}")
+            case _:
+                agent = request.switch_agent.agent
+                return (await sessions.switch(self._ctx, who, request.session_id, agent)).began_after
 
     async def _require(self, session_id: str) -> None:
         if await queries.get_session(self._ctx.database, reader().tenant, session_id) is None:

@@ -385,7 +385,6 @@ async def test_a_page_larger_than_the_largest_is_refused(client: Client, session
 
 async def test_what_comes_in_a_later_version_says_so(client: Client, tables: Tables, session_id: str) -> None:
     later = [
-        (client.sessions.SwitchAgent, session_service_pb2.SwitchAgentRequest(session_id=session_id, agent="ask")),
         (client.approvals.ListGrants, approval_service_pb2.ListGrantsRequest(session_id=session_id)),
         (client.usage.GetUsage, usage_service_pb2.GetUsageRequest()),
     ]
@@ -393,14 +392,6 @@ async def test_what_comes_in_a_later_version_says_so(client: Client, tables: Tab
         for rpc, request in later:
             problem = await client.refusal(client.call(rpc, request))
             assert said(problem) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED", [])
-
-
-async def test_converse_with_what_comes_in_a_later_version_says_so(
-    client: Client, tables: Tables, session_id: str
-) -> None:
-    async with Unchanged(tables):
-        problem = await client.refusal(client.converse(session_id, switch_agent={"agent": "ask"}))
-        assert said(problem) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED", [])
 
 
 async def test_cancelling_a_run_that_has_ended_says_so(client: Client, tables: Tables, session_id: str) -> None:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.domain.commands import MAX_QUEUED_RUNS, receive_message, submit_plan
+from orchestrator.domain.commands import MAX_QUEUED_RUNS, receive_message, submit_plan, switch_agent
 from orchestrator.domain.control import cancel
 from orchestrator.domain.drafts import PlanDraft
-from orchestrator.domain.errors import InvalidInput, InvalidPlan, LimitExceeded, SessionBusy, WrongState
-from orchestrator.domain.events import RunFinished, RunQueued, StepFinished
+from orchestrator.domain.errors import InvalidInput, InvalidPlan, LimitExceeded, SessionBusy, UnknownAgent, WrongState
+from orchestrator.domain.events import AgentSwitched, RunFinished, RunQueued, StepFinished
 from tests.unit.domain.build import AGENTS, Play, call, catalog, draft, task
 
 
@@ -24,6 +24,30 @@ def test_a_message_to_nobody_goes_to_the_sessions_agent() -> None:
     play = Play(agent="ask")
     play.say(agent="")
     assert play.run.route_agent == "ask"
+
+
+def test_an_agent_that_is_switched_to_gets_the_messages_to_come_and_not_those_that_wait() -> None:
+    play = Play(agent="ask")
+    play.say("one", agent="")
+    play.say("two", agent="")
+    play.do(lambda c: switch_agent(c, "coder", "anna", play.catalog))
+    play.say("three", agent="")
+    assert [r.agent for r in sorted(play.snapshot.runs.values(), key=lambda r: r.queue_number)] == [
+        "ask",
+        "ask",
+        "coder",
+    ]
+    assert AgentSwitched("ask", "coder", "anna") in play.events
+
+
+def test_a_session_is_not_given_to_the_router_or_to_nobody_nor_a_closed_one_to_anybody() -> None:
+    play = Play()
+    for agent in ("orchestrator", "nobody"):
+        with pytest.raises(UnknownAgent):
+            switch_agent(play.change(), agent, "anna", play.catalog)
+    play.close()
+    with pytest.raises(WrongState):
+        switch_agent(play.change(), "coder", "anna", play.catalog)
 
 
 def test_a_message_carries_its_place_in_the_log() -> None:
