@@ -45,10 +45,16 @@ def preview(approval: Approval, old_text: OldText = no_old_text, limit: int = SH
     if shown.reason:
         who = "" if approval.kind == APPROVAL_KIND_IN_DOUBT else "policy: "
         lines.append(Line(f"  {who}{printable(shown.reason)}", "quiet"))
+    if shown.agent_words:
+        first, *rest = printable(shown.agent_words).splitlines()
+        lines.append(Line(f"  the model says (its own words, not verified): {first}", "quiet"))
+        lines += [Line(f"  | {line}", "quiet") for line in rest[: limit or None]]
     body = _body(approval, old_text)
     if limit and len(body) > limit:
         hidden = len(body) - limit
         body = [*body[:limit], Line(f"  … {plural(hidden, 'more line')}", "quiet")]
+    if shown.truncated:
+        body.append(Line("  … and more than is shown: read the whole before you decide", "ask"))
     return lines + body
 
 

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 
-from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.catalog import SECOND
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import (
@@ -17,6 +16,7 @@ from orchestrator.domain.events import ApprovalRequested
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, Attempt, Failure, Plan, Preview, Run, Step, Subtask
 from orchestrator.domain.retries import in_words, tries_in_a_row
+from orchestrator.domain.showing import call_preview, one_line, presentable
 from orchestrator.domain.transitions import move_step
 
 ACTIONS = {
@@ -31,7 +31,8 @@ ACTIONS = {
 
 def ask_about_plan(change: Change, plan: Plan) -> Approval:
     subtasks = [s for s in change.snapshot.subtasks.values() if s.plan_id == plan.id]
-    preview = Preview(title=f"Plan: {plan.title}", text=_plan_as_markdown(plan, subtasks), agent=plan.author)
+    text = _plan_as_markdown(plan, subtasks)
+    preview = Preview(title=f"Plan: {plan.title}", text=text, agent=plan.author, format="MARKDOWN")
     approval = _new_approval(change, "PLAN", plan.run_id, plan_preimage(plan, subtasks), preview)
     return _ask(change, replace(approval, requester=plan.author, plan_id=plan.id, plan_version=plan.version))
 
@@ -39,7 +40,7 @@ def ask_about_plan(change: Change, plan: Plan) -> Approval:
 def ask_about_call(change: Change, step: Step, policy_digest: str, rule: str, reason: str) -> Step:
     """The step awaits approval; the digest covers its exact argument bytes."""
     preimage = tool_preimage(step, _plan_version(change), policy_digest)
-    approval = _new_approval(change, "TOOL_CALL", step.run_id, preimage, _call_preview(step, reason))
+    approval = _new_approval(change, "TOOL_CALL", step.run_id, preimage, _call_preview(change, step, reason))
     approval = _ask(change, _of_call(change, step, approval))
     step = replace(step, approval_id=approval.id, approval_preimage=preimage, policy_rule=rule)
     return move_step(change, step, "asked")
@@ -52,7 +53,7 @@ def ask_about_doubt(change: Change, step: Step, why: str) -> Approval:
         f"It may or may not have happened: {why}. It was sent at {sent} to the executor at {step.executor_address} "
         f"(instance {step.executor_instance}). Look before you answer."
     )
-    shown = _call_preview(step, reason)
+    shown = _call_preview(change, step, reason)
     shown = replace(shown, title=f"In doubt: {shown.title}")
     preimage = doubt_preimage(step, _plan_version(change))
     return _ask(change, _of_call(change, step, _new_approval(change, "IN_DOUBT", step.run_id, preimage, shown)))
@@ -95,7 +96,7 @@ def _new_approval(change: Change, kind: str, run_id: str, preimage: str, preview
         digest=sha256(preimage),
         preimage=preimage,
         allowed_actions=ACTIONS[kind],
-        preview=preview,
+        preview=presentable(preview),
         create_time=change.now,
     )
 
@@ -123,26 +124,19 @@ def _ask(change: Change, approval: Approval) -> Approval:
     return change.put(approval)
 
 
-def _call_preview(step: Step, reason: str) -> Preview:
-    try:
-        arguments = parse_object(step.arguments_json)
-    except BadJson:
-        arguments = {}
-    path, content, command = arguments.get("path"), arguments.get("content"), arguments.get("command")
-    if step.tool == "write_file" and isinstance(path, str) and isinstance(content, str):
-        return Preview(f"Write {path}", step.arguments_json, path, content, step.agent, reason)
-    if step.tool == "run_command" and isinstance(command, str):
-        return Preview(f"Run: {command}", command, agent=step.agent, reason=reason)
-    return Preview(f"Call {step.tool}", step.arguments_json, agent=step.agent, reason=reason)
+def _call_preview(change: Change, step: Step, reason: str) -> Preview:
+    proposal = change.snapshot.steps.get(step.model_step_id)
+    said = proposal.reply.text if proposal and proposal.reply else ""
+    return call_preview(step, reason, said)
 
 
 def _plan_as_markdown(plan: Plan, subtasks: list[Subtask]) -> str:
-    lines = [f"# {plan.title}", "", plan.summary, ""]
+    lines = [f"# {one_line(plan.title)}", "", plan.summary, ""]
     for subtask in sorted(subtasks, key=lambda s: s.position):
         after = f" (after {', '.join(subtask.depends_on)})" if subtask.depends_on else ""
         lines += [
-            f"{subtask.position}. **{subtask.title}** [{subtask.key}], by {subtask.agent}{after}",
-            *(f"   {line}" for line in subtask.instructions.splitlines()),
+            f"{subtask.position}. **{one_line(subtask.title)}** [{subtask.key}], by {subtask.agent}{after}",
+            *(f"   {line}" for line in subtask.instructions.split("\n")),
             *([f"   Retries: {in_words(subtask.retry_policy)}."] if subtask.retry_policy else []),
         ]
     return "\n".join(lines)

@@ -52,7 +52,7 @@ def test_a_command_is_shown_as_its_line() -> None:
     assert (preview.title, preview.text) == ("Run: flutter create .", "flutter create .")
 
 
-@pytest.mark.parametrize("arguments", ['{"command": ["rm", "-rf"]}', '{"id": 1234567890123456789}', "{ }"])
+@pytest.mark.parametrize("arguments", ['{"command": 5}', '{"id": 1234567890123456789}', "{ }"])
 def test_any_other_call_is_shown_as_the_exact_bytes_of_its_arguments(arguments: str) -> None:
     approval = asked_about(ToolCall("c1", "run_command", arguments))
     assert approval.preview.title == "Call run_command"
