@@ -30,6 +30,7 @@ from orchestrator.servicers.catalogs import Catalogs
 from orchestrator.servicers.errors import translate
 from orchestrator.servicers.later import the_rest_later
 from orchestrator.servicers.plans import Plans
+from orchestrator.servicers.refused import audited
 from orchestrator.servicers.runs import Runs
 from orchestrator.servicers.sessions import Sessions
 from orchestrator.settings import Settings
@@ -243,6 +244,7 @@ class Orchestrator:
             self._settings.grpc_addr,
             [Service(f"assent.v1.{name}", servicer, register) for name, servicer, register in services],
             translate=translate,
+            on_invalid=audited(ctx),
             reflection=self._settings.reflection,
         )
 

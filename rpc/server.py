@@ -19,7 +19,8 @@ from rpc.health import Health
 from rpc.method import Handler, handlers_of, method_of
 from rpc.principal import Authenticate, development_principal
 from rpc.problem import Problem
-from rpc.serving import Policy, unknown_method, wrap
+from rpc.serving import OnInvalid, Policy, unknown_method, wrap
+from rpc.validation import InvalidRequest
 
 _log = structlog.get_logger("rpc")
 
@@ -55,7 +56,7 @@ class Server:
     """Serves some services at one address; `translate` is the process's table from its errors to Problems.
 
     With the development principal (nobody is authenticated) it binds loopback only. `permissions_required` is
-    False for internal services, which people do not call.
+    False for internal services, which people do not call. `on_invalid` is told of requests that break a constraint.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Server:
         *,
         translate: Translate = no_translation,
         authenticate: Authenticate = development_principal,
+        on_invalid: OnInvalid | None = None,
         permissions_required: bool = True,
         reflection: bool = False,
         limits: Limits | None = None,
@@ -78,7 +80,8 @@ class Server:
         self._permissions_required = permissions_required
         self._reflection = reflection
         self._limits = limits or Limits()
-        self._policy = Policy(translate, authenticate, self._admit, self._limits.max_receive_bytes)
+        told = on_invalid or _nobody_is_told
+        self._policy = Policy(translate, authenticate, self._admit, self._limits.max_receive_bytes, told)
         self._draining = False
         self._health = Health(service.name for service in self._services)
         self._handlers = self._wrapped()
@@ -164,6 +167,10 @@ class Server:
             register = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
             own.append(Service(_REFLECTION[1], servicer, register))
         return own
+
+
+async def _nobody_is_told(_refusal: InvalidRequest) -> None:
+    return
 
 
 class _UnknownMethods(grpc.GenericRpcHandler):

@@ -6,7 +6,7 @@ service are wrapped once, at start-up, so that nothing is looked up per call.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +19,10 @@ from rpc.method import BadService, Handler, Method
 from rpc.principal import Authenticate
 from rpc.problem import Problem
 from rpc.telemetry import Observer
-from rpc.validation import RequestReader
+from rpc.validation import InvalidRequest, RequestReader
 
 Behaviour = Callable[..., Any]
+OnInvalid = Callable[[InvalidRequest], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Policy:
     authenticate: Authenticate
     admit: Callable[[], None]
     max_request_bytes: int
+    on_invalid: OnInvalid  # told of a request that breaks a constraint, before its caller is
 
 
 def wrap(method: Method, handler: Handler, policy: Policy) -> Handler:
@@ -60,7 +62,12 @@ def wrap(method: Method, handler: Handler, policy: Policy) -> Handler:
             policy.admit()
             if method.permission:
                 principal.enter(policy.authenticate(metadata), method.permission)
-            response = await respond(read(raw), context)
+            try:
+                request = read(raw)
+            except InvalidRequest as refusal:
+                await policy.on_invalid(refusal)
+                raise
+            response = await respond(request, context)
             # A single response is encoded here, where a failure to do so is an error like any other.
             return response if handler.response_streaming else encode(response)
 

@@ -18,6 +18,15 @@ from rpc.problem import Problem
 _validator = protovalidate.Validator()
 
 
+class InvalidRequest(Problem):
+    """A message of its type that breaks a constraint of the contract."""
+
+    def __init__(self, request: Message, fields: list[tuple[str, str]]) -> None:
+        told = invalid_request(fields)
+        super().__init__(told.code, told.reason, told.message, fields=told.fields)
+        self.request = request
+
+
 class RequestReader:
     """Reads the requests of one RPC from the bytes that came."""
 
@@ -59,12 +68,12 @@ class RequestReader:
             ) from error
         too_long = list(self._lists.exceeded(request))
         if too_long:
-            raise invalid_request(too_long)
+            raise InvalidRequest(request, too_long)
         fields = [(_path(each), _description(each)) for each in _validator.collect_violations(request)]
         if look_for_nul:
             fields.extend(_with_nul(request))
         if fields:
-            raise invalid_request(fields)
+            raise InvalidRequest(request, fields)
         return request
 
 

@@ -206,6 +206,13 @@ GUARDS = (
         ("tests/unit/domain/test_deciding.py",),
     ),
     Guard(
+        "a decision that the contract refuses is on record",
+        "orchestrator/bootstrap.py",
+        "on_invalid=audited(ctx),",
+        "",
+        ("tests/integration/orchestrator/test_refused_decisions.py",),
+    ),
+    Guard(
         "a settled approval takes no decision",
         "orchestrator/domain/deciding.py",
         "if approval.state != ApprovalState.PENDING:",

@@ -12,6 +12,8 @@ from orchestrator.operations.commanding import NotInSnapshot, command
 from orchestrator.operations.context import Caller, Context
 from orchestrator.store import audit, queries
 
+LONGEST = 200  # characters of what was sent in place of an id or a digest
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:
@@ -40,20 +42,27 @@ async def decide_approval(
     except StorageUnavailable:
         raise
     except DomainError as refusal:
-        await audit.record_refusal(
-            ctx.database,
-            tenant=caller.tenant,
-            id=ctx.new_id(),
-            subject=caller.subject,
-            method=caller.method,
-            approval_id=approval_id,
-            action=decision.action,
-            digest=decision.digest,
-            reason=type(refusal).__name__,
-            message=str(refusal),
-            create_time=ctx.clock(),
-        )
+        await record_refusal(ctx, caller, approval_id, decision.action, decision.digest, refusal)
         raise
+
+
+async def record_refusal(
+    ctx: Context, caller: Caller, approval_id: str, action: str, digest: str, refusal: Exception
+) -> None:
+    """A refused decision leaves its row, also one that no operation has seen: what was sent may be of any form."""
+    await audit.record_refusal(
+        ctx.database,
+        tenant=caller.tenant,
+        id=ctx.new_id(),
+        subject=caller.subject,
+        method=caller.method,
+        approval_id=approval_id[:LONGEST],
+        action=action,
+        digest=digest[:LONGEST],
+        reason=type(refusal).__name__,
+        message=str(refusal),
+        create_time=ctx.clock(),
+    )
 
 
 async def _decide(

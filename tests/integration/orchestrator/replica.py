@@ -150,6 +150,10 @@ class Tables:
         found: int = await self._connection.fetchval(f"SELECT count(*) FROM {of}")
         return found
 
+    async def audited(self) -> list[asyncpg.Record]:
+        """The refusals on record, oldest first."""
+        return list(await self._connection.fetch("SELECT * FROM audit ORDER BY create_time, id"))
+
     async def session(self, session_id: str) -> asyncpg.Record:
         row = await self._connection.fetchrow("SELECT * FROM session WHERE id = $1", session_id)
         assert row is not None

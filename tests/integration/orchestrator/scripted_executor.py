@@ -27,7 +27,9 @@ TOOLS = {
     "look": tool_pb2.SIDE_EFFECT_READ_ONLY,
     "put": tool_pb2.SIDE_EFFECT_IDEMPOTENT,
     "send_mail": tool_pb2.SIDE_EFFECT_NON_IDEMPOTENT,
+    "order": tool_pb2.SIDE_EFFECT_NON_IDEMPOTENT,
 }
+SCHEMAS = {"order": '{"type": "object", "properties": {"pieces": {"type": "integer"}}, "required": ["pieces"]}'}
 OUTCOMES = ("finished", "failed", "refused")
 
 Outbox = asyncio.Queue[frames_pb2.ExecutorFrame | None]
@@ -229,7 +231,12 @@ class ScriptedExecutor(ExecutorServiceServicer):
 
     async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
         tools = [
-            pb.OfferedTool(name=name, input_schema_json="{}", schema_digest="0" * 64, side_effect=side_effect)
+            pb.OfferedTool(
+                name=name,
+                input_schema_json=SCHEMAS.get(name, "{}"),
+                schema_digest="0" * 64,
+                side_effect=side_effect,
+            )
             for name, side_effect in TOOLS.items()
         ]
         return pb.DescribeResponse(instance_id=self.instance_id, tools=tools, slots=self.slots)

@@ -189,10 +189,12 @@ async def test_a_decision_about_another_digest_is_refused_and_audited(
     assert problem.metadata["digest"] == approval.digest
 
 
-async def test_a_decision_without_a_digest_is_refused(client: Client, tables: Tables, session_id: str) -> None:
+async def test_a_decision_without_a_digest_is_refused_and_audited(
+    client: Client, tables: Tables, session_id: str
+) -> None:
     await client.new_plan(session_id)
     approval = await client.asked(session_id)
-    async with Unchanged(tables):
+    async with Unchanged(tables, audited=1):
         problem = await client.refusal(client.decide(approval, "APPROVE", digest=""))
     assert said(problem) == (INVALID, "INVALID_REQUEST", ["digest"])
 
