@@ -14,9 +14,10 @@ from orchestrator.domain.digests import (
 )
 from orchestrator.domain.events import ApprovalRequested
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.records import Approval, Attempt, Failure, Plan, Preview, Run, Step, Subtask
+from orchestrator.domain.records import Approval, ApprovalTerms, Attempt, Failure, Plan, Preview, Run, Step, Subtask
 from orchestrator.domain.retries import in_words, tries_in_a_row
 from orchestrator.domain.showing import call_preview, one_line, presentable
+from orchestrator.domain.terms import on_terms, terms_of_call
 from orchestrator.domain.transitions import move_step
 
 ACTIONS = {
@@ -34,15 +35,18 @@ def ask_about_plan(change: Change, plan: Plan) -> Approval:
     text = _plan_as_markdown(plan, subtasks)
     preview = Preview(title=f"Plan: {plan.title}", text=text, agent=plan.author, format="MARKDOWN")
     approval = _new_approval(change, "PLAN", plan.run_id, plan_preimage(plan, subtasks), preview)
-    return _ask(change, replace(approval, requester=plan.author, plan_id=plan.id, plan_version=plan.version))
+    return _ask(change, replace(approval, plan_id=plan.id, plan_version=plan.version))
 
 
 def ask_about_call(change: Change, step: Step, policy_digest: str, rule: str, reason: str) -> Step:
     """The step awaits approval; the digest covers its exact argument bytes."""
     preimage = tool_preimage(step, _plan_version(change), policy_digest)
+    step = replace(step, policy_rule=rule)
     approval = _new_approval(change, "TOOL_CALL", step.run_id, preimage, _call_preview(change, step, reason))
-    approval = _ask(change, _of_call(change, step, approval))
-    step = replace(step, approval_id=approval.id, approval_preimage=preimage, policy_rule=rule)
+    earlier = change.snapshot.approvals.get(step.approval_id)
+    approval = replace(approval, policy_rule=rule, earlier_approval_id=earlier.id if earlier else "")
+    approval = _ask(change, _of_call(change, step, approval), terms_of_call(change.policy, step, earlier))
+    step = replace(step, approval_id=approval.id, approval_preimage=preimage)
     return move_step(change, step, "asked")
 
 
@@ -56,7 +60,9 @@ def ask_about_doubt(change: Change, step: Step, why: str) -> Approval:
     shown = _call_preview(change, step, reason)
     shown = replace(shown, title=f"In doubt: {shown.title}")
     preimage = doubt_preimage(step, _plan_version(change))
-    return _ask(change, _of_call(change, step, _new_approval(change, "IN_DOUBT", step.run_id, preimage, shown)))
+    approval = _of_call(change, step, _new_approval(change, "IN_DOUBT", step.run_id, preimage, shown))
+    terms = terms_of_call(change.policy, step, change.snapshot.approvals.get(step.approval_id))
+    return _ask(change, replace(approval, policy_rule=step.policy_rule), terms)
 
 
 def ask_about_failure(change: Change, attempt: Attempt, failure: Failure, subtask: Subtask | None) -> Approval:
@@ -69,7 +75,6 @@ def ask_about_failure(change: Change, attempt: Attempt, failure: Failure, subtas
         _new_approval(change, "FAILURE", attempt.run_id, preimage, preview),
         subtask_id=attempt.subtask_id,
         plan_id=subtask.plan_id if subtask else "",
-        requester=attempt.agent,
     )
     return _ask(change, approval)
 
@@ -79,7 +84,7 @@ def ask_about_budget(change: Change, run: Run, limit_name: str, limit: int, used
     words = "Nothing new starts. APPROVE with a higher limit and it goes on; REJECT and it has failed."
     preview = Preview(title=f"The limit is reached: {limit_name}, {used}", text=words)
     approval = _new_approval(change, "BUDGET", run.id, budget_preimage(run, limit_name, limit), preview)
-    return _ask(change, replace(approval, requester=run.requester, plan_id=run.plan_id))
+    return _ask(change, replace(approval, plan_id=run.plan_id))
 
 
 _PURPOSES = {"PLANNING": "Planning", "ANSWER": "Answering", "ROUTING": "Routing"}
@@ -111,7 +116,6 @@ def _of_call(change: Change, step: Step, approval: Approval) -> Approval:
         plan_version=_plan_version(change),
         tool=step.tool,
         arguments_json=step.arguments_json,
-        requester=step.agent,
     )
 
 
@@ -119,7 +123,10 @@ def _plan_version(change: Change) -> int:
     return plan.version if (plan := change.snapshot.plan) else 0
 
 
-def _ask(change: Change, approval: Approval) -> Approval:
+def _ask(change: Change, approval: Approval, terms: ApprovalTerms | None = None) -> Approval:
+    """On these terms, or those that the policy has for its kind."""
+    approval = replace(approval, requester=change.snapshot.runs[approval.run_id].requester)
+    approval = on_terms(approval, terms or change.policy.terms_of(approval.kind), change.now)
     change.emit(ApprovalRequested(approval))
     return change.put(approval)
 

@@ -80,10 +80,16 @@ def _judge(change: Change, step: Step, world: World) -> None:
     if verdict.effect == "DENY":
         reason = "TOOL_DENIED" if tool else "TOOL_UNKNOWN"
         _refuse(change, step, verdict.rule, Failure(reason, f"Not allowed: {verdict.reason}.", "FATAL"))
-    elif verdict.effect == "ASK" and not step.replaces_step_id:  # with their edit a person has answered
+    elif verdict.effect == "ASK" and not _is_answered(change, step):
         ask_about_call(change, step, world.catalog.policy.digest, verdict.rule, verdict.reason)
     else:
         move_step(change, replace(step, policy_rule=verdict.rule), "allowed")
+
+
+def _is_answered(change: Change, step: Step) -> bool:
+    """With their edit a person has said yes to it; where several must, they are asked about it."""
+    edited = change.snapshot.approvals.get(step.approval_id) if step.replaces_step_id else None
+    return edited is not None and edited.terms.quorum <= 1
 
 
 def _refuse(change: Change, step: Step, rule: str, failure: Failure) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import TypeVar
 
+from orchestrator.domain.catalog import Policy
 from orchestrator.domain.events import Event
 from orchestrator.domain.frozen import dataclass, replace
 from orchestrator.domain.records import (
@@ -68,7 +69,8 @@ class ChangeSet:
 class Change:
     """One decision in the making. `now` in Unix microseconds; `new_id` gives fresh UUIDv7 strings.
 
-    `may_run` is what is believed of the limit of runs at once; that a limit would be passed is found by the write.
+    `policy` is the session's: the terms of what is asked. `may_run` is what is believed of the limit of runs at once;
+    that a limit would be passed is found by the write.
     """
 
     snapshot: Snapshot
@@ -79,6 +81,7 @@ class Change:
     ends: list[Step] = field(default_factory=list)  # cancelled in flight: their executors are told once this is written
     blocked: bool = False  # something is due that no executor has room for
     waits_since: list[int] = field(default_factory=list)  # … of each such step, for how long already
+    policy: Policy = field(default_factory=Policy)
     may_run: bool = True  # whether one more of the tenant's runs may be RUNNING
     running: int = 0  # how many more are, after this
     _base_sequence: int = -1

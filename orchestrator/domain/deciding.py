@@ -16,6 +16,7 @@ from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, Decision, Failure, ToolResult
 from orchestrator.domain.results import read_result
 from orchestrator.domain.states import ApprovalState, RunState
+from orchestrator.domain.terms import Decider, check_decider
 from orchestrator.domain.transitions import (
     finish_step,
     move_plan,
@@ -25,16 +26,20 @@ from orchestrator.domain.transitions import (
     move_subtask,
     settle_approval,
 )
+from orchestrator.domain.voting import check_vote, count_vote, has_voted, is_counted, is_enough
 
 
 def is_repeat(approval: Approval, decision: Decision) -> bool:
     """The same person saying the same again: gets the same answer, and nothing happens."""
+    if has_voted(approval, decision):
+        return True
     won = approval.decision
     return won is not None and replace(won, decide_time=0, edited_digest="") == replace(decision, decide_time=0)
 
 
-def check_decision(approval: Approval, decision: Decision) -> None:
-    """Raises what is wrong with the decision: too late, not one of the actions, about something else, or not whole."""
+def check_decision(approval: Approval, decision: Decision, decider: Decider, author: str = "") -> None:
+    """Raises what is wrong with the decision: too late, not theirs to make, not one of the actions, about something
+    else, or not whole."""
     if approval.state != ApprovalState.PENDING:
         won = approval.decision
         raise ApprovalAlreadyResolved(
@@ -44,6 +49,7 @@ def check_decision(approval: Approval, decision: Decision) -> None:
             won.decider if won else "",
             approval.resolve_time,
         )
+    check_decider(approval, decider, author)
     if decision.action not in approval.allowed_actions:
         raise ActionNotAllowed(approval.id, decision.action, tuple(approval.allowed_actions))
     if decision.digest != approval.digest:
@@ -60,12 +66,27 @@ def check_decision(approval: Approval, decision: Decision) -> None:
 _PARTS = {"RESPOND": "response_json", "EDIT": "edited_arguments_json"}
 
 
-def decide(change: Change, approval: Approval, decision: Decision, catalog: Catalog) -> Approval:
-    """Record the decision and do what it means. Raises as check_decision and check_edit do."""
-    check_decision(approval, decision)
+def decide(
+    change: Change,
+    approval: Approval,
+    decision: Decision,
+    catalog: Catalog,
+    roles: frozenset[str] = frozenset(),
+) -> Approval:
+    """Record the decision of somebody who holds these roles, and do what it means, once enough of them have said so.
+
+    Raises as check_decision, check_vote and check_edit do.
+    """
+    plan = change.snapshot.plans.get(approval.plan_id) if approval.kind == "PLAN" else None
+    check_decision(approval, decision, Decider(decision.decider, roles), plan.author if plan else "")
     if decision.action == "EDIT":
         check_edit(change.session, change.snapshot.steps[approval.step_id], decision, catalog)
     limits.check_new_limit(change.snapshot.runs[approval.run_id], approval, decision, change.now)
+    check_vote(approval, decision)
+    if is_counted(approval, decision.action):
+        approval = count_vote(change, approval, decision)
+        if not is_enough(approval):
+            return approval
     approval = settle_approval(change, approval, "resolved", decision=decision)
     if decision.action == "ABORT":
         run = change.snapshot.runs[approval.run_id]

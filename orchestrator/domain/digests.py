@@ -96,6 +96,8 @@ def allows(approval: Approval, step: Step) -> bool:
     decision = approval.decision
     if decision is None or decision.digest != approval.digest:
         return False
+    if approval.terms.quorum > 1 and len({v.voter for v in approval.votes}) < approval.terms.quorum:
+        return False
     is_first_use = step.dispatch_number == step.doubt_number
     if is_first_use != (approval.consume_time == 0):
         return False

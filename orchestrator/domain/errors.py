@@ -135,6 +135,30 @@ class ActionNotAllowed(DomainError):
 
 
 @dataclass
+class DeciderNotAllowed(DomainError):
+    """The approval's terms let only people of other roles decide."""
+
+    approval_id: str
+    decider: str
+    roles: tuple[str, ...]
+
+    def __str__(self) -> str:
+        may = ", ".join(self.roles)
+        return f"approval {self.approval_id} is not {self.decider}'s to decide; that takes one of the roles: {may}"
+
+
+@dataclass
+class SelfApproval(DomainError):
+    """Whoever asked for it may not decide on it."""
+
+    approval_id: str
+    requester: str
+
+    def __str__(self) -> str:
+        return f"{self.requester} asked for what approval {self.approval_id} is about: somebody else must decide"
+
+
+@dataclass
 class ClaimedByAnother(DomainError):
     """Another client has taken the tool call, and its lease lives."""
 

@@ -414,6 +414,7 @@ class Vote:
     action: str
     vote_time: int
     feedback: str = ""
+    new_limit: Budget | None = None  # of a BUDGET: all must mean the same
 
 
 @dataclass(frozen=True, slots=True)

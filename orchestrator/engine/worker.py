@@ -246,7 +246,13 @@ class Worker:
                 decision.abandon()
 
     def _decide(self, snapshot: Snapshot) -> Decision:
-        change = Change(snapshot, self._ticks.now(), self._ticks.new_id, may_run=self._may_run)
+        change = Change(
+            snapshot,
+            self._ticks.now(),
+            self._ticks.new_id,
+            policy=self._catalog.policy_of(snapshot.session),
+            may_run=self._may_run,
+        )
         return Decision(
             change,
             list(self._outcomes),

@@ -80,7 +80,7 @@ async def _decide(
             raise InvalidInput([Violation("approval_id", f"names an approval of the kind {approval.kind}")])
         if is_repeat(approval, decision):
             return lambda: Decided(approval, began_after)
-        decided = decide(change, approval, replace(decision, decide_time=change.now), ctx.catalog)
+        decided = decide(change, approval, replace(decision, decide_time=change.now), ctx.catalog, caller.roles)
         return lambda: Decided(change.snapshot.approvals.get(approval_id, decided), began_after)
 
     while True:

@@ -134,7 +134,9 @@ class _Attempt(Generic[A]):
     def __init__(self, ctx: Context, caller: Caller, snapshot: Snapshot, decide: Decide[A], may_run: bool) -> None:
         self._ctx = ctx
         self._caller = caller
-        self._change = Change(snapshot, ctx.clock(), ctx.new_id, may_run=may_run)
+        self._change = Change(
+            snapshot, ctx.clock(), ctx.new_id, policy=ctx.catalog.policy_of(snapshot.session), may_run=may_run
+        )
         self._reservation: Reservation | None = None
         try:
             make_answer = decide(self._change)

@@ -9,6 +9,7 @@ from orchestrator.domain.errors import (
     ActionNotAllowed,
     ApprovalAlreadyResolved,
     ClaimedByAnother,
+    DeciderNotAllowed,
     DigestMismatch,
     InvalidInput,
     InvalidJson,
@@ -18,6 +19,7 @@ from orchestrator.domain.errors import (
     NotFound,
     NotYetSupported,
     RequestIdReused,
+    SelfApproval,
     SessionBusy,
     StorageUnavailable,
     UnknownAgent,
@@ -111,6 +113,27 @@ def _action(e: ActionNotAllowed) -> Problem:
     )
 
 
+def _decider(e: DeciderNotAllowed) -> Problem:
+    return Problem(
+        StatusCode.PERMISSION_DENIED,
+        "DECIDER_NOT_ALLOWED",
+        str(e),
+        disposition="HUMAN_REQUIRED",
+        metadata={"approval": e.approval_id, "roles": ",".join(e.roles)},
+    )
+
+
+def _self(e: SelfApproval) -> Problem:
+    return Problem(
+        StatusCode.FAILED_PRECONDITION,
+        "SELF_APPROVAL",
+        str(e),
+        disposition="HUMAN_REQUIRED",
+        metadata={"approval": e.approval_id, "requester": e.requester},
+        preconditions=[("APPROVAL_DECIDER", e.approval_id, "must be somebody else than who asked for it")],
+    )
+
+
 def _claimed(e: ClaimedByAnother) -> Problem:
     return Problem(
         StatusCode.FAILED_PRECONDITION,
@@ -194,6 +217,8 @@ _TABLE: dict[type[BaseException], Callable[[Any], Problem]] = {
     DigestMismatch: _digest,
     ApprovalAlreadyResolved: _resolved,
     ActionNotAllowed: _action,
+    DeciderNotAllowed: _decider,
+    SelfApproval: _self,
     ClaimedByAnother: _claimed,
     SessionBusy: _busy,
     LimitExceeded: _limit,

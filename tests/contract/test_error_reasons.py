@@ -18,11 +18,9 @@ _MAKERS = {"Failure", "Problem", "Refusal", "StepFailed"}
 _LATER = {
     *(f"{kind}_NOT_FOUND" for kind in ("ARTIFACT", "GRANT", "MESSAGE", "SCHEMA", "SUBTASK", "WORKFLOW")),
     "ARTIFACT_INVALID",
-    "DECIDER_NOT_ALLOWED",
     "GRANT_NOT_OFFERED",
     "INVALID_DEFINITION",
     "PLANNING_FAILED",
-    "SELF_APPROVAL",
     "STALE_VERSION",
     "SUBTASK_FAILED",
 }

@@ -286,6 +286,7 @@ class Vote(_message.Message):
     ACTION_FIELD_NUMBER: _builtins.int
     VOTE_TIME_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
+    NEW_LIMIT_FIELD_NUMBER: _builtins.int
     voter: _builtins.str
     """The principal who voted."""
     action: Global___DecisionAction.ValueType
@@ -296,6 +297,10 @@ class Vote(_message.Message):
     def vote_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
 
+    @_builtins.property
+    def new_limit(self) -> _budget_pb2.Budget:
+        """Of a BUDGET: the limits they voted for, which every vote names alike; absent otherwise."""
+
     def __init__(
         self,
         *,
@@ -303,10 +308,11 @@ class Vote(_message.Message):
         action: Global___DecisionAction.ValueType = ...,
         vote_time: _timestamp_pb2.Timestamp | None = ...,
         feedback: _builtins.str = ...,
+        new_limit: _budget_pb2.Budget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["vote_time", b"vote_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["new_limit", b"new_limit", "vote_time", b"vote_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "feedback", b"feedback", "vote_time", b"vote_time", "voter", b"voter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "feedback", b"feedback", "new_limit", b"new_limit", "vote_time", b"vote_time", "voter", b"voter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -147,7 +147,13 @@ class Play:
     # --- changing
 
     def change(self) -> Change:
-        return Change(self.snapshot, self.now, self.new_id, may_run=self.may_run)
+        return Change(
+            self.snapshot,
+            self.now,
+            self.new_id,
+            policy=self.catalog.policy_of(self.session),
+            may_run=self.may_run,
+        )
 
     def keep(self, change: Change) -> None:
         """What the store does: the events get their numbers."""
@@ -200,10 +206,19 @@ class Play:
     def fail(self, disposition: str = "FATAL", step: Step | None = None, **fields: Any) -> Change:
         return self.outcome("FAILED", step, failure=failure(disposition), **fields)
 
-    def decide(self, action: str, approval: Approval | None = None, feedback: str = "", **said: Any) -> Change:
+    def decide(
+        self,
+        action: str,
+        approval: Approval | None = None,
+        feedback: str = "",
+        *,
+        by: str = "anna",
+        roles: Sequence[str] = (),
+        **said: Any,
+    ) -> Change:
         chosen = approval or self.pending[0]
-        decision = Decision(action, "anna", self.now, chosen.digest, feedback, **said)
-        return self.do(lambda c: decide(c, chosen, decision, self.catalog))
+        decision = Decision(action, by, self.now, chosen.digest, feedback, **said)
+        return self.do(lambda c: decide(c, chosen, decision, self.catalog, frozenset(roles)))
 
     def wait(self, microseconds: int) -> Change:
         self.now += microseconds

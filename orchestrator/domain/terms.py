@@ -1,0 +1,50 @@
+"""The terms a question is asked on: who may decide, how many must, how long it waits. What an expiry does is not here.
+
+They are the policy's when it is asked, and stay with the question: what the policy says later changes no open one.
+"""
+
+from orchestrator.domain.catalog import Policy
+from orchestrator.domain.errors import DeciderNotAllowed, SelfApproval
+from orchestrator.domain.frozen import dataclass, replace
+from orchestrator.domain.records import Approval, ApprovalTerms, Step
+
+EVERY_ROLE = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Decider:
+    """Who answers, and the roles they hold; EVERY_ROLE among them stands for all."""
+
+    name: str
+    roles: frozenset[str] = frozenset()
+
+    def holds_one_of(self, roles: list[str]) -> bool:
+        return EVERY_ROLE in self.roles or not self.roles.isdisjoint(roles)
+
+
+def on_terms(approval: Approval, terms: ApprovalTerms, now: int) -> Approval:
+    """A new question as it is asked on these terms. Every question there is goes through here."""
+    expires = terms.wait > 0 and terms.on_expiry not in ("", "NEVER")
+    return replace(
+        approval,
+        terms=terms,
+        expire_time=now + terms.wait if expires else 0,
+        remind_time=now + terms.remind_every if terms.remind_every else 0,
+    )
+
+
+def terms_of_call(policy: Policy, step: Step, asked_before: Approval | None = None) -> ApprovalTerms:
+    """Of the rule that decided about the call; where the policy has that no more, what it was asked on before."""
+    rule = next((rule for rule in policy.rules if rule.name == step.policy_rule), None)
+    if rule is None and asked_before is not None:
+        return asked_before.terms
+    return rule.terms if rule is not None and rule.terms is not None else policy.terms_of("TOOL_CALL")
+
+
+def check_decider(approval: Approval, decider: Decider, author: str) -> None:
+    """`author` is who wrote the plan that is asked about. Raises DeciderNotAllowed, SelfApproval."""
+    terms = approval.terms
+    if terms.roles and not decider.holds_one_of(terms.roles):
+        raise DeciderNotAllowed(approval.id, decider.name, tuple(terms.roles))
+    if terms.requester_excluded and decider.name in (approval.requester, author):
+        raise SelfApproval(approval.id, decider.name)
