@@ -24,6 +24,7 @@ from gen.assent.v1.approval_pb2 import (
     DecisionAction,
 )
 from gen.assent.v1.approval_service_pb2 import DecideApprovalRequest
+from gen.assent.v1.budget_pb2 import Budget
 
 MOST_SECONDS = 1e9  # thirty years
 
@@ -61,7 +62,10 @@ class Answer:
     feedback: str = ""
     response_json: str = ""
     edited_arguments_json: str = ""
-    work_seconds: float = 0  # approving a limit: how long the run may work in all
+    # approving a limit: how much the run may use in all
+    work_seconds: float = 0
+    calls: int = 0
+    tokens: int = 0
 
 
 ACTIONS: dict[str, DecisionAction.ValueType] = {
@@ -86,19 +90,29 @@ async def ask_person(approval: Approval, ask: Ask, show: Show, old_text: OldText
         for choice in choices:
             if typed in (choice.key, choice.words):
                 if (approval.kind, choice.action) == (APPROVAL_KIND_BUDGET, DECISION_ACTION_APPROVE):
-                    return Answer(choice.action, work_seconds=await _ask_seconds(ask))
+                    return await _ask_limit(approval, choice.action, ask)
                 said = (await ask(choice.wants)).strip() if choice.wants else ""
                 if choice.action == DECISION_ACTION_RESPOND:
                     return Answer(choice.action, response_json=json.dumps(said, ensure_ascii=False))
                 return Answer(choice.action, said)
 
 
-async def _ask_seconds(ask: Ask) -> float:
+async def _ask_limit(approval: Approval, action: DecisionAction.ValueType, ask: Ask) -> Answer:
+    """How much more, of the limit that the approval names."""
+    lines = approval.preimage.splitlines()
+    if "limit: calls" in lines:
+        return Answer(action, calls=int(await _ask_number(ask, "How many calls may it make in all? ", 1)))
+    if "limit: total_tokens" in lines:
+        return Answer(action, tokens=int(await _ask_number(ask, "How many tokens may it use in all? ", 1)))
+    return Answer(action, work_seconds=await _ask_number(ask, "How long may it work in all, in seconds? "))
+
+
+async def _ask_number(ask: Ask, prompt: str, least: float = 0) -> float:
     while True:
-        typed = await ask("How long may it work in all, in seconds? ")
+        typed = await ask(prompt)
         try:
-            if 0 < (seconds := float(typed)) < MOST_SECONDS:
-                return seconds
+            if least <= (number := float(typed)) < MOST_SECONDS and number:
+                return number
         except ValueError:
             continue
 
@@ -122,6 +136,8 @@ async def decide(client: Client, approval: Approval, answer: Answer) -> Approval
         response_json=answer.response_json,
         edited_arguments_json=answer.edited_arguments_json,
     )
+    if answer.calls or answer.tokens:
+        request.new_limit.MergeFrom(Budget(calls=answer.calls, total_tokens=answer.tokens))
     if answer.work_seconds:
         request.new_limit.work_duration.FromMicroseconds(round(answer.work_seconds * 1e6))
     response = await client.call(client.approvals.DecideApproval, request)

@@ -220,11 +220,13 @@ def approve(
     approval: ApprovalId,
     feedback: options.Feedback = "",
     work_seconds: options.WorkSeconds = 0,
+    calls: options.Calls = 0,
+    tokens: options.Tokens = 0,
     digest: options.Digest = "",
     server: options.Server = SERVER,
 ) -> None:
     """Let exactly what an approval shows happen."""
-    answer = Answer(DECISION_ACTION_APPROVE, feedback, work_seconds=work_seconds)
+    answer = Answer(DECISION_ACTION_APPROVE, feedback, work_seconds=work_seconds, calls=calls, tokens=tokens)
     _ask(server, lambda client: inbox.answer_approval(client, approval, answer, new_console(), digest=digest))
 
 

@@ -101,6 +101,8 @@ WorkSeconds = Annotated[
     float,
     typer.Option("--work-seconds", metavar="N", min=0, max=1e9, help="For a limit: how long the run may work in all."),
 ]
+Calls = Annotated[int, typer.Option("--calls", min=0, help="For a limit: how many calls the run may make in all.")]
+Tokens = Annotated[int, typer.Option("--tokens", min=0, help="For a limit: how many tokens the run may use in all.")]
 Reason = Annotated[str, typer.Option("--reason", "-m", metavar="TEXT", help="Why, for whoever reads the log later.")]
 Digest = Annotated[
     str,

@@ -355,7 +355,7 @@ GUARDS = (
     Guard(
         "nothing starts when a run's time is up",
         f"{DOMAIN}/reconcile.py",
-        "    if is_used_up(run, change.now):\n        return ask_for_more(change, run)\n",
+        '    if is_used_up(run, change.now):\n        return ask_for_more(change, run, "work_duration")\n',
         "",
         (f"{UNIT}/test_limits.py",),
     ),
@@ -376,8 +376,29 @@ GUARDS = (
     Guard(
         "more time is more than the old",
         f"{DOMAIN}/limits.py",
-        "if limit <= least:",
-        "if limit <= 0:",
+        "if limit.of(said) <= least and",
+        "if limit.of(said) <= 0 and",
+        (f"{UNIT}/test_limits.py",),
+    ),
+    Guard(
+        "no executor gets a call over the limit",
+        f"{DOMAIN}/starting.py",
+        " or hold_back(change, step.run_id):",
+        ":",
+        (f"{UNIT}/test_limits.py",),
+    ),
+    Guard(
+        "no client gets a call over the limit",
+        f"{DOMAIN}/calls.py",
+        "        if hold_back(change, call.run_id):\n            return False\n",
+        "",
+        (f"{UNIT}/test_limits.py",),
+    ),
+    Guard(
+        "calls under way count",
+        f"{DOMAIN}/budgets.py",
+        " + run.usage.tool_calls + under_way",
+        " + run.usage.tool_calls",
         (f"{UNIT}/test_limits.py",),
     ),
     Guard(

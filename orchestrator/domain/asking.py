@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from orchestrator.domain.budgets import budget_in_words
 from orchestrator.domain.catalog import SECOND
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import (
@@ -32,7 +33,7 @@ ACTIONS = {
 
 def ask_about_plan(change: Change, plan: Plan) -> Approval:
     subtasks = [s for s in change.snapshot.subtasks.values() if s.plan_id == plan.id]
-    text = _plan_as_markdown(plan, subtasks)
+    text = _plan_as_markdown(change, plan, subtasks)
     preview = Preview(title=f"Plan: {plan.title}", text=text, agent=plan.author, format="MARKDOWN")
     approval = _new_approval(change, "PLAN", plan.run_id, plan_preimage(plan, subtasks), preview)
     return _ask(change, replace(approval, plan_id=plan.id, plan_version=plan.version))
@@ -137,8 +138,10 @@ def _call_preview(change: Change, step: Step, reason: str) -> Preview:
     return call_preview(step, reason, said)
 
 
-def _plan_as_markdown(plan: Plan, subtasks: list[Subtask]) -> str:
+def _plan_as_markdown(change: Change, plan: Plan, subtasks: list[Subtask]) -> str:
     lines = [f"# {one_line(plan.title)}", "", plan.summary, ""]
+    if limits := budget_in_words(change.snapshot.runs[plan.run_id].budget):
+        lines += [f"The run's limits: {limits}.", ""]
     for subtask in sorted(subtasks, key=lambda s: s.position):
         after = f" (after {', '.join(subtask.depends_on)})" if subtask.depends_on else ""
         lines += [

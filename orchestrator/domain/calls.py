@@ -4,6 +4,7 @@ from itertools import count
 
 from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.asking import ask_about_call
+from orchestrator.domain.budgets import hold_back
 from orchestrator.domain.change import Change
 from orchestrator.domain.client_tools import hand_to_client, is_clients, offered_tools
 from orchestrator.domain.frozen import replace
@@ -57,6 +58,8 @@ def advance_call(change: Change, call: Step, world: World) -> bool:
     elif call.state == StepState.APPROVED:
         if not is_clients(change.session, call.tool):
             return start(change, call, world)
+        if hold_back(change, call.run_id):
+            return False
         hand_to_client(change, call, world.catalog)
     else:
         return False

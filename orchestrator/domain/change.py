@@ -82,6 +82,7 @@ class Change:
     blocked: bool = False  # something is due that no executor has room for
     waits_since: list[int] = field(default_factory=list)  # … of each such step, for how long already
     policy: Policy = field(default_factory=Policy)
+    limit_reached: str = ""  # the limit of the run for which a call that is due does not start
     may_run: bool = True  # whether one more of the tenant's runs may be RUNNING
     running: int = 0  # how many more are, after this
     _base_sequence: int = -1

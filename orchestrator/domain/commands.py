@@ -23,11 +23,12 @@ from orchestrator.domain.frozen import replace
 from orchestrator.domain.graph import check_plan
 from orchestrator.domain.planning import store_draft
 from orchestrator.domain.reconcile import activate
-from orchestrator.domain.records import Message, Plan, Run, Session, is_open
+from orchestrator.domain.records import Budget, Message, Plan, Run, Session, is_open
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.states import RunState, SessionState
 
 MAX_QUEUED_RUNS = 32
+NO_LIMITS = Budget()
 
 
 def create_session(session: Session, now: int, new_id: Callable[[], str]) -> Change:
@@ -87,7 +88,14 @@ def receive_message(
 
 
 def submit_plan(
-    change: Change, draft: PlanDraft, goal: str, author: str, catalog: Catalog, *, traceparent: str = ""
+    change: Change,
+    draft: PlanDraft,
+    goal: str,
+    author: str,
+    catalog: Catalog,
+    *,
+    budget: Budget = NO_LIMITS,
+    traceparent: str = "",
 ) -> tuple[Plan, Run]:
     """A client's own plan: a DRAFT like any other, reviewed when its run's turn comes."""
     _check_open(change)
@@ -107,7 +115,7 @@ def submit_plan(
         traceparent=traceparent,
         route="COMPLEX",
     )
-    change.put(run)
+    run = change.put(replace(run, budget=budget))
     plan = store_draft(change, run, draft, author, ask=False)
     run = _enter(change, change.snapshot.runs[run.id])
     return plan, run

@@ -81,7 +81,7 @@ def decide(
     check_decision(approval, decision, Decider(decision.decider, roles), plan.author if plan else "")
     if decision.action == "EDIT":
         check_edit(change.session, change.snapshot.steps[approval.step_id], decision, catalog)
-    limits.check_new_limit(change.snapshot.runs[approval.run_id], approval, decision, change.now)
+    limits.check_new_limit(change, approval, decision)
     check_vote(approval, decision)
     if is_counted(approval, decision.action):
         approval = count_vote(change, approval, decision)

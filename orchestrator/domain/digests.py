@@ -112,6 +112,12 @@ def allows(approval: Approval, step: Step) -> bool:
     return allowed == (approval.step_id, sha256(step.approval_preimage), step.arguments_json)
 
 
+def line_of(preimage: str, key: str) -> str:
+    """What the preimage names under this key; empty: nothing."""
+    found = (line.removeprefix(f"{key}: ") for line in preimage.splitlines() if line.startswith(f"{key}: "))
+    return next(found, "")
+
+
 def _if_said(name: str, policy: RetryPolicy | None) -> dict[str, object]:
     """What a plan leaves to the agents is no part of what is approved."""
     return {} if policy is None else {name: asdict(policy)}

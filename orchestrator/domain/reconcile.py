@@ -77,14 +77,17 @@ def _advance_run(change: Change, run: Run, world: World) -> bool:
         run = move_run(change, run, "running") if change.may_run else queue_run(change, run)
         return not run.waits_for
     if is_used_up(run, change.now):
-        return ask_for_more(change, run)
+        return ask_for_more(change, run, "work_duration")
     for attempt in [a for a in change.snapshot.attempts.values() if a.state == AttemptState.RUNNING]:
         while advance_attempt(change, attempt, world):
             attempt = change.snapshot.attempts[attempt.id]
             if attempt.state != AttemptState.RUNNING:
                 _CONCLUSIONS[attempt.purpose](change, change.snapshot.runs[run.id], attempt, world)
                 return True
-    return _begin_what_is_due(change, change.snapshot.runs[run.id], world)
+    run = change.snapshot.runs[run.id]
+    if _begin_what_is_due(change, run, world):
+        return True
+    return change.limit_reached != "" and ask_for_more(change, run, change.limit_reached)
 
 
 def _pause_when_quiet(change: Change, run: Run) -> bool:

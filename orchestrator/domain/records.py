@@ -71,7 +71,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a run may consume; 0: no limit of that kind. Only `work_duration` (microseconds) is enforced yet."""
+    """What a run may consume; 0: no limit of that kind. `work_duration` in microseconds."""
 
     cost_usd_micros: int = 0
     total_tokens: int = 0

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from orchestrator.domain.budgets import hold_back
 from orchestrator.domain.catalog import SECOND, Agent, Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import allows
@@ -44,7 +45,7 @@ class World:
 
 def start(change: Change, step: Step, world: World) -> bool:
     """Dispatch it if it is due and there is room. True when the step changed."""
-    if step.not_before_time > change.now:
+    if step.not_before_time > change.now or hold_back(change, step.run_id):
         return False
     agent = permitted(change, step, world.catalog)
     if agent is None:

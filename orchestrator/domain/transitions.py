@@ -3,6 +3,7 @@
 Every function returns the row as it now is, and raises WrongState where the table has no such transition.
 """
 
+from orchestrator.domain.budgets import with_defaults
 from orchestrator.domain.change import Change
 from orchestrator.domain.events import (
     ApprovalResolved,
@@ -50,7 +51,7 @@ def move_session(change: Change, trigger: str, *, actor: str = ENGINE, reason: s
 def start_run(change: Change, run: Run) -> Run:
     state = RUN.advance(run.id, run.state, "started")
     change.emit(RunStarted(run.id, run.message_id, run.agent, run.goal))
-    run = replace(run, start_time=change.now, budget=change.session.budget)
+    run = replace(run, start_time=change.now, budget=with_defaults(run.budget, change.session.budget))
     return _put_run(change, run, state)
 
 

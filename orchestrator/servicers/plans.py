@@ -8,6 +8,7 @@ from orchestrator.domain.graph import SubtaskDraft
 from orchestrator.domain.records import RetryPolicy
 from orchestrator.operations import plans
 from orchestrator.operations.context import Context
+from orchestrator.servicers.budgets import read_budget
 from orchestrator.servicers.convert import enum_word, plan_to_proto, to_proto
 from orchestrator.servicers.later import refuse_later, the_rest_later
 from orchestrator.servicers.requests import caller, reader
@@ -22,7 +23,6 @@ class Plans:
         self._ctx = ctx
 
     async def CreatePlan(self, request: pb.CreatePlanRequest, context: RpcContext) -> pb.CreatePlanResponse:
-        refuse_later(("", request, ("budget",)))
         for index, said in enumerate(request.subtasks):
             refuse_later((f"subtasks[{index}].", said, ("artifacts", "gates")))
         drafts = tuple(
@@ -30,8 +30,9 @@ class Plans:
             for d in request.subtasks
         )
         draft = PlanDraft(request.title, request.summary, drafts, request.parallel_limit or 1)
+        budget = read_budget(request.budget, "budget")
         who = caller("CreatePlan", request)
-        made = await plans.create(self._ctx, who, request.session_id, draft, request.goal)
+        made = await plans.create(self._ctx, who, request.session_id, draft, request.goal, budget)
         return pb.CreatePlanResponse(plan=plan_to_proto(made.plan, made.subtasks))
 
     async def GetPlan(self, request: pb.GetPlanRequest, context: RpcContext) -> pb.GetPlanResponse:

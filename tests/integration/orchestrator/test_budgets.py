@@ -7,7 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from gen.assent.v1 import approval_pb2, session_pb2
 from gen.assent.v1.budget_pb2 import Budget
-from tests.integration.orchestrator.client import Client, state, words
+from tests.integration.orchestrator.client import Client, state, subtask, words
 from tests.integration.orchestrator.plays import calls
 from tests.integration.orchestrator.replica import Tables, all_let_go
 from tests.integration.orchestrator.scripted_executor import Act, ScriptedExecutor
@@ -97,7 +97,7 @@ async def test_waiting_for_a_person_uses_up_no_time(client: Client, executor: Sc
         ({}, "new_limit.work_duration"),
         ({"new_limit": Budget()}, "new_limit.work_duration"),
         ({"new_limit": seconds(0.3)}, "new_limit.work_duration"),
-        ({"new_limit": Budget(calls=5)}, "new_limit.calls"),
+        ({"new_limit": Budget(calls=5)}, "new_limit.work_duration"),
     ],
     ids=["none", "empty", "the same", "another"],
 )
@@ -121,5 +121,31 @@ async def test_a_new_limit_goes_with_no_other_decision(client: Client, executor:
 
 async def test_limits_that_this_version_does_not_keep_are_refused_by_name(client: Client) -> None:
     problem = await client.refusal(limited(client, Budget(cost_usd_micros=1, total_tokens=1, calls=1)))
-    names = ["cost_usd_micros", "total_tokens", "calls"]
-    assert [v.field for v in problem.fields] == [f"settings.budget.{name}" for name in names]
+    assert [v.field for v in problem.fields] == ["settings.budget.cost_usd_micros"]
+
+
+async def test_a_plan_brings_limits_of_its_own_and_each_asks_when_it_is_reached(
+    client: Client, executor: ScriptedExecutor
+) -> None:
+    session = await limited(client, Budget(total_tokens=20))
+    plan = await client.new_plan(session.id, [subtask("a")], budget=Budget(calls=2))
+    approval = await client.asked(session.id)
+    assert "The run's limits: calls 2, total_tokens 20." in approval.preview.text
+    await client.decide(approval, "APPROVE")
+    (await executor.next()).says("", ("look", "{}"))
+    (await executor.next(tool="look")).returns("nothing")
+    asked = await client.asked(session.id)
+    assert asked.preview.title == "The limit is reached: calls, 2 of 2"
+    problem = await client.refusal(client.decide(asked, "APPROVE", new_limit=Budget(calls=2)))
+    assert [v.field for v in problem.fields] == ["new_limit.calls"]
+    await client.decide(asked, "APPROVE", new_limit=Budget(calls=9))
+    (await executor.next()).says("", ("look", "{}"))
+    asked = await client.asked(session.id)
+    assert asked.preview.title == "The limit is reached: total_tokens, 30 of 20"
+    assert executor.starts_of(tool="look")[1:] == []
+    await client.decide(asked, "APPROVE", new_limit=Budget(total_tokens=1000))
+    (await executor.next(tool="look")).returns("nothing")
+    (await executor.next()).says("done")
+    log = await client.settled(session.id)
+    assert log.of("run_finished")[0]["state"] == "COMPLETED"
+    assert (await client.get_run(plan.run_id)).budget == Budget(calls=9, total_tokens=1000)

@@ -318,7 +318,7 @@ async def test_bytes_that_are_no_message_are_refused(client: Client, tables: Tab
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"settings": {"budget": {"calls": 5}}}, "settings.budget.calls"),
+        ({"settings": {"budget": {"cost_usd_micros": 5}}}, "settings.budget.cost_usd_micros"),
         ({"settings": {"policy": "strict"}}, "settings.policy"),
         ({"settings": {"allowed_providers": ["openai"]}}, "settings.allowed_providers"),
         ({"workspace": {"repository": "https://example.org/x.git"}}, "workspace.repository"),

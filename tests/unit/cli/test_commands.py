@@ -147,6 +147,14 @@ async def test_approve_says_how_long_a_run_may_work(assent: Command, stand_in: S
     assert decision.new_limit.work_duration.ToMicroseconds() == 90_500_000
 
 
+async def test_approve_says_how_much_more_a_run_may_use(assent: Command, stand_in: StandIn) -> None:
+    await stand_in.play(acts()[1])
+    assert (await assent("approve", WRITE_APPROVAL.id, "--calls", "50", "--tokens", "9000")).code == 0
+    (decision,) = stand_in.decisions
+    assert (decision.new_limit.calls, decision.new_limit.total_tokens) == (50, 9000)
+    assert not decision.new_limit.HasField("work_duration")
+
+
 async def test_decide_reads_a_response_from_standard_input(assent: Command, stand_in: StandIn) -> None:
     await stand_in.play(acts()[1])
     assert (await assent("decide", WRITE_APPROVAL.id, "RESPOND", "--response", "-", stdin='{"done": true}')).code == 0

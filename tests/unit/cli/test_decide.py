@@ -32,3 +32,26 @@ async def test_who_allows_more_time_is_asked_how_much_until_it_is_a_number(nonse
     answer = await ask_person(LIMIT, ask, lambda lines: None, no_old_text)
     assert answer == Answer(DECISION_ACTION_APPROVE, work_seconds=90)
     assert prompts[1:] == ["How long may it work in all, in seconds? "] * (1 + len(nonsense))
+
+
+@pytest.mark.parametrize(
+    ("limit", "answer", "question"),
+    [
+        ("calls", Answer(DECISION_ACTION_APPROVE, calls=50), "How many calls may it make in all? "),
+        ("total_tokens", Answer(DECISION_ACTION_APPROVE, tokens=50), "How many tokens may it use in all? "),
+    ],
+)
+async def test_who_allows_more_is_asked_about_the_limit_that_is_reached(
+    limit: str, answer: Answer, question: str
+) -> None:
+    asked = Approval(preimage=f"kind: budget\nlimit: {limit}\nmaximum: 9")
+    asked.MergeFrom(LIMIT)
+    typed = ["a", "0", "50"]
+    prompts: list[str] = []
+
+    async def ask(prompt: str) -> str:
+        prompts.append(prompt)
+        return typed.pop(0)
+
+    assert await ask_person(asked, ask, lambda lines: None, no_old_text) == answer
+    assert prompts[1:] == [question] * 2

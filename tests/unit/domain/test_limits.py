@@ -2,11 +2,12 @@
 
 import pytest
 
+from orchestrator.domain.commands import submit_plan
 from orchestrator.domain.errors import InvalidInput
 from orchestrator.domain.events import BudgetReached, RunFinished
 from orchestrator.domain.records import Budget, Run
 from orchestrator.domain.worktime import worked
-from tests.unit.domain.build import SECOND, Play, call, draft, failure, task
+from tests.unit.domain.build import CLIENT_TOOLS, SECOND, Play, call, draft, failure, task
 
 MINUTE = 60 * SECOND
 
@@ -189,3 +190,101 @@ def test_an_abort_cancels_the_run() -> None:
     play = used_up()
     play.decide("ABORT")
     assert [r.state for r in play.snapshot.runs.values()] == ["CANCELLED"]
+
+
+# --- calls and tokens, which are looked at before each call
+
+
+def counted(budget: Budget, *, parallel_limit: int = 1) -> Play:
+    play = Play()
+    plan = draft(task("a"), task("b"), parallel_limit=parallel_limit)
+    play.do(lambda c: submit_plan(c, plan, "the goal", "anna", play.catalog, budget=budget))
+    play.decide("APPROVE")
+    return play
+
+
+def test_at_the_limit_of_calls_the_next_one_does_not_start_and_a_person_is_asked() -> None:
+    play = counted(Budget(calls=1))
+    play.reply("", call("read_file"))
+    assert (play.flying, play.run.state, play.session.settled) == ([], "WAITING", True)
+    [approval] = play.pending
+    assert approval.preview.title == "The limit is reached: calls, 1 of 1"
+    [told] = [e for e in play.events if isinstance(e, BudgetReached)]
+    assert (told.limit_name, told.limit, told.used, told.approval_id) == ("calls", 1, 1, approval.id)
+    play.decide("APPROVE", new_limit=Budget(calls=2))
+    assert [s.tool for s in play.flying] == ["read_file"]
+    play.result()
+    assert [a.preview.title for a in play.pending] == ["The limit is reached: calls, 2 of 2"]
+
+
+def test_calls_under_way_count_so_that_siblings_do_not_pass_the_limit_together() -> None:
+    play = counted(Budget(calls=1), parallel_limit=2)
+    assert (len(play.flying), [a.kind for a in play.pending]) == (1, ["BUDGET"])
+    play.decide("APPROVE", new_limit=Budget(calls=2))
+    assert (len(play.flying), play.pending) == (2, [])
+
+
+def test_a_clients_call_is_a_call_too() -> None:
+    play = Play(client_tools=CLIENT_TOOLS, budget=Budget(calls=1))
+    play.approved_plan(task("a"))
+    play.reply("", call("open_tab"))
+    assert (play.ready, [a.kind for a in play.pending]) == ([], ["BUDGET"])
+    play.decide("APPROVE", new_limit=Budget(calls=2))
+    assert [s.tool for s in play.ready] == ["open_tab"]
+
+
+def test_a_run_whose_last_call_answers_is_done_and_nobody_is_asked() -> None:
+    play = Play(budget=Budget(calls=1, total_tokens=11))
+    play.approved_plan(task("a"))
+    play.reply("all done")
+    [run] = play.snapshot.runs.values()
+    assert (run.state, play.pending, run.usage.input_tokens + run.usage.output_tokens) == ("COMPLETED", [], 11)
+
+
+def test_tokens_that_are_used_up_stop_the_next_call() -> None:
+    play = counted(Budget(total_tokens=11))
+    play.reply("", call("read_file"))
+    assert [a.preview.title for a in play.pending] == ["The limit is reached: total_tokens, 11 of 11"]
+    assert play.flying == []
+
+
+def test_what_a_plan_does_not_limit_is_limited_as_the_session_says_and_a_person_reads_both() -> None:
+    play = Play(budget=Budget(calls=7, work_duration=MINUTE))
+    play.do(lambda c: submit_plan(c, draft(), "the goal", "anna", play.catalog, budget=Budget(calls=3)))
+    assert play.run.budget == Budget(calls=3, work_duration=MINUTE)
+    assert "The run's limits: work_duration 60 s, calls 3." in play.pending[0].preview.text
+
+
+def test_a_plan_that_waits_its_turn_keeps_its_limits() -> None:
+    play = Play()
+    play.say(agent="coder")
+    play.do(lambda c: submit_plan(c, draft(), "the goal", "anna", play.catalog, budget=Budget(calls=3)))
+    play.reply("the first is done")
+    assert (play.run.kind, play.run.budget) == ("PLAN", Budget(calls=3))
+
+
+@pytest.mark.parametrize(
+    ("limit", "field"),
+    [
+        (Budget(), "calls"),
+        (Budget(calls=1), "calls"),
+        (Budget(total_tokens=100), "calls"),
+        (Budget(calls=9, total_tokens=11), "total_tokens"),
+    ],
+)
+def test_a_yes_raises_the_limit_that_is_reached_and_no_other_below_what_was_used(limit: Budget, field: str) -> None:
+    play = counted(Budget(calls=1))
+    play.reply("", call("read_file"))
+    with pytest.raises(InvalidInput) as refused:
+        play.decide("APPROVE", new_limit=limit)
+    assert [v.field for v in refused.value.violations] == [f"new_limit.{field}"]
+    play.decide("APPROVE", new_limit=Budget(calls=9, total_tokens=12))
+    assert play.run.budget == Budget(calls=9, total_tokens=12)
+
+
+def test_a_no_to_more_calls_says_which_limit_it_was() -> None:
+    play = counted(Budget(calls=1))
+    play.reply("", call("read_file"))
+    play.decide("REJECT")
+    [run] = play.snapshot.runs.values()
+    assert (run.state, run.failure.message) == ("FAILED", "calls: 1 of 1, and anna allowed no more")
