@@ -9,7 +9,7 @@ from gen.assent.v1 import approval_pb2, approval_service_pb2, session_pb2, sessi
 from tests.integration.orchestrator.client import Client, state
 from tests.integration.orchestrator.plays import calls
 from tests.integration.orchestrator.replica import Tables, all_let_go
-from tests.integration.orchestrator.scripted_executor import ScriptedExecutor
+from tests.integration.orchestrator.scripted_executor import Act, ScriptedExecutor
 
 NOBODY = "00000000-0000-7000-8000-000000000000"
 GOOD, BAD = '{"pieces": 2}', '{"pieces": "two"}'
@@ -124,6 +124,36 @@ async def test_a_question_that_was_settled_by_another_way_takes_no_decision(
     problem = await client.refusal(client.decide(approval, "APPROVE"))
     assert (problem.reason, problem.metadata["state"]) == ("APPROVAL_ALREADY_RESOLVED", "CANCELLED")
     assert await tables.counts() == {**before, "audit": before["audit"] + 1}
+    assert not executor.starts_of(tool="order")
+
+
+async def test_an_answer_to_an_earlier_question_answers_no_later_one(
+    client: Client, executor: ScriptedExecutor, tables: Tables
+) -> None:
+    """The agent asks for the same bytes again: neither the old id nor the old digest is a yes to the new call."""
+
+    def play(act: Act) -> None:
+        if not act.tool and act.start.model.turn < 2:
+            act.says("Again.", ("order", GOOD))
+        elif not act.tool:
+            act.says("done")
+
+    executor.play = play
+    session = await client.new_session()
+    await client.send(session.id)
+    earlier = await client.asked(session.id)
+    await client.decide(earlier, "REJECT")
+    later = await client.asked(session.id)
+    assert (later.arguments_json, later.id) != (earlier.arguments_json, earlier.id)
+    for decided, digest, reason in (
+        (later, earlier.digest, "DIGEST_MISMATCH"),
+        (earlier, earlier.digest, "APPROVAL_ALREADY_RESOLVED"),
+        (earlier, later.digest, "APPROVAL_ALREADY_RESOLVED"),
+    ):
+        problem = await client.refusal(client.decide(decided, "APPROVE", digest=digest))
+        assert problem.reason == reason
+    assert len(await tables.audited()) == 3
+    assert await client.pending(session.id) == [later]
     assert not executor.starts_of(tool="order")
 
 

@@ -116,6 +116,26 @@ async def test_what_waits_costs_rows_only(client: Client, executor: ScriptedExec
     assert await tables.count("approval WHERE state = 'PENDING'") == len(approvals) - 1
 
 
+async def test_an_answer_that_comes_before_anybody_waits_for_it_is_not_missed(
+    replicas: Replicas, executor: ScriptedExecutor
+) -> None:
+    """Given in the moment the question is on record, at another replica, while its own is busy with the session."""
+    one, other = (await replicas.start()).client, (await replicas.start()).client
+    await executor.joined(2)
+    for _ in range(10):
+        session = await one.new_session()
+        await one.send(session.id)
+        (await executor.next(purpose="ANSWER")).says("Two.", ("look", "{}"), ("send_mail", CALL))
+        async with other.watch(session.id) as watch:
+            asked = (await watch.until("approval_requested"))["approval"]
+        await other.decide(asked, "APPROVE")
+        (await executor.next(tool="send_mail")).returns("sent")
+        (await executor.next(tool="look")).returns("seen")
+        (await executor.next(purpose="ANSWER")).says("done")
+        log = await one.settled(session.id)
+        assert [e["state"] for e in log.of("run_finished")] == ["COMPLETED"]
+
+
 # Two failures beside a question
 
 
