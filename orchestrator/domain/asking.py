@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from orchestrator.domain.budgets import budget_in_words
-from orchestrator.domain.catalog import SECOND
+from orchestrator.domain.catalog import ARCHITECT, SECOND, Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import (
     budget_preimage,
@@ -22,20 +22,23 @@ from orchestrator.domain.terms import on_terms, terms_of_call
 from orchestrator.domain.transitions import move_step
 
 ACTIONS = {
-    "PLAN": ["APPROVE", "REJECT", "ABORT"],
+    "PLAN": ["APPROVE", "REQUEST_CHANGES", "REJECT", "ABORT"],
     "TOOL_CALL": ["APPROVE", "EDIT", "REJECT", "RESPOND", "ABORT"],
     "IN_DOUBT": ["RESPOND", "RETRY", "REJECT", "ABORT"],
     "BUDGET": ["APPROVE", "REJECT", "ABORT"],
     "FAILURE": ["RETRY", "ABORT"],
 }
-"""What each kind of approval may be answered with."""
+"""What each kind of approval may be answered with, as far as that is possible of the one that is asked."""
 
 
-def ask_about_plan(change: Change, plan: Plan) -> Approval:
+def ask_about_plan(change: Change, plan: Plan, catalog: Catalog) -> Approval:
+    """Whether exactly this version is carried out; changes are offered where an architect can make them."""
     subtasks = [s for s in change.snapshot.subtasks.values() if s.plan_id == plan.id]
     text = _plan_as_markdown(change, plan, subtasks)
     preview = Preview(title=f"Plan: {plan.title}", text=text, agent=plan.author, format="MARKDOWN")
     approval = _new_approval(change, "PLAN", plan.run_id, plan_preimage(plan, subtasks), preview)
+    if catalog.by_role(ARCHITECT) is None:
+        approval = _without(approval, "REQUEST_CHANGES")
     return _ask(change, replace(approval, plan_id=plan.id, plan_version=plan.version))
 
 
@@ -107,6 +110,10 @@ def _new_approval(change: Change, kind: str, run_id: str, preimage: str, preview
     )
 
 
+def _without(approval: Approval, *impossible: str) -> Approval:
+    return replace(approval, allowed_actions=[a for a in approval.allowed_actions if a not in impossible])
+
+
 def _of_call(change: Change, step: Step, approval: Approval) -> Approval:
     plan = change.snapshot.plan
     return replace(
@@ -145,8 +152,16 @@ def _plan_as_markdown(change: Change, plan: Plan, subtasks: list[Subtask]) -> st
     for subtask in sorted(subtasks, key=lambda s: s.position):
         after = f" (after {', '.join(subtask.depends_on)})" if subtask.depends_on else ""
         lines += [
-            f"{subtask.position}. **{one_line(subtask.title)}** [{subtask.key}], by {subtask.agent}{after}",
+            f"{subtask.position}. **{one_line(subtask.title)}** [{subtask.key}], by {subtask.agent}{after}{_carried(subtask)}",
             *(f"   {line}" for line in subtask.instructions.split("\n")),
             *([f"   Retries: {in_words(subtask.retry_policy)}."] if subtask.retry_policy else []),
         ]
     return "\n".join(lines)
+
+
+def _carried(subtask: Subtask) -> str:
+    """What is done already is approved as done: it does not run again."""
+    if not subtask.carried_subtask_id:
+        return ""
+    why = f": {one_line(subtask.skip_reason)}" if subtask.skip_reason else ""
+    return f" ({subtask.state} already, in an earlier version{why})"

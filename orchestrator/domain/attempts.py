@@ -4,11 +4,13 @@
 """
 
 from orchestrator.domain.calls import advance_call, new_step, propose
+from orchestrator.domain.carrying import as_draft, done_of
 from orchestrator.domain.change import Change
 from orchestrator.domain.drafts import CORRECTIONS, check_answer
 from orchestrator.domain.errors import Violation
 from orchestrator.domain.events import AttemptSuperseded
 from orchestrator.domain.frozen import replace
+from orchestrator.domain.heeding import feedback_for, in_short, unheeded
 from orchestrator.domain.records import Attempt, Failure, Step, Subtask, is_done
 from orchestrator.domain.retries import is_quarantined
 from orchestrator.domain.starting import World, start
@@ -21,9 +23,9 @@ def begin_attempt(change: Change, purpose: str, agent: str, subtask: Subtask | N
     assert run is not None
     subtask_id = subtask.id if subtask else ""
     earlier = change.snapshot.tries(run.id, purpose, subtask_id)
-    failed = next((a.failure for a in reversed(earlier) if a.failure.reason), None)
-    if earlier and not earlier[-1].retry_time:  # a person's RETRY; one that follows by itself has been told before
-        change.emit(AttemptSuperseded(run.id, subtask_id, earlier[-1].id, "a person had it tried again"))
+    said = unheeded(change.snapshot, purpose, subtask_id)
+    if earlier and not earlier[-1].retry_time:  # a person's doing; one that follows by itself has been told before
+        change.emit(AttemptSuperseded(run.id, subtask_id, earlier[-1].id, in_short(said)))
     return change.put(
         Attempt(
             run.tenant,
@@ -34,8 +36,9 @@ def begin_attempt(change: Change, purpose: str, agent: str, subtask: Subtask | N
             agent,
             number=len(earlier) + 1,
             subtask_id=subtask_id,
-            feedback=f"The try before failed: {failed.message}. Go on from where it stopped." if failed else "",
+            feedback=feedback_for(change.snapshot, earlier[-1] if earlier else None, said),
             create_time=change.now,
+            heeds_approval_id=said.id if said else "",
         )
     )
 
@@ -97,7 +100,8 @@ def _advance_calls(change: Change, attempt: Attempt, calls: list[Step], steps: l
 def _answered(change: Change, attempt: Attempt, model: Step, steps: list[Step], world: World) -> bool:
     """A final answer ends the attempt; one that does not do goes back to the model, which reads why."""
     assert model.reply is not None
-    problems = check_answer(attempt.purpose, model.reply.text, world.catalog)
+    done = [as_draft(subtask) for subtask in done_of(change.snapshot, change.snapshot.plan)]
+    problems = check_answer(attempt.purpose, model.reply.text, world.catalog, done)
     if not problems:
         end_attempt(change, attempt, "succeeded", result=model.reply.text)
         return True

@@ -84,7 +84,7 @@ def receive_message(
     change.put(message)
     change.emit(MessageCreated(message))
     run = _new_run(change, run_id, "MESSAGE", addressed, text, author, traceparent=traceparent, message_id=message.id)
-    return message, _enter(change, _routed(run, addressed, catalog))
+    return message, _enter(change, _routed(run, addressed, catalog), catalog)
 
 
 def submit_plan(
@@ -116,8 +116,8 @@ def submit_plan(
         route="COMPLEX",
     )
     run = change.put(replace(run, budget=budget))
-    plan = store_draft(change, run, draft, author, ask=False)
-    run = _enter(change, change.snapshot.runs[run.id])
+    plan = store_draft(change, run, draft, author)
+    run = _enter(change, change.snapshot.runs[run.id], catalog)
     return plan, run
 
 
@@ -175,13 +175,13 @@ def _routed(run: Run, agent: str, catalog: Catalog) -> Run:
     return replace(run, route=route, route_agent=agent, route_reason="the message names the agent")
 
 
-def _enter(change: Change, run: Run) -> Run:
+def _enter(change: Change, run: Run, catalog: Catalog) -> Run:
     ahead = [r for r in change.snapshot.runs.values() if is_open(r) and r.id != run.id]
     if change.session.when_busy == "INTERRUPT":
         _interrupt(change, ahead, run)
         ahead = []
     if not ahead:
-        return activate(change, change.put(run))
+        return activate(change, change.put(run), catalog)
     behind = max(ahead, key=lambda r: r.queue_number)
     run = change.put(replace(run, queued_behind_run_id=behind.id))
     change.emit(RunQueued(run.id, run.message_id, behind.id, run.agent))

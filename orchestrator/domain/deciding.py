@@ -1,6 +1,6 @@
 """A person's decision and its effect on plan, step, subtask, run and session. Exactly one wins; nothing runs here."""
 
-from orchestrator.domain import limits
+from orchestrator.domain import limits, revising
 from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.editing import check_edit, edit_call
@@ -58,12 +58,15 @@ def check_decision(approval: Approval, decision: Decision, decider: Decider, aut
         if (decision.action == action) != bool(getattr(decision, part)):
             words = f"is what {action} needs" if decision.action == action else f"goes with {action} only"
             raise InvalidInput([Violation(part, words)])
+    if decision.action in _SAID and not decision.feedback.strip():
+        raise InvalidInput([Violation("feedback", f"is what {decision.action} needs")])
     if decision.response_json:
         read_result(decision.response_json, "response_json")
 
 
 # What an action needs besides its name, and no other takes.
 _PARTS = {"RESPOND": "response_json", "EDIT": "edited_arguments_json"}
+_SAID = ("REQUEST_CHANGES",)  # … and what is nothing without a person's words
 
 
 def decide(
@@ -184,4 +187,5 @@ _EFFECTS = {
     ("IN_DOUBT", "REJECT"): _reject_doubt,
     ("FAILURE", "RETRY"): _retry_failure,
     **limits.EFFECTS,
+    **revising.EFFECTS,
 }

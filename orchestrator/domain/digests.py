@@ -29,6 +29,7 @@ def plan_preimage(plan: Plan, subtasks: Iterable[Subtask]) -> str:
                 "agent": s.agent,
                 "depends_on": s.depends_on,
                 **_if_said("retry_policy", s.retry_policy),
+                **_if_carried(s),
             }
             for s in sorted(subtasks, key=lambda s: s.position)
         ],
@@ -121,6 +122,19 @@ def line_of(preimage: str, key: str) -> str:
 def _if_said(name: str, policy: RetryPolicy | None) -> dict[str, object]:
     """What a plan leaves to the agents is no part of what is approved."""
     return {} if policy is None else {name: asdict(policy)}
+
+
+def _if_carried(subtask: Subtask) -> dict[str, object]:
+    """What is done already is part of what is approved: that it does not run again, and what it came to."""
+    if not subtask.carried_subtask_id:
+        return {}
+    done = {
+        "subtask": subtask.carried_subtask_id,
+        "state": subtask.state,
+        "result_sha256": sha256(subtask.result),
+        "skip_reason": subtask.skip_reason,
+    }
+    return {"carried": done}
 
 
 def _lines(**values: str) -> str:

@@ -5,6 +5,7 @@ A model's answer is never trusted: what does not fit comes back as words it can 
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,13 +90,13 @@ class PlanDraft:
 CORRECTIONS = {"ROUTING": 1, "PLANNING": 2}
 
 
-def check_answer(purpose: str, text: str, catalog: Catalog) -> list[Violation]:
+def check_answer(purpose: str, text: str, catalog: Catalog, done: Sequence[SubtaskDraft] = ()) -> list[Violation]:
     """What is wrong with an attempt's final answer; only routing and planning have a form to keep."""
     try:
         if purpose == "ROUTING":
             read_route(text, catalog)
         elif purpose == "PLANNING":
-            read_plan(text, catalog)
+            read_plan(text, catalog, done)
     except Unfit as unfit:
         return unfit.violations
     return []
@@ -110,14 +111,14 @@ def read_route(text: str, catalog: Catalog) -> Route:
     return Route(complexity, agent, value["reason"])
 
 
-def read_plan(text: str, catalog: Catalog) -> PlanDraft:
-    """Raises Unfit."""
+def read_plan(text: str, catalog: Catalog, done: Sequence[SubtaskDraft] = ()) -> PlanDraft:
+    """The plan beside what an earlier version has done. Raises Unfit."""
     value = _read(text, _PLAN)
     subtasks = tuple(
         SubtaskDraft(s["key"], s["title"], s["instructions"], s["agent"], tuple(s["depends_on"]))
         for s in value["subtasks"]
     )
-    if problems := check_plan(subtasks, catalog.subtask_agents()):
+    if problems := check_plan(subtasks, catalog.subtask_agents(), done):
         raise Unfit(problems)
     return PlanDraft(value["title"], value["summary"], subtasks, int(value.get("parallel_limit", 1)))
 

@@ -85,6 +85,19 @@ class InvalidPlan(InvalidInput):
 
 
 @dataclass
+class StaleVersion(DomainError):
+    """The request names a version that is not the newest: somebody changed the thing meanwhile."""
+
+    kind: str
+    newest_id: str
+    newest_version: int
+    newest_digest: str
+
+    def __str__(self) -> str:
+        return f"the newest {self.kind} is version {self.newest_version}, {self.newest_id}: look at it first"
+
+
+@dataclass
 class RequestIdReused(DomainError):
     """The request id was used before by this caller with other content."""
 

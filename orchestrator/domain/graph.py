@@ -29,21 +29,29 @@ class SubtaskDraft:
     gates: tuple[str, ...] = ()
 
 
-def check_plan(drafts: Sequence[SubtaskDraft], agents: Iterable[str]) -> list[Violation]:
-    """Everything wrong with a plan's subtasks, each with its field; empty when it is valid."""
+def check_plan(
+    drafts: Sequence[SubtaskDraft], agents: Iterable[str], done: Sequence[SubtaskDraft] = ()
+) -> list[Violation]:
+    """Everything wrong with a plan's subtasks, each with its field; empty when it is valid.
+
+    What an earlier version has `done` belongs to the plan as it is: others may depend on it, and it may be named again
+    only as it was.
+    """
     if not drafts:
         return [Violation("subtasks", "a plan needs at least one subtask")]
-    if len(drafts) > MAX_SUBTASKS:
-        return [Violation("subtasks", f"has {len(drafts)} subtasks; a plan may have {MAX_SUBTASKS}")]
+    count = len({*drafts, *done}) if done else len(drafts)
+    if count > MAX_SUBTASKS:
+        return [Violation("subtasks", f"has {count} subtasks; a plan may have {MAX_SUBTASKS}")]
     size = sum(len((d.title + d.instructions).encode(errors="replace")) for d in drafts)
     if size > MAX_PLAN:
         return [Violation("subtasks", f"their titles and instructions are {size} bytes; a plan may have {MAX_PLAN}")]
     known_agents = sorted(agents)
-    problems = [v for i, d in enumerate(drafts) for v in _check_fields(f"subtasks[{i}]", d, known_agents)]
-    problems += _check_keys(drafts)
+    new = [(i, d) for i, d in enumerate(drafts) if d not in done]
+    problems = [v for i, d in new for v in _check_fields(f"subtasks[{i}]", d, known_agents)]
+    problems += _check_keys(drafts, {d.key: d for d in done})
     if problems:
         return problems
-    return _check_order({d.key: d.depends_on for d in drafts})
+    return _check_order({d.key: d.depends_on for d in (*done, *drafts)})
 
 
 def _check_fields(path: str, draft: SubtaskDraft, agents: list[str]) -> Iterable[Violation]:
@@ -59,18 +67,22 @@ def _check_fields(path: str, draft: SubtaskDraft, agents: list[str]) -> Iterable
         yield from check_policy(draft.retry_policy, f"{path}.retry_policy")
 
 
-def _check_keys(drafts: Sequence[SubtaskDraft]) -> Iterable[Violation]:
+def _check_keys(drafts: Sequence[SubtaskDraft], done: Mapping[str, SubtaskDraft]) -> Iterable[Violation]:
     first: dict[str, int] = {}
     for index, draft in enumerate(drafts):
         if draft.key in first:
             yield Violation(f"subtasks[{index}].key", f"{draft.key!r} is already subtasks[{first[draft.key]}]'s key")
+        if done.get(draft.key, draft) != draft:
+            yield Violation(
+                f"subtasks[{index}].key", f"{draft.key!r} is done already: it stays as it was, or is left out"
+            )
         first.setdefault(draft.key, index)
     for index, draft in enumerate(drafts):
         path = f"subtasks[{index}].depends_on"
         for key in draft.depends_on:
             if key == draft.key:
                 yield Violation(path, f"{key!r} depends on itself")
-            elif key not in first:
+            elif key not in first and key not in done:
                 yield Violation(path, f"no subtask has the key {key!r}")
         if len(set(draft.depends_on)) != len(draft.depends_on):
             yield Violation(path, "names a subtask twice")

@@ -1,7 +1,10 @@
 """Routing and planning: who does a request, and the draft of a plan with the question about it."""
 
+from collections.abc import Sequence
+
 from orchestrator.domain.asking import ask_about_failure, ask_about_plan
 from orchestrator.domain.attempts import begin_unless_open
+from orchestrator.domain.carrying import as_draft, carried_into, done_of
 from orchestrator.domain.catalog import ARCHITECT, ROUTER
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import plan_preimage, sha256
@@ -62,7 +65,10 @@ def begin_planning(change: Change, run: Run, world: World) -> bool:
 
 def conclude_planning(change: Change, run: Run, attempt: Attempt, world: World) -> None:
     if attempt.state == AttemptState.SUCCEEDED:
-        store_draft(change, run, read_plan(attempt.result, world.catalog), attempt.agent)
+        done = done_of(change.snapshot, change.snapshot.plan)
+        draft = read_plan(attempt.result, world.catalog, [as_draft(subtask) for subtask in done])
+        plan = store_draft(change, run, draft, attempt.agent, done)
+        ask_about_plan(change, plan, world.catalog)
         move_session(change, "plan_drafted", actor=attempt.agent)
         return
     if schedule_retry(change, attempt, policy_of(world.catalog.agents.get(attempt.agent))):
@@ -71,8 +77,8 @@ def conclude_planning(change: Change, run: Run, attempt: Attempt, world: World) 
     move_session(change, "planning_failed", actor=attempt.agent, reason=attempt.failure.message)
 
 
-def store_draft(change: Change, run: Run, draft: PlanDraft, author: str, *, ask: bool = True) -> Plan:
-    """A plan is born DRAFT, whoever wrote it; with `ask`, together with its approval."""
+def store_draft(change: Change, run: Run, draft: PlanDraft, author: str, done: Sequence[Subtask] = ()) -> Plan:
+    """The run's next version of a plan, with what an earlier one has `done`. It is born DRAFT, whoever wrote it."""
     plan = Plan(
         run.tenant,
         change.new_id(),
@@ -85,7 +91,9 @@ def store_draft(change: Change, run: Run, draft: PlanDraft, author: str, *, ask:
         parallel_limit=draft.parallel_limit,
         create_time=change.now,
     )
-    subtasks = [
+    carried = [change.put(subtask) for subtask in carried_into(plan, done, change.new_id)]
+    keys = {subtask.key for subtask in carried}
+    subtasks = carried + [
         change.put(
             Subtask(
                 run.tenant,
@@ -102,11 +110,9 @@ def store_draft(change: Change, run: Run, draft: PlanDraft, author: str, *, ask:
                 retry_policy=d.retry_policy,
             )
         )
-        for position, d in enumerate(draft.subtasks, start=1)
+        for position, d in enumerate((d for d in draft.subtasks if d.key not in keys), start=1 + len(carried))
     ]
     plan = change.put(replace(plan, digest=sha256(plan_preimage(plan, subtasks))))
     change.put(replace(run, plan_id=plan.id))
     change.emit(PlanDrafted(plan, subtasks))
-    if ask:
-        ask_about_plan(change, plan)
     return plan

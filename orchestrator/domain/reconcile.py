@@ -5,6 +5,7 @@ Total and idempotent: applied to its own result it does nothing more. It decides
 
 from orchestrator.domain.asking import ask_about_failure, ask_about_plan
 from orchestrator.domain.attempts import advance_attempt, begin_unless_open
+from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.client_tools import end_overdue
 from orchestrator.domain.ending import complete_run
@@ -33,22 +34,22 @@ def reconcile(change: Change, world: World) -> None:
     while True:
         run = change.snapshot.run
         if run is None:
-            if not _activate_next(change):
+            if not _activate_next(change, world.catalog):
                 break
         elif not _advance_run(change, run, world):
             break
     _settle(change)
 
 
-def _activate_next(change: Change) -> bool:
+def _activate_next(change: Change, catalog: Catalog) -> bool:
     queue = [r for r in change.snapshot.runs.values() if r.state == RunState.CREATED]
     if not queue:
         return False
-    run = activate(change, min(queue, key=lambda r: r.queue_number))
+    run = activate(change, min(queue, key=lambda r: r.queue_number), catalog)
     return not run.waits_for
 
 
-def activate(change: Change, run: Run) -> Run:
+def activate(change: Change, run: Run, catalog: Catalog) -> Run:
     """A queued or new run becomes the session's active one, entering by its own trigger; if it has room."""
     if not change.may_run:
         return queue_run(change, run)
@@ -56,7 +57,7 @@ def activate(change: Change, run: Run) -> Run:
     run = start_run(change, run)
     if run.kind == "PLAN":
         move_session(change, "plan_submitted")
-        ask_about_plan(change, change.snapshot.plans[run.plan_id])
+        ask_about_plan(change, change.snapshot.plans[run.plan_id], catalog)
     elif run.route == "COMPLEX":
         move_session(change, "message_to_architect")
     elif run.route == "ATOMIC":
@@ -105,7 +106,7 @@ def _begin_what_is_due(change: Change, run: Run, world: World) -> bool:
     if run.route == "ATOMIC":
         return begin_unless_open(change, "ANSWER", run.route_agent)
     plan = change.snapshot.plan
-    if plan is None:
+    if plan is None or plan.state == PlanState.SUPERSEDED:
         return begin_planning(change, run, world)
     if plan.state == PlanState.APPROVED:
         move_plan(change, plan, "started")

@@ -280,6 +280,7 @@ class Attempt:
     end_time: int = 0
     losses: int = 0  # executors that died under its steps
     retry_time: int = 0  # failed: when the next attempt begins by itself; 0: none does
+    heeds_approval_id: str = ""  # the decision that had it begin, whose words its feedback has; empty: none did
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from orchestrator.domain.errors import (
     RequestIdReused,
     SelfApproval,
     SessionBusy,
+    StaleVersion,
     StorageUnavailable,
     UnknownAgent,
     WorkspaceNotAllowed,
@@ -162,6 +163,16 @@ def _limit(e: LimitExceeded) -> Problem:
     return Problem(StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED", str(e), metadata=metadata, fields=fields)
 
 
+def _stale(e: StaleVersion) -> Problem:
+    return Problem(
+        StatusCode.ABORTED,
+        "STALE_VERSION",
+        str(e),
+        disposition="HUMAN_REQUIRED",
+        metadata={e.kind: e.newest_id, "version": str(e.newest_version), "digest": e.newest_digest},
+    )
+
+
 def _unsupported(e: NotYetSupported) -> Problem:
     return Problem(StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED", str(e), metadata={"method": e.what})
 
@@ -222,6 +233,7 @@ _TABLE: dict[type[BaseException], Callable[[Any], Problem]] = {
     ClaimedByAnother: _claimed,
     SessionBusy: _busy,
     LimitExceeded: _limit,
+    StaleVersion: _stale,
     NotYetSupported: _unsupported,
     StorageUnavailable: _storage,
     SlowWatcher: _slow,

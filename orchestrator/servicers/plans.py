@@ -1,4 +1,4 @@
-"""PlanService: reading plans, and a client's own drafts."""
+"""PlanService: reading plans, a client's own drafts, and the next version of a draft."""
 
 from gen.assent.v1 import plan_pb2
 from gen.assent.v1 import plan_service_pb2 as pb
@@ -23,17 +23,15 @@ class Plans:
         self._ctx = ctx
 
     async def CreatePlan(self, request: pb.CreatePlanRequest, context: RpcContext) -> pb.CreatePlanResponse:
-        for index, said in enumerate(request.subtasks):
-            refuse_later((f"subtasks[{index}].", said, ("artifacts", "gates")))
-        drafts = tuple(
-            SubtaskDraft(d.key, d.title or d.key, d.instructions, d.agent, tuple(d.depends_on), _retry_policy(d))
-            for d in request.subtasks
-        )
-        draft = PlanDraft(request.title, request.summary, drafts, request.parallel_limit or 1)
         budget = read_budget(request.budget, "budget")
         who = caller("CreatePlan", request)
-        made = await plans.create(self._ctx, who, request.session_id, draft, request.goal, budget)
+        made = await plans.create(self._ctx, who, request.session_id, _draft(request), request.goal, budget)
         return pb.CreatePlanResponse(plan=plan_to_proto(made.plan, made.subtasks))
+
+    async def RevisePlan(self, request: pb.RevisePlanRequest, context: RpcContext) -> pb.RevisePlanResponse:
+        who = caller("RevisePlan", request)
+        revised = await plans.revise(self._ctx, who, request.plan_id, _draft(request), request.goal, request.digest)
+        return pb.RevisePlanResponse(plan=plan_to_proto(revised.plan, revised.subtasks))
 
     async def GetPlan(self, request: pb.GetPlanRequest, context: RpcContext) -> pb.GetPlanResponse:
         tenant = reader().tenant
@@ -57,6 +55,17 @@ class Plans:
         )
         found = [to_proto(plan_pb2.Plan, plan) for plan in page.items]
         return pb.ListPlansResponse(plans=found, next_page_token=page.next_page_token)
+
+
+def _draft(request: pb.CreatePlanRequest | pb.RevisePlanRequest) -> PlanDraft:
+    """The whole graph as somebody has written it. Raises InvalidInput."""
+    for index, said in enumerate(request.subtasks):
+        refuse_later((f"subtasks[{index}].", said, ("artifacts", "gates")))
+    subtasks = tuple(
+        SubtaskDraft(d.key, d.title or d.key, d.instructions, d.agent, tuple(d.depends_on), _retry_policy(d))
+        for d in request.subtasks
+    )
+    return PlanDraft(request.title, request.summary, subtasks, request.parallel_limit or 1)
 
 
 def _retry_policy(draft: plan_pb2.SubtaskDraft) -> RetryPolicy | None:

@@ -21,7 +21,6 @@ _LATER = {
     "GRANT_NOT_OFFERED",
     "INVALID_DEFINITION",
     "PLANNING_FAILED",
-    "STALE_VERSION",
     "SUBTASK_FAILED",
 }
 _DOCUMENTED = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}

@@ -1,6 +1,7 @@
 """What must always hold of a session, written down independently of the rules that make it hold."""
 
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import sha256
@@ -50,6 +51,8 @@ def session_state(snapshot: Snapshot, run: Run | None, last_ended: str, closed: 
     if plan is None:
         begun = any(a.purpose == "PLANNING" and a.run_id == run.id for a in snapshot.attempts.values())
         return "ARCHITECT_PLANNING" if begun else "PLAN_REQUIRED"
+    if plan.state == "SUPERSEDED":
+        return "ARCHITECT_PLANNING"
     return "PLAN_REVIEW" if plan.state == "DRAFT" else "PLAN_EXECUTION"
 
 
@@ -63,6 +66,9 @@ def check_dispatches(snapshot: Snapshot, change: Change) -> None:
         plan = snapshot.plans.get(run.plan_id)
         if plan is not None:
             assert plan.state not in ("DRAFT", "APPROVED", "REJECTED"), "a step of a plan nobody approved"
+        if step.subtask_id:
+            of = snapshot.plans[snapshot.subtasks[step.subtask_id].plan_id]
+            assert (of, of.state) == (plan, "IN_PROGRESS"), "a step of another version than was approved"
         assert not is_used_up(run, change.now), "the run has worked as long as it may"
         if step.kind == "TOOL" and (step.policy_rule == "changes" or step.doubt_number):
             check_consumed(snapshot, step, change.now)
@@ -125,7 +131,7 @@ def check_ended_runs(snapshot: Snapshot) -> None:
         assert all(a.state != "RUNNING" for a in snapshot.attempts.values() if a.run_id == run.id)
         done = ("SUCCEEDED", "SKIPPED", "CANCELLED")
         assert all(s.state in done for s in snapshot.subtasks.values() if s.run_id == run.id)
-        assert all(p.state in (*ENDED, "REJECTED") for p in snapshot.plans.values() if p.run_id == run.id)
+        assert all(p.state in (*ENDED, "REJECTED", "SUPERSEDED") for p in snapshot.plans.values() if p.run_id == run.id)
 
 
 def check_agents(snapshot: Snapshot) -> None:
@@ -143,9 +149,11 @@ def check_attempts(snapshot: Snapshot) -> None:
         tries[attempt.run_id, attempt.purpose, attempt.subtask_id].append(attempt)
     for numbered in tries.values():
         assert [a.number for a in numbered] == list(range(1, len(numbered) + 1))
-        assert not numbered[0].feedback
-        assert all(a.feedback for a in numbered[1:])
-        assert all(a.state == "FAILED" for a in numbered[:-1])
+        assert all(bool(a.feedback) == (a is not numbered[0] or bool(a.heeds_approval_id)) for a in numbered)
+        for attempt, following in pairwise(numbered):
+            assert attempt.state == "FAILED" or following.heeds_approval_id, "a second time by itself"
+    heeded = [a.heeds_approval_id for a in snapshot.attempts.values() if a.heeds_approval_id]
+    assert len(set(heeded)) == len(heeded), "one decision, two attempts"
 
 
 def check_retries(snapshot: Snapshot) -> None:
@@ -304,7 +312,8 @@ class History:
                 self._move(event.run_id, event.from_state, event.state)
             case PlanDrafted():
                 assert event.plan.state == "DRAFT"
-                self.states |= {event.plan.id: "DRAFT"} | {s.id: "PENDING" for s in event.subtasks}
+                assert all((s.state == "PENDING") == (not s.carried_subtask_id) for s in event.subtasks)
+                self.states |= {event.plan.id: "DRAFT"} | {s.id: s.state for s in event.subtasks}
             case PlanStateChanged():
                 self._move(event.plan_id, event.from_state, event.to_state)
             case SubtaskStateChanged():

@@ -23,12 +23,14 @@ from orchestrator.domain.errors import (
     ApprovalAlreadyResolved,
     ClaimedByAnother,
     DigestMismatch,
+    StaleVersion,
     WrongState,
 )
 from orchestrator.domain.events import RunFinished, ToolCallReady
 from orchestrator.domain.outcomes import Outcome, fold
 from orchestrator.domain.reconcile import reconcile
 from orchestrator.domain.records import Approval, Budget, Decision, Failure, Step, ToolResult
+from orchestrator.domain.revising import revise_plan
 from orchestrator.domain.worktime import worked
 from tests.property import rules, scripted
 from tests.unit.domain.build import CLIENT_TOOLS, SECOND, Play
@@ -37,6 +39,7 @@ T = TypeVar("T")
 Command = Callable[[Change], object]
 Steer = Callable[[Change, str, str, str], object]
 ACTIONS = ["APPROVE"] * 4 + ["RETRY"] * 3 + ["REJECT"] * 2 + ["RESPOND", "RESPOND", "EDIT", "EDIT", "ABORT"]
+ACTIONS += ["REQUEST_CHANGES"] * 2
 
 
 def _one_of(data: st.DataObject, things: list[T]) -> T:
@@ -104,6 +107,24 @@ class AnySession(RuleBasedStateMachine):
             return
         self._do(lambda c: submit_plan(c, draft, "the goal", "anna", self.play.catalog), apart)
 
+    @rule(data=st.data(), draft=scripted.plans, apart=st.booleans())
+    @precondition(lambda self: self.play.snapshot.plans)
+    def revise(self, data: st.DataObject, draft: PlanDraft, apart: bool) -> None:
+        plans = [p for p in self.play.snapshot.plans.values() if p.run_id in self._open_runs]
+        if not plans:
+            return
+        plan = _one_of(data, plans)
+        digest = data.draw(st.sampled_from(["", plan.digest]))
+        newest = max(p.version for p in self.play.snapshot.plans.values() if p.run_id == plan.run_id)
+
+        def act(change: Change) -> object:
+            return revise_plan(change, plan, draft, "", digest, "boris", self.play.catalog)
+
+        if plan.state == "DRAFT":
+            self._do(act, apart)
+        else:
+            self._refused(act, StaleVersion if digest and plan.version < newest else WrongState)
+
     @rule(data=st.data(), action=st.sampled_from(ACTIONS), apart=st.booleans())
     @precondition(lambda self: self.play.pending)
     def decide(self, data: st.DataObject, action: str, apart: bool) -> None:
@@ -118,6 +139,8 @@ class AnySession(RuleBasedStateMachine):
         edited = '{"path": "edited.md", "id": 1234567890123456789}'
         decision = Decision(action, "anna", self.play.now, approval.digest, feedback)
         match approval.kind, action:
+            case _, "REQUEST_CHANGES":
+                return replace(decision, feedback=feedback or "smaller steps")
             case _, "RESPOND":
                 return replace(decision, response_json='{"id": 1}')
             case _, "EDIT":

@@ -96,7 +96,7 @@ class _SubtaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubtaskS
     SUBTASK_STATE_SKIPPED: _SubtaskState.ValueType  # 7
     """A person let the plan go on without it. Terminal."""
     SUBTASK_STATE_CANCELLED: _SubtaskState.ValueType  # 8
-    """Its run ended before it did. Terminal."""
+    """Its run ended before it did, or another version of the plan took the place of its own. Terminal."""
 
 class SubtaskState(_SubtaskState, metaclass=_SubtaskStateEnumTypeWrapper):
     """Where a subtask is."""
@@ -120,7 +120,7 @@ SUBTASK_STATE_FAILED: SubtaskState.ValueType  # 6
 SUBTASK_STATE_SKIPPED: SubtaskState.ValueType  # 7
 """A person let the plan go on without it. Terminal."""
 SUBTASK_STATE_CANCELLED: SubtaskState.ValueType  # 8
-"""Its run ended before it did. Terminal."""
+"""Its run ended before it did, or another version of the plan took the place of its own. Terminal."""
 Global___SubtaskState: _TypeAlias = SubtaskState  # noqa: Y015
 
 @_typing.final

@@ -225,7 +225,7 @@ class RevisePlanRequest(_message.Message):
     SUBTASKS_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
-    """The plan."""
+    """The version that was edited."""
     request_id: _builtins.str
     """Makes a repeat safe: the same caller, id and content get the first answer again. Empty: the server makes one."""
     title: _builtins.str
@@ -233,7 +233,7 @@ class RevisePlanRequest(_message.Message):
     summary: _builtins.str
     """What it will do, for the person who decides; may be empty."""
     goal: _builtins.str
-    """What is to be reached; every agent of the plan reads it. Empty: the title."""
+    """What is to be reached; every agent of the plan reads it. Empty: as it was."""
     parallel_limit: _builtins.int
     """How many subtasks may run at the same time. 0: 1."""
     digest: _builtins.str
@@ -242,7 +242,10 @@ class RevisePlanRequest(_message.Message):
     """
     @_builtins.property
     def subtasks(self) -> _containers.RepeatedCompositeFieldContainer[_plan_pb2.SubtaskDraft]:
-        """Its nodes, in the order people will read them; 1 to 200."""
+        """Its nodes, in the order people will read them; 1 to 200. What an earlier version has done already stays in the plan
+        by itself, before them: others may depend on it, and it may be left out here or given exactly as it is. INVALID_PLAN
+        when it is given otherwise.
+        """
 
     def __init__(
         self,

@@ -87,7 +87,8 @@ class PlanServiceServicer:
 
     def RevisePlan(self, request, context):
         """Edits a draft: a new version with a new digest and a new approval; the old version and its approval are
-        SUPERSEDED. Errors: PLAN_NOT_FOUND, WRONG_STATE (not DRAFT), STALE_VERSION, INVALID_PLAN, AGENT_NOT_FOUND.
+        SUPERSEDED. The draft of a queued run is asked about when its turn comes, as always. Errors: PLAN_NOT_FOUND,
+        WRONG_STATE (not DRAFT), STALE_VERSION, INVALID_PLAN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

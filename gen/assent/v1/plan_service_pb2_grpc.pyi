@@ -29,7 +29,8 @@ class PlanServiceStub:
     """
     RevisePlan: _aio.UnaryUnaryMultiCallable[_plan_service_pb2.RevisePlanRequest, _plan_service_pb2.RevisePlanResponse]
     """Edits a draft: a new version with a new digest and a new approval; the old version and its approval are
-    SUPERSEDED. Errors: PLAN_NOT_FOUND, WRONG_STATE (not DRAFT), STALE_VERSION, INVALID_PLAN, AGENT_NOT_FOUND.
+    SUPERSEDED. The draft of a queued run is asked about when its turn comes, as always. Errors: PLAN_NOT_FOUND,
+    WRONG_STATE (not DRAFT), STALE_VERSION, INVALID_PLAN.
     """
 
 class PlanServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -71,7 +72,8 @@ class PlanServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_plan_service_pb2.RevisePlanRequest, _abc.Awaitable[_plan_service_pb2.RevisePlanResponse]],
     ) -> _abc.Awaitable[_plan_service_pb2.RevisePlanResponse]:
         """Edits a draft: a new version with a new digest and a new approval; the old version and its approval are
-        SUPERSEDED. Errors: PLAN_NOT_FOUND, WRONG_STATE (not DRAFT), STALE_VERSION, INVALID_PLAN, AGENT_NOT_FOUND.
+        SUPERSEDED. The draft of a queued run is asked about when its turn comes, as always. Errors: PLAN_NOT_FOUND,
+        WRONG_STATE (not DRAFT), STALE_VERSION, INVALID_PLAN.
         """
 
 def add_PlanServiceServicer_to_server(servicer: PlanServiceServicer, server: _aio.Server) -> None: ...

@@ -35,6 +35,7 @@ from orchestrator.domain.records import (
     Usage,
     Workspace,
 )
+from orchestrator.domain.revising import revise_plan
 from orchestrator.domain.starting import NoPlace, Place, World
 from orchestrator.domain.states import ApprovalState, StepState
 from orchestrator.domain.transcript import ModelCall, model_call
@@ -180,6 +181,10 @@ class Play:
     def submit(self, plan: PlanDraft) -> Change:
         return self.do(lambda c: submit_plan(c, plan, "the goal", "anna", self.catalog))
 
+    def revise(self, plan: PlanDraft, version: Plan | None = None, goal: str = "", digest: str = "") -> Change:
+        edited = self.snapshot.plans[(version or self.plan).id]
+        return self.do(lambda c: revise_plan(c, edited, plan, goal, digest, "boris", self.catalog))
+
     def cancel(self, run_id: str = "") -> Change:
         return self.do(lambda c: cancel(c, run_id or self.session.active_run_id, "anna", "no longer wanted"))
 
@@ -270,7 +275,8 @@ class Play:
         return [a for a in self.snapshot.approvals.values() if a.state == ApprovalState.PENDING]
 
     def subtask(self, key: str) -> Subtask:
-        return next(s for s in self.snapshot.subtasks.values() if s.key == key)
+        """Of the newest version of the plan that has it."""
+        return [s for s in self.snapshot.subtasks.values() if s.key == key][-1]
 
     def seen(self, step: Step | None = None) -> ModelCall:
         """What the model of a step in flight reads."""

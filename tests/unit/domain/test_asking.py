@@ -23,7 +23,7 @@ def test_a_plan_is_shown_as_markdown_with_who_does_what_after_what() -> None:
     play.submit(draft(task("a"), task("b", "a", agent="ask")))
     [approval] = play.pending
     assert (approval.kind, approval.plan_version, approval.digest) == ("PLAN", 1, play.plan.digest)
-    assert approval.allowed_actions == ["APPROVE", "REJECT", "ABORT"]
+    assert approval.allowed_actions == ["APPROVE", "REQUEST_CHANGES", "REJECT", "ABORT"]
     assert approval.preview.title == "Plan: Title"
     assert approval.preview.text.splitlines() == [
         "# Title",

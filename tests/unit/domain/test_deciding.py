@@ -45,7 +45,7 @@ def failure_asked() -> Play:
 
 
 KINDS: dict[str, tuple[Callable[[], Play], set[str]]] = {
-    "PLAN": (plan_asked, {"APPROVE", "REJECT", "ABORT"}),
+    "PLAN": (plan_asked, {"APPROVE", "REQUEST_CHANGES", "REJECT", "ABORT"}),
     "TOOL_CALL": (call_asked, {"APPROVE", "EDIT", "REJECT", "RESPOND", "ABORT"}),
     "IN_DOUBT": (doubt_asked, {"RESPOND", "RETRY", "REJECT", "ABORT"}),
     "FAILURE": (failure_asked, {"RETRY", "ABORT"}),
@@ -53,6 +53,7 @@ KINDS: dict[str, tuple[Callable[[], Play], set[str]]] = {
 NEEDS: dict[str, dict[str, Any]] = {
     "RESPOND": {"response_json": '"sent"'},
     "EDIT": {"edited_arguments_json": '{"path": "b"}'},
+    "REQUEST_CHANGES": {"feedback": "smaller steps"},
 }
 
 
