@@ -151,8 +151,9 @@ def _plan_as_markdown(change: Change, plan: Plan, subtasks: list[Subtask]) -> st
         lines += [f"The run's limits: {limits}.", ""]
     for subtask in sorted(subtasks, key=lambda s: s.position):
         after = f" (after {', '.join(subtask.depends_on)})" if subtask.depends_on else ""
+        title = f"{subtask.position}. **{one_line(subtask.title)}** [{subtask.key}]"
         lines += [
-            f"{subtask.position}. **{one_line(subtask.title)}** [{subtask.key}], by {subtask.agent}{after}{_carried(subtask)}",
+            f"{title}, by {subtask.agent}{after}{_carried(subtask)}",
             *(f"   {line}" for line in subtask.instructions.split("\n")),
             *([f"   Retries: {in_words(subtask.retry_policy)}."] if subtask.retry_policy else []),
         ]

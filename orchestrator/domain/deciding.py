@@ -46,7 +46,7 @@ def check_decision(approval: Approval, decision: Decision, decider: Decider, aut
             approval.id,
             approval.state,
             won.action if won else "",
-            won.decider if won else "",
+            won.decider if won else approval.resolver,
             approval.resolve_time,
         )
     check_decider(approval, decider, author)

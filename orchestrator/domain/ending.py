@@ -75,7 +75,7 @@ def _closed(change: Change, run: Run, actor: str, reason: str, plan_trigger: str
             move_plan(change, plan, trigger, actor=actor, reason=reason)
     for approval in list(change.snapshot.approvals.values()):
         if approval.run_id == run.id and approval.state == ApprovalState.PENDING:
-            settle_approval(change, approval, "cancelled", reason=reason)
+            settle_approval(change, approval, "cancelled", actor=actor, reason=reason)
     run = replace(change.snapshot.runs[run.id], pause=None)
     _close_ranks(change, run)
     return run

@@ -471,6 +471,9 @@ class Approval:
     gate: str = ""  # ARTIFACT: which of its subtask's gates
     policy_rule: str = ""  # the rule that asked
     earlier_approval_id: str = ""  # what expired, or was edited, and this takes the place of
+    # settled without a decision
+    resolver: str = ""  # who did what left nothing to decide
+    resolve_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def _supersede(change: Change, plan: Plan, actor: str, reason: str) -> None:
             move_subtask(change, subtask, "cancelled", actor=actor, reason=reason)
     for approval in list(change.snapshot.approvals.values()):
         if approval.plan_id == plan.id and approval.kind == "PLAN" and approval.state == ApprovalState.PENDING:
-            settle_approval(change, approval, "superseded", reason=reason)
+            settle_approval(change, approval, "superseded", actor=actor, reason=reason)
 
 
 def _request_changes(change: Change, approval: Approval, decision: Decision) -> None:

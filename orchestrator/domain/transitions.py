@@ -233,9 +233,15 @@ def finish_step(change: Change, step: Step, trigger: str, *, actor: str = ENGINE
 
 
 def settle_approval(
-    change: Change, approval: Approval, trigger: str, *, decision: Decision | None = None, reason: str = ""
+    change: Change,
+    approval: Approval,
+    trigger: str,
+    *,
+    decision: Decision | None = None,
+    actor: str = ENGINE,
+    reason: str = "",
 ) -> Approval:
-    """Resolved with a decision, or expired, cancelled, superseded without one."""
+    """Resolved with a decision, or expired, cancelled, superseded by what `actor` did."""
     state = APPROVAL.advance(approval.id, approval.state, trigger)
     change.emit(
         ApprovalResolved(
@@ -256,7 +262,17 @@ def settle_approval(
             decision.edited_arguments_json if decision else "",
         )
     )
-    return change.put(replace(approval, state=state, decision=decision, resolve_time=change.now))
+    resolver, why = ("", "") if decision else (actor, reason)
+    return change.put(
+        replace(
+            approval,
+            state=state,
+            decision=decision,
+            resolve_time=change.now,
+            resolver=resolver,
+            resolve_reason=why,
+        )
+    )
 
 
 def _or_none(failure: Failure) -> Failure | None:

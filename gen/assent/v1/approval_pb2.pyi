@@ -477,6 +477,8 @@ class Approval(_message.Message):
     GATE_FIELD_NUMBER: _builtins.int
     POLICY_RULE_FIELD_NUMBER: _builtins.int
     EARLIER_APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    RESOLVER_FIELD_NUMBER: _builtins.int
+    RESOLVE_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server."""
     session_id: _builtins.str
@@ -519,6 +521,12 @@ class Approval(_message.Message):
     """The rule of the policy that asked; empty: no rule did."""
     earlier_approval_id: _builtins.str
     """The approval that expired, or was edited, and that this one takes the place of; empty: none."""
+    resolver: _builtins.str
+    """EXPIRED, CANCELLED or SUPERSEDED: who did what left nothing to decide, for example cancelled the run or revised the
+    plan; `engine`: time did. Empty where somebody decided.
+    """
+    resolve_reason: _builtins.str
+    """Why, in words: for example that the plan was revised. Empty where somebody decided."""
     @_builtins.property
     def allowed_actions(self) -> _containers.RepeatedScalarFieldContainer[Global___DecisionAction.ValueType]:
         """The answers it takes."""
@@ -593,10 +601,12 @@ class Approval(_message.Message):
         gate: _builtins.str = ...,
         policy_rule: _builtins.str = ...,
         earlier_approval_id: _builtins.str = ...,
+        resolver: _builtins.str = ...,
+        resolve_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["consume_time", b"consume_time", "create_time", b"create_time", "decision", b"decision", "expire_time", b"expire_time", "preview", b"preview", "remind_time", b"remind_time", "resolve_time", b"resolve_time", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_actions", b"allowed_actions", "arguments_json", b"arguments_json", "artifact_id", b"artifact_id", "consume_time", b"consume_time", "create_time", b"create_time", "decision", b"decision", "digest", b"digest", "earlier_approval_id", b"earlier_approval_id", "expire_time", b"expire_time", "gate", b"gate", "id", b"id", "kind", b"kind", "may_remember", b"may_remember", "plan_id", b"plan_id", "plan_version", b"plan_version", "policy_rule", b"policy_rule", "preimage", b"preimage", "preview", b"preview", "remind_time", b"remind_time", "reminders", b"reminders", "requester", b"requester", "resolve_time", b"resolve_time", "response_schema_json", b"response_schema_json", "run_id", b"run_id", "session_id", b"session_id", "state", b"state", "step_id", b"step_id", "subtask_id", b"subtask_id", "terms", b"terms", "tool", b"tool", "votes", b"votes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_actions", b"allowed_actions", "arguments_json", b"arguments_json", "artifact_id", b"artifact_id", "consume_time", b"consume_time", "create_time", b"create_time", "decision", b"decision", "digest", b"digest", "earlier_approval_id", b"earlier_approval_id", "expire_time", b"expire_time", "gate", b"gate", "id", b"id", "kind", b"kind", "may_remember", b"may_remember", "plan_id", b"plan_id", "plan_version", b"plan_version", "policy_rule", b"policy_rule", "preimage", b"preimage", "preview", b"preview", "remind_time", b"remind_time", "reminders", b"reminders", "requester", b"requester", "resolve_reason", b"resolve_reason", "resolve_time", b"resolve_time", "resolver", b"resolver", "response_schema_json", b"response_schema_json", "run_id", b"run_id", "session_id", b"session_id", "state", b"state", "step_id", b"step_id", "subtask_id", b"subtask_id", "terms", b"terms", "tool", b"tool", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,17 +26,17 @@ from gen.assent.v1 import failure_pb2 as assent_dot_v1_dot_failure__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61ssent/v1/attempt.proto\x12\tassent.v1\x1a\x17\x61ssent/v1/failure.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x03\n\x07\x41ttempt\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12*\n\x07purpose\x18\x04 \x01(\x0e\x32\x19.assent.v1.AttemptPurpose\x12\r\n\x05\x61gent\x18\x05 \x01(\t\x12\x0e\n\x06number\x18\x06 \x01(\x05\x12\x12\n\nsubtask_id\x18\x07 \x01(\t\x12&\n\x05state\x18\x08 \x01(\x0e\x32\x17.assent.v1.AttemptState\x12\x10\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\t \x01(\t\x12\x0e\n\x06result\x18\n \x01(\t\x12#\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32\x12.assent.v1.Failure\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06losses\x18\x0e \x01(\x05\x12.\n\nretry_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xa5\x01\n\x0e\x41ttemptPurpose\x12\x1f\n\x1b\x41TTEMPT_PURPOSE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41TTEMPT_PURPOSE_ROUTING\x10\x01\x12\x1c\n\x18\x41TTEMPT_PURPOSE_PLANNING\x10\x02\x12\x1b\n\x17\x41TTEMPT_PURPOSE_SUBTASK\x10\x03\x12\x1a\n\x16\x41TTEMPT_PURPOSE_ANSWER\x10\x04*\x9c\x01\n\x0c\x41ttemptState\x12\x1d\n\x19\x41TTEMPT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41TTEMPT_STATE_RUNNING\x10\x01\x12\x1b\n\x17\x41TTEMPT_STATE_SUCCEEDED\x10\x02\x12\x18\n\x14\x41TTEMPT_STATE_FAILED\x10\x03\x12\x1b\n\x17\x41TTEMPT_STATE_CANCELLED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61ssent/v1/attempt.proto\x12\tassent.v1\x1a\x17\x61ssent/v1/failure.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x03\n\x07\x41ttempt\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12*\n\x07purpose\x18\x04 \x01(\x0e\x32\x19.assent.v1.AttemptPurpose\x12\r\n\x05\x61gent\x18\x05 \x01(\t\x12\x0e\n\x06number\x18\x06 \x01(\x05\x12\x12\n\nsubtask_id\x18\x07 \x01(\t\x12&\n\x05state\x18\x08 \x01(\x0e\x32\x17.assent.v1.AttemptState\x12\x10\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\t \x01(\t\x12\x0e\n\x06result\x18\n \x01(\t\x12#\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32\x12.assent.v1.Failure\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06losses\x18\x0e \x01(\x05\x12.\n\nretry_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11heeds_approval_id\x18\x10 \x01(\t*\xa5\x01\n\x0e\x41ttemptPurpose\x12\x1f\n\x1b\x41TTEMPT_PURPOSE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41TTEMPT_PURPOSE_ROUTING\x10\x01\x12\x1c\n\x18\x41TTEMPT_PURPOSE_PLANNING\x10\x02\x12\x1b\n\x17\x41TTEMPT_PURPOSE_SUBTASK\x10\x03\x12\x1a\n\x16\x41TTEMPT_PURPOSE_ANSWER\x10\x04*\x9c\x01\n\x0c\x41ttemptState\x12\x1d\n\x19\x41TTEMPT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41TTEMPT_STATE_RUNNING\x10\x01\x12\x1b\n\x17\x41TTEMPT_STATE_SUCCEEDED\x10\x02\x12\x18\n\x14\x41TTEMPT_STATE_FAILED\x10\x03\x12\x1b\n\x17\x41TTEMPT_STATE_CANCELLED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gen.assent.v1.attempt_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ATTEMPTPURPOSE']._serialized_start=522
-  _globals['_ATTEMPTPURPOSE']._serialized_end=687
-  _globals['_ATTEMPTSTATE']._serialized_start=690
-  _globals['_ATTEMPTSTATE']._serialized_end=846
+  _globals['_ATTEMPTPURPOSE']._serialized_start=549
+  _globals['_ATTEMPTPURPOSE']._serialized_end=714
+  _globals['_ATTEMPTSTATE']._serialized_start=717
+  _globals['_ATTEMPTSTATE']._serialized_end=873
   _globals['_ATTEMPT']._serialized_start=97
-  _globals['_ATTEMPT']._serialized_end=519
+  _globals['_ATTEMPT']._serialized_end=546
 # @@protoc_insertion_point(module_scope)

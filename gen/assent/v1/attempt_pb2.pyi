@@ -104,6 +104,7 @@ class Attempt(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     LOSSES_FIELD_NUMBER: _builtins.int
     RETRY_TIME_FIELD_NUMBER: _builtins.int
+    HEEDS_APPROVAL_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server."""
     session_id: _builtins.str
@@ -121,11 +122,15 @@ class Attempt(_message.Message):
     state: Global___AttemptState.ValueType
     """Where it is."""
     feedback: _builtins.str
-    """What the agent was told about the try before: errors, or a person's words. Empty for the first."""
+    """What the agent was told about the try before: errors, or a person's words. Empty for the first, unless a person had
+    it made.
+    """
     result: _builtins.str
     """The final answer; empty before it succeeded."""
     losses: _builtins.int
     """How often an executor died under one of its steps."""
+    heeds_approval_id: _builtins.str
+    """The decision that had it begin, whose words `feedback` has; empty: no person did."""
     @_builtins.property
     def failure(self) -> _failure_pb2.Failure:
         """Why it failed; absent: it did not."""
@@ -160,10 +165,11 @@ class Attempt(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         losses: _builtins.int = ...,
         retry_time: _timestamp_pb2.Timestamp | None = ...,
+        heeds_approval_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "retry_time", b"retry_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "feedback", b"feedback", "id", b"id", "losses", b"losses", "number", b"number", "purpose", b"purpose", "result", b"result", "retry_time", b"retry_time", "run_id", b"run_id", "session_id", b"session_id", "state", b"state", "subtask_id", b"subtask_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "feedback", b"feedback", "heeds_approval_id", b"heeds_approval_id", "id", b"id", "losses", b"losses", "number", b"number", "purpose", b"purpose", "result", b"result", "retry_time", b"retry_time", "run_id", b"run_id", "session_id", b"session_id", "state", b"state", "subtask_id", b"subtask_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -257,6 +257,15 @@ class Client:
         plan: plan_pb2.Plan = (await self.call(self.plans.GetPlan, request)).plan
         return plan
 
+    async def revise(
+        self, plan: plan_pb2.Plan, subtasks: Iterable[plan_pb2.SubtaskDraft], **more: Any
+    ) -> plan_pb2.Plan:
+        request = plan_service_pb2.RevisePlanRequest(
+            **{"plan_id": plan.id, "title": plan.title, "subtasks": list(subtasks), **more}
+        )
+        revised: plan_pb2.Plan = (await self.call(self.plans.RevisePlan, request)).plan
+        return revised
+
     async def get_run(self, run_id: str) -> run_pb2.Run:
         request = run_service_pb2.GetRunRequest(run_id=run_id)
         run: run_pb2.Run = (await self.call(self.runs.GetRun, request)).run
@@ -293,6 +302,11 @@ class Client:
         """The one question the session waits with, once it waits."""
         await self.settled(session_id)
         (approval,) = await self.pending(session_id)
+        return approval
+
+    async def get_approval(self, approval_id: str) -> approval_pb2.Approval:
+        request = approval_service_pb2.GetApprovalRequest(approval_id=approval_id)
+        approval: approval_pb2.Approval = (await self.call(self.approvals.GetApproval, request)).approval
         return approval
 
     async def decide(

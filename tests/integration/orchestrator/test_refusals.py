@@ -207,7 +207,7 @@ async def test_an_action_the_kind_does_not_take_is_refused_and_audited(
     async with Unchanged(tables, audited=1):
         problem = await client.refusal(client.decide(approval, "RETRY"))
     assert said(problem) == (WRONG, "ACTION_NOT_ALLOWED", ["action"])
-    assert problem.metadata["allowed"] == "APPROVE,REJECT,ABORT"
+    assert problem.metadata["allowed"] == "APPROVE,REQUEST_CHANGES,REJECT,ABORT"
 
 
 async def test_a_second_decision_by_somebody_else_learns_who_won_and_is_audited(

@@ -58,6 +58,13 @@ TABLE: list[tuple[Exception, CODE, str, str, bool]] = [
         False,
     ),
     (
+        errors.StaleVersion("plan", "p2", 2, "digest"),
+        CODE.ABORTED,
+        "STALE_VERSION",
+        "HUMAN_REQUIRED",
+        False,
+    ),
+    (
         errors.ApprovalAlreadyResolved("v1", "RESOLVED", "REJECT", "anna", 7),
         CODE.FAILED_PRECONDITION,
         "APPROVAL_ALREADY_RESOLVED",
