@@ -117,7 +117,7 @@ def test_a_decision_on_what_a_cancel_closed_is_told_so() -> None:
     play = plan_asked()
     [approval] = play.pending
     play.cancel()
-    with pytest.raises(ApprovalAlreadyResolved, match=r"already CANCELLED$"):
+    with pytest.raises(ApprovalAlreadyResolved, match=r"already CANCELLED by anna$"):
         play.decide("APPROVE", play.snapshot.approvals[approval.id])
 
 
