@@ -100,10 +100,9 @@ class Client:
                     yield event
 
     async def watch_approvals(
-        self, session_id: str, *, lost: Callable[[str], None]
+        self, request: WatchApprovalsRequest, *, lost: Callable[[str], None]
     ) -> AsyncGenerator[WatchApprovalsResponse, None]:
         """The inbox, for ever; a broken stream begins again with a snapshot. `lost` is told why."""
-        request = WatchApprovalsRequest(session_id=session_id)
         async with aclosing(self._streamed(lambda: self.approvals.WatchApprovals(request), lost)) as responses:
             async for response in responses:
                 yield response

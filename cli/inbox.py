@@ -1,5 +1,6 @@
 """`assent approvals`, `approve`, `reject`, `decide`: deciding without following, from any machine, at any time."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -12,12 +13,29 @@ from cli.story import Line
 from cli.trouble import ExitCode, Trouble
 from cli.words import one_line, state_of, value_name
 from gen.assent.v1.approval_pb2 import APPROVAL_STATE_PENDING, Approval
-from gen.assent.v1.approval_service_pb2 import GetApprovalRequest, ListApprovalsRequest, WatchApprovalsResponse
+from gen.assent.v1.approval_service_pb2 import (
+    GetApprovalRequest,
+    ListApprovalsRequest,
+    WatchApprovalsRequest,
+    WatchApprovalsResponse,
+)
 
 
-async def list_approvals(client: Client, console: Console, *, session_id: str = "") -> None:
+@dataclass(frozen=True)
+class Wanted:
+    """Which approvals: of a session, of calls of a tool, those that who asks may decide."""
+
+    session_id: str = ""
+    tool: str = ""
+    mine: bool = False
+
+
+ANY = Wanted()
+
+
+async def list_approvals(client: Client, console: Console, wanted: Wanted = ANY) -> None:
     """What waits for a decision, newest first, one line each."""
-    approvals = await pending(client, session_id)
+    approvals = await pending(client, wanted)
     if not approvals:
         console.print("nothing waits for a decision")
         return
@@ -30,10 +48,11 @@ async def list_approvals(client: Client, console: Console, *, session_id: str = 
         )
 
 
-async def watch_approvals(client: Client, console: Console, *, session_id: str = "") -> None:
+async def watch_approvals(client: Client, console: Console, wanted: Wanted = ANY) -> None:
     """The same, oldest first, then what is asked and what is answered, anywhere, until Ctrl-C."""
     inbox = _Inbox(console)
-    async for response in client.watch_approvals(session_id, lost=inbox.lost):
+    request = WatchApprovalsRequest(session_id=wanted.session_id, tool=wanted.tool, decidable=wanted.mine)
+    async for response in client.watch_approvals(request, lost=inbox.lost):
         inbox.take(response)
 
 
@@ -59,6 +78,12 @@ class _Inbox:
             match event.WhichOneof("payload"):
                 case "approval_requested":
                     self._asked(event.approval_requested.approval)
+                case "vote_recorded":
+                    vote = event.vote_recorded
+                    said = f"{state_of(vote, 'action')} by {vote.voter}, {vote.votes} of {vote.needed}"
+                    self._heard(vote.approval_id, said)
+                case "approval_reminder":
+                    self._heard(event.approval_reminder.approval_id, "still waits")
                 case "approval_resolved":
                     resolved = event.approval_resolved
                     action = state_of(resolved, "action" if resolved.action else "state")
@@ -80,13 +105,23 @@ class _Inbox:
         _print(self._console, _line(approval))
 
     def _answered(self, approval_id: str, how: str) -> None:
-        if (approval := self._pending.pop(approval_id, None)) is not None:
-            _print(self._console, f"{approval_id}  {state_of(approval, 'kind'):9}  {how}: {title(approval)}", "green")
+        self._heard(approval_id, how, "green")
+        self._pending.pop(approval_id, None)
+
+    def _heard(self, approval_id: str, what: str, style: str = "") -> None:
+        if (approval := self._pending.get(approval_id)) is not None:
+            _print(self._console, f"{approval_id}  {state_of(approval, 'kind'):9}  {what}: {title(approval)}", style)
 
 
-async def pending(client: Client, session_id: str = "") -> list[Approval]:
-    """Every pending approval, of one session or of all."""
-    request = ListApprovalsRequest(state=APPROVAL_STATE_PENDING, session_id=session_id, page_size=500)
+async def pending(client: Client, wanted: Wanted = ANY) -> list[Approval]:
+    """Every pending approval that is wanted."""
+    request = ListApprovalsRequest(
+        state=APPROVAL_STATE_PENDING,
+        session_id=wanted.session_id,
+        tool=wanted.tool,
+        decidable=wanted.mine,
+        page_size=500,
+    )
     approvals: list[Approval] = []
     while True:
         page = await client.call(client.approvals.ListApprovals, request)

@@ -200,6 +200,8 @@ def watch(
 def approvals(
     approval: Annotated[str, typer.Argument(metavar="[ID]", help="Show this one in full.", show_default=False)] = "",
     session: Annotated[str, typer.Option("--session", metavar="ID", help="Only of this session.")] = "",
+    tool: Annotated[str, typer.Option("--tool", metavar="NAME", help="Only of calls of this tool.")] = "",
+    mine: Annotated[bool, typer.Option("--mine", help="Only what you may decide.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on telling what is asked and answered.")] = False,
     server: options.Server = SERVER,
 ) -> None:
@@ -207,12 +209,13 @@ def approvals(
     console = new_console()
     if approval and watch:
         raise typer.BadParameter("takes no ID", param_hint="--watch")
+    wanted = inbox.Wanted(session, tool, mine)
     if watch:
-        _ask(server, lambda client: inbox.watch_approvals(client, console, session_id=session))
+        _ask(server, lambda client: inbox.watch_approvals(client, console, wanted))
     elif approval:
         _ask(server, lambda client: inbox.show_approval(client, approval, console))
     else:
-        _ask(server, lambda client: inbox.list_approvals(client, console, session_id=session))
+        _ask(server, lambda client: inbox.list_approvals(client, console, wanted))
 
 
 @commands.command(rich_help_panel=WORKING)

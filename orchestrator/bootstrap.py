@@ -35,6 +35,7 @@ from orchestrator.servicers.runs import Runs
 from orchestrator.servicers.sessions import Sessions
 from orchestrator.settings import Settings
 from orchestrator.store import queries, snapshots
+from orchestrator.store.codec import clean
 from orchestrator.store.counting import recount
 from orchestrator.store.database import Database
 from orchestrator.store.kept import Kept
@@ -45,9 +46,10 @@ from orchestrator.store.retention import Sweeper
 from orchestrator.store.writer import Writer
 from orchestrator.streaming.feed import Position
 from orchestrator.streaming.hub import Hub
-from orchestrator.streaming.inbox import Filter, Inboxes, Tally
+from orchestrator.streaming.inbox import Filter, Inboxes
 from orchestrator.streaming.reading import SharedReading, Wanted
 from orchestrator.streaming.relay import Relay
+from orchestrator.streaming.shown import Tally
 from rpc.metrics import MetricsServer
 from rpc.server import Server, Service
 
@@ -103,13 +105,16 @@ class _Pending:
 
     async def page(self, wanted: Filter, token: str) -> tuple[Sequence[Approval], str]:
         page = await queries.pending_approvals(
-            self._database, wanted.tenant, kind=wanted.kind, session_id=wanted.session_id, paging=Paging(0, token)
+            self._database, wanted.tenant, _of_approvals(wanted), paging=Paging(0, token)
         )
         return page.items, page.next_page_token
 
     async def tally(self, wanted: Filter) -> Tally:
-        of = {"kind": wanted.kind, "session_id": wanted.session_id}
-        return Tally(*await queries.pending_tally(self._database, wanted.tenant, **of))
+        return Tally(*await queries.pending_tally(self._database, wanted.tenant, _of_approvals(wanted)))
+
+
+def _of_approvals(wanted: Filter) -> queries.OfApprovals:
+    return queries.OfApprovals(wanted.kind, wanted.session_id, wanted.run_id, clean(wanted.tool))
 
 
 class Orchestrator:

@@ -1,12 +1,13 @@
 """ApprovalService: the inbox across sessions, and deciding."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from gen.assent.v1 import approval_pb2, session_service_pb2
 from gen.assent.v1 import approval_service_pb2 as pb
+from orchestrator.domain.decidable import may_decide
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.events import LoggedEvent
-from orchestrator.domain.records import Decision
+from orchestrator.domain.records import Approval, Decision
 from orchestrator.operations import approvals
 from orchestrator.operations.context import Caller, Context
 from orchestrator.servicers.budgets import read_budget
@@ -16,7 +17,7 @@ from orchestrator.servicers.requests import caller, reader
 from orchestrator.store import queries
 from orchestrator.store.paging import Paging
 from orchestrator.streaming.feed import Heartbeat
-from orchestrator.streaming.inbox import Filter, Inboxes, Snapshot
+from orchestrator.streaming.inbox import Filter, Inboxes, Snapshot, everything
 from rpc.errors import Context as RpcContext
 
 
@@ -27,15 +28,18 @@ class Approvals:
         self._inboxes = inboxes
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, context: RpcContext) -> pb.ListApprovalsResponse:
-        refuse_later(("", request, ("tool", "decidable")))
+        who = reader()
         page = await queries.list_approvals(
             self._ctx.database,
-            reader().tenant,
+            who.tenant,
             state=enum_word(approval_pb2.ApprovalState.DESCRIPTOR, request.state),
             kind=enum_word(approval_pb2.ApprovalKind.DESCRIPTOR, request.kind),
             session_id=request.session_id,
             run_id=request.run_id,
+            tool=request.tool,
             paging=Paging(request.page_size, request.page_token),
+            keep=decidable_by(who) if request.decidable else None,
+            kept_for=("decidable", who.subject, sorted(who.roles)) if request.decidable else (),
         )
         found = [to_proto(approval_pb2.Approval, a) for a in page.items]
         return pb.ListApprovalsResponse(approvals=found, next_page_token=page.next_page_token)
@@ -55,9 +59,10 @@ class Approvals:
     async def WatchApprovals(
         self, request: pb.WatchApprovalsRequest, context: RpcContext
     ) -> AsyncIterator[pb.WatchApprovalsResponse]:
-        refuse_later(("", request, ("run_id", "tool", "decidable")))
+        who = reader()
         kind = enum_word(approval_pb2.ApprovalKind.DESCRIPTOR, request.kind)
-        with self._inboxes.join(Filter(reader().tenant, kind, request.session_id)) as watch:
+        wanted = Filter(who.tenant, kind, request.session_id, request.run_id, request.tool)
+        with self._inboxes.join(wanted, decidable_by(who) if request.decidable else everything) as watch:
             async for part in watch.parts():
                 yield self._shown(part)
 
@@ -68,6 +73,11 @@ class Approvals:
         if isinstance(part, Heartbeat):
             return pb.WatchApprovalsResponse(events=[item_to_proto("", part, self._ctx.clock())])
         return pb.WatchApprovalsResponse(events=[event_to_proto(event) for event in part])
+
+
+def decidable_by(who: Caller) -> Callable[[Approval], bool]:
+    """Which approvals the caller may decide."""
+    return lambda approval: may_decide(approval, who.subject, who.roles)
 
 
 def decision_of(said: pb.DecideApprovalRequest | session_service_pb2.DecisionInput, who: Caller) -> Decision:

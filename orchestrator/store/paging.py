@@ -21,6 +21,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
+MOST_LOOKS = 8
 # Of stored text. An event may travel twice, as fields and as the text that was hashed, and clients of gRPC take
 # messages up to 4 MiB unless they are told otherwise.
 PAGE_BYTES = 1024 * 1024
@@ -54,30 +55,48 @@ async def fetch_page(
     newest_first: bool = True,
     scope: Sequence[object],
     paging: Paging,
+    keep: Callable[[T], bool] | None = None,
 ) -> Page[T]:
-    """One page of `statement`, ordered by `key`; `scope` is everything that makes this list another list."""
+    """One page of `statement`, ordered by `key`; `scope` is everything that makes this list another list.
+
+    What `keep` does not want is left out after it was read, so such a page may be short, or empty, before the end.
+    """
     size = min(paging.size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
     bound = _scope_hash(scope)
-    if paging.token:
-        values = zip(key, _read(paging, bound, key), strict=True)
-        last = tuple_(*(literal(value, column.type) for column, value in values))
-        statement = statement.where(tuple_(*key) < last if newest_first else tuple_(*key) > last)
     order = [column.desc() if newest_first else column.asc() for column in key]
-    # One more than the page tells whether there is another.
-    rows = await database.rows(statement.add_columns(*key).order_by(*order).limit(size + 1))
-    shown = rows[: min(size, _fitting(rows))]
-    token = _write(bound, shown[-1][-len(key) :]) if len(rows) > len(shown) else ""
-    return Page([decode(row) for row in shown], token)
+    after = _read(paging, bound, key) if paging.token else []
+    items: list[T] = []
+    room = PAGE_BYTES
+    for _ in range(1 if keep is None else MOST_LOOKS):
+        rest = statement
+        if after:
+            last = tuple_(*(literal(value, column.type) for column, value in zip(key, after, strict=True)))
+            rest = statement.where(tuple_(*key) < last if newest_first else tuple_(*key) > last)
+        # One more than is wanted tells whether there is another.
+        wanted = size - len(items)
+        rows = await database.rows(rest.add_columns(*key).order_by(*order).limit(wanted + 1))
+        shown = rows[: min(wanted, _fitting(rows, room))]
+        items += [item for item in map(decode, shown) if keep is None or keep(item)]
+        if len(shown) == len(rows):
+            return Page(items, "")
+        after = list(shown[-1][-len(key) :])
+        room -= _bytes(shown)
+        if len(items) == size or room <= 0:
+            break
+    return Page(items, _write(bound, after))
 
 
-def _fitting(rows: Sequence[Row[Any]]) -> int:
+def _fitting(rows: Sequence[Row[Any]], room: int) -> int:
     """How many of the rows make a page by their bytes: at least one, or nobody would ever get past it."""
-    bytes_before = 0
     for count, row in enumerate(rows):
-        if bytes_before >= PAGE_BYTES:
+        if room <= 0:
             return count
-        bytes_before += sum(len(value.encode()) for value in row if isinstance(value, str))
+        room -= _bytes([row])
     return len(rows)
+
+
+def _bytes(rows: Sequence[Row[Any]]) -> int:
+    return sum(len(value.encode()) for row in rows for value in row if isinstance(value, str))
 
 
 def _scope_hash(scope: Sequence[object]) -> str:

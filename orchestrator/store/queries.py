@@ -3,7 +3,7 @@
 Not here: the snapshot a decision is made on (snapshots.py), and whatever writes.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -229,6 +229,15 @@ async def list_steps(
     return await _list(database, codec.STEP, tenant, wanted, key, paging, newest_first=False)
 
 
+class OfApprovals(NamedTuple):
+    """Which approvals of a tenant; an empty field is any."""
+
+    kind: str = ""
+    session_id: str = ""
+    run_id: str = ""
+    tool: str = ""
+
+
 async def list_approvals(
     database: Database,
     tenant: str,
@@ -237,30 +246,34 @@ async def list_approvals(
     kind: str = "",
     session_id: str = "",
     run_id: str = "",
+    tool: str = "",
     paging: Paging = FIRST_PAGE,
+    keep: Callable[[Approval], bool] | None = None,
+    kept_for: Sequence[object] = (),
 ) -> Page[Approval]:
-    """The inbox across sessions, newest first."""
-    wanted = {"state": state, "kind": kind, "session_id": session_id, "run_id": run_id}
-    return await _list(database, codec.APPROVAL, tenant, wanted, None, paging)
+    """The inbox across sessions, newest first; of those only what `keep` wants, which `kept_for` identifies."""
+    wanted = {"state": state, **OfApprovals(kind, session_id, run_id, clean(tool))._asdict()}
+    return await _list(database, codec.APPROVAL, tenant, wanted, None, paging, keep=keep, kept_for=kept_for)
 
 
 async def pending_approvals(
-    database: Database, tenant: str, *, kind: str = "", session_id: str = "", paging: Paging = FIRST_PAGE
+    database: Database, tenant: str, of: OfApprovals, *, paging: Paging = FIRST_PAGE
 ) -> Page[Approval]:
     """What waits for a decision, oldest first."""
-    wanted = {"state": "PENDING", "kind": kind, "session_id": session_id}
+    wanted = {"state": "PENDING", **of._asdict()}
     return await _list(database, codec.APPROVAL, tenant, wanted, None, paging, newest_first=False)
 
 
-async def pending_tally(database: Database, tenant: str, *, kind: str = "", session_id: str = "") -> tuple[int, int]:
+async def pending_tally(database: Database, tenant: str, of: OfApprovals) -> tuple[int, int]:
     """How many wait for a decision, and the sum of the last 32 bits of their ids (UUIDs)."""
-    [row] = await database.fetch(_PENDING_TALLY, tenant, kind, session_id)
+    [row] = await database.fetch(_PENDING_TALLY, tenant, *of)
     return row["count"], row["sum"]
 
 
 _PENDING_TALLY = """
 SELECT count(*), coalesce(sum(('x' || right(id, 8))::bit(32)::bigint), 0)::bigint AS sum
-FROM approval WHERE tenant = $1 AND state = 'PENDING' AND ($2 = '' OR kind = $2) AND ($3 = '' OR session_id = $3)"""
+FROM approval WHERE tenant = $1 AND state = 'PENDING' AND ($2 = '' OR kind = $2) AND ($3 = '' OR session_id = $3)
+    AND ($4 = '' OR run_id = $4) AND ($5 = '' OR tool = $5)"""
 
 
 async def _get(database: Database, stored: RowCodec[R], tenant: str, id: str) -> R | None:
@@ -278,6 +291,8 @@ async def _list(
     paging: Paging,
     *,
     newest_first: bool = True,
+    keep: Callable[[R], bool] | None = None,
+    kept_for: Sequence[object] = (),
 ) -> Page[R]:
     t = stored.table
     where = [t.c[column] == value for column, value in wanted.items() if value]
@@ -288,6 +303,7 @@ async def _list(
         lambda row: stored.decode(row.body),
         key=key or (t.c.create_time, t.c.id),
         newest_first=newest_first,
-        scope=(t.name, tenant, *wanted.items()),
+        scope=(t.name, tenant, *wanted.items(), *kept_for),
         paging=paging,
+        keep=keep,
     )

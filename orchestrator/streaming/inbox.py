@@ -9,16 +9,17 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import structlog
 
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Approval
-from orchestrator.streaming.about import about, number_of
+from orchestrator.streaming.about import About, about, approval_of, number_of
 from orchestrator.streaming.feed import Box, Heartbeat, Position, SlowWatcher, StreamEnding
 from orchestrator.streaming.news import is_about_approval
+from orchestrator.streaming.shown import Shown, Shows, Tally
 from orchestrator.streaming.watch import HEARTBEAT_SECONDS, Log
 
 _log = structlog.get_logger("orchestrator.streaming")
@@ -36,19 +37,22 @@ class Filter:
     tenant: str
     kind: str = ""
     session_id: str = ""
+    run_id: str = ""
+    tool: str = ""
 
-    def takes(self, session_id: str, kind: str) -> bool:
-        return self.session_id in ("", session_id) and self.kind in ("", kind)
+    def takes(self, session_id: str, told: About) -> bool:
+        """Whether it may be one of these: which tool an approval is about, only the event says that asks it."""
+        return (
+            self.session_id in ("", session_id)
+            and self.kind in ("", told.kind)
+            and self.run_id in ("", told.run_id)
+            and (told.what != "ASKED" or self.tool in ("", told.tool))
+        )
 
 
-class Tally(NamedTuple):
-    """How many are pending, and the sum of the last 32 bits of their ids: two inboxes of one tally are the same."""
-
-    number: int
-    total: int
-
-    def less(self, other: "Tally") -> "Tally":
-        return Tally(self.number - other.number, self.total - other.total)
+def everything(_approval: Approval) -> bool:
+    """For who wants to see all that their filter takes."""
+    return True
 
 
 class Pending(Protocol):
@@ -87,8 +91,8 @@ class Inboxes:
         self._told: asyncio.Queue[tuple[str, str, Sequence[int]]] = asyncio.Queue()
 
     @contextmanager
-    def join(self, wanted: Filter) -> Iterator["InboxWatch"]:
-        watch = InboxWatch(wanted, self._pending, self._closing)
+    def join(self, wanted: Filter, shows: Shows = everything) -> Iterator["InboxWatch"]:
+        watch = InboxWatch(wanted, shows, self._pending, self._closing)
         self._watches[wanted.tenant].add(watch)
         try:
             yield watch
@@ -179,26 +183,25 @@ class Inboxes:
 
 
 class InboxWatch:
-    """One watcher. Besides its box it costs a number for each approval that it has shown as pending."""
+    """One watcher. Besides its box it costs a number for each pending approval that its filter takes."""
 
-    def __init__(self, wanted: Filter, pending: Pending, closing: asyncio.Event) -> None:
+    def __init__(self, wanted: Filter, shows: Shows, pending: Pending, closing: asyncio.Event) -> None:
         self.wanted = wanted
         self.box = Box(wants_deltas=False)
         self._pending = pending
         self._closing = closing
-        self._shown: set[int] = set()
-        self._sum = 0
+        self._shown = Shown(shows)
         self._early: dict[int, LoggedEvent] = {}  # resolved, as one replica says, before another says they were asked
         self._is_outdated = False
         self.is_caught_up = False  # the snapshot is complete
 
     @property
     def tally(self) -> Tally:
-        return Tally(len(self._shown), self._sum)
+        return self._shown.tally
 
     def offer(self, event: LoggedEvent) -> None:
         told = about(event.payload_json)
-        if told is not None and self.wanted.takes(event.session_id, told.kind):
+        if told is not None and self.wanted.takes(event.session_id, told):
             self.box.put(event)
 
     def give_up(self) -> None:
@@ -211,10 +214,10 @@ class InboxWatch:
         while not self.is_caught_up:
             approvals, page = await self._pending.page(self.wanted, page)
             self._require_going_on()
-            for approval in approvals:
-                self._show(number_of(approval.id))
+            seen = [approval for approval in approvals if self._shown.add(approval)]
             self.is_caught_up = not page
-            yield Snapshot(approvals, is_complete=self.is_caught_up)
+            if seen or self.is_caught_up:
+                yield Snapshot(seen, is_complete=self.is_caught_up)
         while True:
             self._require_going_on()
             heard = [event for event in self.box.take() if isinstance(event, LoggedEvent)]
@@ -239,26 +242,21 @@ class InboxWatch:
         if told is None:
             return []
         number = number_of(told.id)
-        if not told.is_asked:
-            if number in self._shown:
-                self._hide(number)
-                return [event]
-            self._early[number] = event
-            if len(self._early) > MAX_EARLY:
-                del self._early[next(iter(self._early))]
-            return []
+        if told.what == "RESOLVED":
+            return self._after_resolved(number, event)
+        if told.what != "ASKED":
+            return [event] if self._shown.count(number, told) else []
         if number in self._shown:
             return []
+        approval = approval_of(event.payload_json)
         if (resolved := self._early.pop(number, None)) is not None:
-            return [event, resolved]
-        self._show(number)
-        return [event]
+            return [event, resolved] if self._shown.wants(approval) else []
+        return [event] if self._shown.add(approval) else []
 
-    def _show(self, number: int) -> None:
-        if number not in self._shown:
-            self._shown.add(number)
-            self._sum += number & 0xFFFF_FFFF
-
-    def _hide(self, number: int) -> None:
-        self._shown.remove(number)
-        self._sum -= number & 0xFFFF_FFFF
+    def _after_resolved(self, number: int, event: LoggedEvent) -> list[LoggedEvent]:
+        if number in self._shown:
+            return [event] if self._shown.remove(number) else []
+        self._early[number] = event
+        if len(self._early) > MAX_EARLY:
+            del self._early[next(iter(self._early))]
+        return []

@@ -18,7 +18,7 @@ MAX_DELTA_CHARACTERS = 256 * 1024  # between two sendings
 MAX_NAME_CHARACTERS = 200  # of a delta's tool and call together; of what a model calls by more nothing is said
 MAX_ASKED = 300  # sequences in one text
 MAX_CUT = 1_024  # replies
-_ABOUT_APPROVALS = '{"approval_'
+_ABOUT_APPROVALS = ('{"approval_', '{"vote_recorded"')
 
 
 class Moved(msgspec.Struct, frozen=True, array_like=True):

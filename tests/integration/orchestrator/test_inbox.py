@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from gen.assent.v1 import approval_pb2
-from gen.assent.v1.approval_service_pb2 import WatchApprovalsRequest
+from gen.assent.v1.approval_service_pb2 import ListApprovalsRequest, WatchApprovalsRequest
 from rpc.problem import Problem
 from tests.integration.orchestrator.client import LIMIT_SECONDS, Client
 from tests.integration.orchestrator.plays import calls
@@ -101,6 +101,36 @@ async def test_a_filter_shows_one_kind_or_one_session(client: Client, executor: 
         await of_session.until("approval_resolved", plan.id)
         assert of_session.heard == [("approval_resolved", plan.id)]
         assert calls_only.heard == [("approval_requested", call.id)]
+
+
+async def test_a_tool_and_a_run_are_filters_of_the_list_and_of_the_watch(
+    client: Client, executor: ScriptedExecutor
+) -> None:
+    executor.play = calls("send_mail")
+    plan = await asked_for_a_plan(client)
+    async with (
+        inbox_of(client, tool="send_mail") as of_tool,
+        inbox_of(client, run_id=plan.run_id) as of_run,
+        inbox_of(client, decidable=True) as mine,
+    ):
+        other = await client.new_session()
+        await client.send(other.id)
+        call = await client.asked(other.id)
+        await of_tool.until("approval_requested", call.id)
+        await mine.until("approval_requested", call.id)
+        await client.decide(plan, "REJECT")
+        await of_run.until("approval_resolved", plan.id)
+        assert (of_tool.pending, of_run.heard) == ({call.id}, [("approval_resolved", plan.id)])
+
+    async def listed(**wanted: Any) -> list[str]:
+        request = ListApprovalsRequest(**wanted)
+        response = await client.approvals.ListApprovals(request, metadata=client.metadata)
+        return [approval.id for approval in response.approvals]
+
+    assert await listed(tool="send_mail") == [call.id]
+    assert await listed(tool="send_mail", run_id=plan.run_id) == []
+    assert await listed(decidable=True, session_id=other.id) == [call.id]
+    assert await listed(decidable=True, run_id=plan.run_id) == []  # it is decided
 
 
 async def test_another_tenant_sees_nothing(client: Client) -> None:

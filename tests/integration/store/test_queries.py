@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.domain.errors import InvalidInput
+from orchestrator.domain.errors import InvalidInput, InvalidPageToken
 from orchestrator.domain.events import LoggedEvent, MessageCreated
 from orchestrator.domain.records import Approval, Message, Plan, Row, Session, Subtask
 from orchestrator.store import audit, queries, requests
@@ -158,6 +158,51 @@ async def test_what_belongs_to_a_session_is_listed_and_found_by_id(
         get: Callable[..., Awaitable[object]] = vars(queries)[f"get_{type(row).__name__.lower()}"]
         assert await get(database, TENANT, row.id) == row
         assert await get(database, "another tenant", row.id) is None
+
+
+async def test_a_list_of_what_somebody_may_decide_pages_right_however_rare_that_is(
+    writer: Writer, database: Database, session: Session
+) -> None:
+    rows = [
+        Approval(TENANT, new_id(), session.id, "run", "TOOL_CALL", "digest", create_time=n, tool=f"tool{n % 7}")
+        for n in range(200)
+    ]
+    await written(writer, appending(session, *rows))
+    newest_first = rows[::-1]
+
+    async def listed(size: int, kept: set[str]) -> tuple[list[Approval], list[int]]:
+        found, sizes, token = list[Approval](), list[int](), ""
+        while not sizes or token:
+            page = await queries.list_approvals(
+                database,
+                TENANT,
+                state="PENDING",
+                paging=Paging(size, token),
+                keep=lambda approval: approval.tool in kept,
+                kept_for=("decidable", sorted(kept)),
+            )
+            found += page.items
+            sizes.append(len(page.items))
+            token = page.next_page_token
+        return found, sizes
+
+    for size in (1, 7, 50, 500):
+        for kept in ({"tool3"}, {"tool1", "tool5"}, {"none"}, {f"tool{n}" for n in range(7)}):
+            found, sizes = await listed(size, kept)
+            assert found == [approval for approval in newest_first if approval.tool in kept]
+            assert max(sizes) <= size
+    mine = await queries.list_approvals(
+        database, TENANT, paging=Paging(5), keep=lambda _: True, kept_for=("decidable", "anna")
+    )
+    with pytest.raises(InvalidPageToken):
+        await queries.list_approvals(database, TENANT, paging=Paging(5, mine.next_page_token))
+    of_tool = await queries.list_approvals(database, TENANT, tool="tool2", paging=Paging(500))
+    assert of_tool.items == [approval for approval in newest_first if approval.tool == "tool2"]
+    assert await queries.pending_tally(database, TENANT, queries.OfApprovals(tool="tool2", run_id="run")) == (
+        len(of_tool.items),
+        sum(int(approval.id[-8:], 16) for approval in of_tool.items),
+    )
+    assert (await queries.list_approvals(database, TENANT, tool="a\0b")).items == []
 
 
 async def test_events_are_listed_oldest_first_after_a_sequence(

@@ -8,7 +8,7 @@ from rich.console import Console
 from cli.client import Client
 from cli.inbox import watch_approvals
 from gen.assent.v1.approval_pb2 import APPROVAL_KIND_PLAN, APPROVAL_STATE_RESOLVED, DECISION_ACTION_APPROVE, Approval
-from gen.assent.v1.approval_service_pb2 import WatchApprovalsResponse
+from gen.assent.v1.approval_service_pb2 import WatchApprovalsRequest, WatchApprovalsResponse
 from tests.unit.cli.stand_in import an_approval, event
 
 ONE, TWO, THREE = (
@@ -38,7 +38,7 @@ class Server:
         self._streams = streams
 
     async def watch_approvals(
-        self, session_id: str, *, lost: Callable[[str], None]
+        self, request: WatchApprovalsRequest, *, lost: Callable[[str], None]
     ) -> AsyncGenerator[WatchApprovalsResponse, None]:
         for number, stream in enumerate(self._streams):
             if number:
@@ -72,3 +72,16 @@ async def test_after_a_lost_stream_only_what_changed_is_told() -> None:
     assert lines[2:4] == ["the stream was lost (it is stopping); looking again", "PLAN no longer pending: the first"]
     assert lines[4].endswith("the third")
     assert lines[5:] == ["PLAN APPROVE by anna: the second"]
+
+
+async def test_votes_and_reminders_are_told_of_what_is_shown() -> None:
+    vote = {"approval_id": ONE.id, "action": DECISION_ACTION_APPROVE, "voter": "anna", "votes": 1, "needed": 2}
+    heard = WatchApprovalsResponse(
+        events=[
+            event(vote_recorded=vote),
+            event(approval_reminder={"approval_id": ONE.id, "number": 1}),
+            event(approval_reminder={"approval_id": TWO.id, "number": 1}),
+        ]
+    )
+    lines = await told([snapshot(ONE), heard])
+    assert lines[1:] == ["PLAN APPROVE by anna, 1 of 2: the first", "PLAN still waits: the first"]

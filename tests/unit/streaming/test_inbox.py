@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.errors import StorageUnavailable
-from orchestrator.domain.events import ApprovalRequested, ApprovalResolved, LoggedEvent
-from orchestrator.domain.records import Approval
+from orchestrator.domain.events import ApprovalReminder, ApprovalRequested, ApprovalResolved, LoggedEvent, VoteRecorded
+from orchestrator.domain.records import Approval, Vote
+from orchestrator.streaming.about import About
 from orchestrator.streaming.feed import MAX_BOX_BYTES, Heartbeat, Position, SlowWatcher, StreamEnding
-from orchestrator.streaming.inbox import CHECK_SECONDS, Filter, Inboxes, InboxOutdated, InboxWatch, Snapshot, Tally
+from orchestrator.streaming.inbox import CHECK_SECONDS, Filter, Inboxes, InboxOutdated, InboxWatch, Snapshot, everything
+from orchestrator.streaming.shown import Shows, Tally
 from tests.unit.engine.virtual_time import VirtualLoop, in_virtual_time, settle
 
 TENANT = "default"
@@ -39,8 +41,19 @@ class Database:
 
     def resolve(self, asked: Approval) -> LoggedEvent:
         self.approvals[asked.id] = replace(asked, state="RESOLVED")
-        resolved = ApprovalResolved(asked.id, asked.kind, "run", "RESOLVED", "approved")
+        resolved = ApprovalResolved(asked.id, asked.kind, asked.run_id, "RESOLVED", "approved")
         return self._append(asked.session_id, {"approval_resolved": resolved})
+
+    def vote(self, asked: Approval, votes: int) -> LoggedEvent:
+        voter = Vote("anna", "APPROVE", 0)
+        self.approvals[asked.id] = replace(self.approvals[asked.id], votes=[voter] * votes)
+        voted = VoteRecorded(asked.id, asked.kind, asked.run_id, "anna", "APPROVE", "", votes, 3)
+        return self._append(asked.session_id, {"vote_recorded": voted})
+
+    def remind(self, asked: Approval, number: int) -> LoggedEvent:
+        self.approvals[asked.id] = replace(self.approvals[asked.id], reminders=number)
+        reminder = ApprovalReminder(asked.id, asked.kind, asked.run_id, number, 0)
+        return self._append(asked.session_id, {"approval_reminder": reminder})
 
     def _append(self, session_id: str, payload: object) -> LoggedEvent:
         log = self.log.setdefault(session_id, [])
@@ -49,7 +62,10 @@ class Database:
 
     def pending(self, wanted: Filter) -> list[Approval]:
         mine = [a for a in self.approvals.values() if a.state == "PENDING" and a.tenant == wanted.tenant]
-        return sorted((a for a in mine if wanted.takes(a.session_id, a.kind)), key=lambda a: a.id)
+        return sorted(
+            (a for a in mine if wanted.takes(a.session_id, About(a.id, a.kind, a.run_id, "ASKED", a.tool))),
+            key=lambda a: a.id,
+        )
 
     async def page(self, wanted: Filter, token: str) -> tuple[Sequence[Approval], str]:
         found = [a for a in self.pending(wanted) if a.id > token]
@@ -92,16 +108,17 @@ class Scene:
 class Client:
     """What somebody who watches believes to be pending; wrong steps fail at once."""
 
-    def __init__(self, scene: Scene, wanted: Filter | None = None) -> None:
+    def __init__(self, scene: Scene, wanted: Filter | None = None, shows: Shows = everything) -> None:
         self.pending: dict[str, Approval | None] = {}
         self.changes: list[str] = []
         self.is_complete = False
         self._scene = scene
         self._wanted = wanted or Filter(TENANT)
+        self._shows = shows
         self.task = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
-        with self._scene.inboxes.join(self._wanted) as watch:
+        with self._scene.inboxes.join(self._wanted, self._shows) as watch:
             async for part in watch.parts():
                 self._take(part)
 
@@ -122,8 +139,10 @@ class Client:
         if name == "approval_requested":
             assert fields["approval"]["id"] not in self.pending
             self.pending[fields["approval"]["id"]] = None
-        else:
+        elif name == "approval_resolved":
             del self.pending[fields["approval_id"]]
+        else:
+            assert fields["approval_id"] in self.pending
         self.changes.append(name)
 
 
@@ -221,6 +240,82 @@ async def test_a_filter_and_a_tenant_are_kept_to() -> None:
     assert others.pending.keys() == {call.id}
     assert strangers.is_complete
     assert strangers.pending == {}
+
+
+@in_virtual_time
+async def test_a_run_and_a_tool_are_kept_to_from_the_snapshot_to_the_answer() -> None:
+    scene = Scene()
+    mail, disk, later = (
+        replace(approval(n), tool=tool, run_id=run)
+        for n, (tool, run) in enumerate([("send_mail", "a"), ("format_disk", "b"), ("send_mail", "b")])
+    )
+    of_tool = Client(scene, Filter(TENANT, tool="send_mail"))
+    of_run = Client(scene, Filter(TENANT, run_id="b"))
+    of_both = Client(scene, Filter(TENANT, run_id="b", tool="send_mail"))
+    scene.database.ask(mail)
+    scene.database.ask(disk)
+    await settle()
+    scene.here(scene.database.ask(later))
+    scene.here(scene.database.resolve(disk))
+    await asyncio.sleep(3 * CHECK_SECONDS)
+    assert of_tool.pending.keys() == {mail.id, later.id}
+    assert of_run.pending.keys() == of_both.pending.keys() == {later.id}
+    assert (of_tool.changes, of_run.changes) == (["approval_requested"], ["approval_requested", "approval_resolved"])
+    assert not any(client.task.done() for client in (of_tool, of_run, of_both))
+
+
+@in_virtual_time
+async def test_what_somebody_may_not_decide_they_are_not_shown_and_nothing_is_missed_for_it() -> None:
+    scene = Scene()
+    client = Client(scene, shows=lambda a: a.tool == "mine")
+    mine, other, late_mine, late_other = (
+        replace(approval(n), tool=tool) for n, tool in enumerate(("mine", "other", "mine", "other"))
+    )
+    scene.database.ask(mine)
+    scene.database.ask(other)
+    await settle()
+    assert client.pending.keys() == {mine.id}
+    for event in (
+        scene.database.ask(late_other),
+        scene.database.ask(late_mine),
+        scene.database.vote(other, 1),
+        scene.database.remind(late_other, 1),
+        scene.database.resolve(other),
+        scene.database.resolve(late_other),
+        scene.database.resolve(mine),
+    ):
+        scene.here(event)
+    resolved_first = replace(approval(9), tool="other")
+    asked, resolved = scene.database.ask(resolved_first), scene.database.resolve(resolved_first)
+    scene.elsewhere(resolved)
+    await settle()
+    scene.elsewhere(asked)
+    await asyncio.sleep(3 * CHECK_SECONDS)
+    assert client.pending.keys() == {late_mine.id}
+    assert client.changes == ["approval_requested", "approval_resolved"]
+    assert not client.task.done()
+
+
+@in_virtual_time
+async def test_votes_and_reminders_come_once_and_not_again_after_a_snapshot_that_has_them() -> None:
+    scene = Scene()
+    one, two = approval(1), approval(2)
+    scene.database.ask(one)
+    scene.database.ask(two)
+    first_vote, first_reminder = scene.database.vote(one, 1), scene.database.remind(two, 1)
+    client = Client(scene)
+    await settle()
+    for event in (first_vote, first_reminder, first_vote):  # what the snapshot has, told late
+        scene.elsewhere(event)
+    await settle()
+    assert client.changes == []
+    scene.here(scene.database.vote(one, 2))
+    scene.here(scene.database.remind(two, 2))
+    scene.here(scene.database.remind(one, 1))
+    scene.here(scene.database.resolve(one))
+    scene.elsewhere(scene.database.remind(one, 2))  # heard after the answer
+    await settle()
+    assert client.changes == ["vote_recorded", "approval_reminder", "approval_reminder", "approval_resolved"]
 
 
 @in_virtual_time

@@ -10,8 +10,9 @@ from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Approval, Session
 from orchestrator.streaming.feed import Delta, FeedItem, Position
 from orchestrator.streaming.hub import Hub
-from orchestrator.streaming.inbox import Filter, Inboxes, Tally
+from orchestrator.streaming.inbox import Filter, Inboxes
 from orchestrator.streaming.relay import FORGET_SECONDS, GAP_SECONDS, Relay
+from orchestrator.streaming.shown import Tally
 from tests.unit.engine.virtual_time import in_virtual_time, settle
 
 KEY = ("default", "session")
