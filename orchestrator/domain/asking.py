@@ -10,6 +10,7 @@ from orchestrator.domain.digests import (
     doubt_preimage,
     failure_preimage,
     plan_preimage,
+    question_preimage,
     sha256,
     tool_preimage,
 )
@@ -24,6 +25,7 @@ from orchestrator.domain.transitions import move_step
 ACTIONS = {
     "PLAN": ["APPROVE", "REQUEST_CHANGES", "REJECT", "ABORT"],
     "TOOL_CALL": ["APPROVE", "EDIT", "REJECT", "RESPOND", "ABORT"],
+    "QUESTION": ["RESPOND", "ABORT"],
     "IN_DOUBT": ["RESPOND", "RETRY", "REJECT", "ABORT"],
     "BUDGET": ["APPROVE", "REJECT", "ABORT"],
     "FAILURE": ["RETRY", "ABORT"],
@@ -54,19 +56,35 @@ def ask_about_call(change: Change, step: Step, policy_digest: str, rule: str, re
     return move_step(change, step, "asked")
 
 
+def ask_about_question(
+    change: Change, step: Step, question: str, options: list[str], answer_schema_json: str, rule: str
+) -> Step:
+    """The step awaits its answer; the digest covers the exact bytes of the question."""
+    shown = [f"{number}. {one_line(option)}" for number, option in enumerate(options, 1)]
+    preview = Preview(f"Question: {one_line(question)}", "\n".join([question, *shown]), agent=step.agent)
+    preimage = question_preimage(step, _plan_version(change))
+    approval = _of_call(change, step, _new_approval(change, "QUESTION", step.run_id, preimage, preview))
+    approval = _ask(change, replace(approval, response_schema_json=answer_schema_json))
+    step = replace(step, approval_id=approval.id, approval_preimage=preimage, policy_rule=rule)
+    return move_step(change, step, "asked")
+
+
 def ask_about_doubt(change: Change, step: Step, why: str) -> Approval:
     """Whether a call that may have happened did: its result, or that it is to be done again, or given up."""
     sent = datetime.fromtimestamp(step.dispatch_time // SECOND, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    reason = (
-        f"It may or may not have happened: {why}. It was sent at {sent} to the executor at {step.executor_address} "
-        f"(instance {step.executor_instance}). Look before you answer."
-    )
+    reason = f"It may or may not have happened: {why}. It was sent at {sent} {_to_whom(step)}. Look before you answer."
     shown = _call_preview(change, step, reason)
     shown = replace(shown, title=f"In doubt: {shown.title}")
     preimage = doubt_preimage(step, _plan_version(change))
     approval = _of_call(change, step, _new_approval(change, "IN_DOUBT", step.run_id, preimage, shown))
     terms = terms_of_call(change.policy, step, change.snapshot.approvals.get(step.approval_id))
     return _ask(change, replace(approval, policy_rule=step.policy_rule), terms)
+
+
+def _to_whom(step: Step) -> str:
+    if step.executor_instance:
+        return f"to the executor at {step.executor_address} (instance {step.executor_instance})"
+    return f"to a client; {step.client_id} had taken it" if step.client_id else "to clients; none has taken it"
 
 
 def ask_about_failure(change: Change, attempt: Attempt, failure: Failure, subtask: Subtask | None) -> Approval:

@@ -1,12 +1,15 @@
 """The tool calls of one reply: proposed, judged, started, each to its one result."""
 
 from itertools import count
+from typing import Any
 
+from orchestrator.domain import questions
 from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.asking import ask_about_call
 from orchestrator.domain.budgets import hold_back
+from orchestrator.domain.catalog import Tool
 from orchestrator.domain.change import Change
-from orchestrator.domain.client_tools import hand_to_client, is_clients, offered_tools
+from orchestrator.domain.client_tools import hand_to_client, is_clients, offered_tools, unfit
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.policy import judge
 from orchestrator.domain.records import Attempt, Failure, ModelReply, Step, ToolResult
@@ -56,7 +59,7 @@ def advance_call(change: Change, call: Step, world: World) -> bool:
     if call.state == StepState.PROPOSED:
         _judge(change, call, world)
     elif call.state == StepState.APPROVED:
-        if not is_clients(change.session, call.tool):
+        if not is_clients(change.session, world.catalog, call.tool):
             return start(change, call, world)
         if hold_back(change, call.run_id):
             return False
@@ -80,9 +83,14 @@ def _judge(change: Change, step: Step, world: World) -> None:
         return
     tool = offered_tools(change.session, world.catalog).get(step.tool)
     verdict = judge(world.catalog.policy, agent, tool, step.tool, arguments)
-    if verdict.effect == "DENY":
+    if verdict.effect == "DENY" or tool is None:
         reason = "TOOL_DENIED" if tool else "TOOL_UNKNOWN"
         _refuse(change, step, verdict.rule, Failure(reason, f"Not allowed: {verdict.reason}.", "FATAL"))
+    elif problems := _problems(change, tool, arguments):
+        words = "The arguments do not do:\n" + "\n".join(f"- {problem}" for problem in problems)
+        _refuse(change, step, "arguments", Failure("TOOL_ARGUMENTS_INVALID", words, "FATAL"))
+    elif tool is questions.ASK_USER:
+        questions.ask(change, step, arguments, verdict.rule)
     elif verdict.effect == "ASK" and not _is_answered(change, step):
         ask_about_call(change, step, world.catalog.policy.digest, verdict.rule, verdict.reason)
     else:
@@ -93,6 +101,12 @@ def _is_answered(change: Change, step: Step) -> bool:
     """With their edit a person has said yes to it; where several must, they are asked about it."""
     edited = change.snapshot.approvals.get(step.approval_id) if step.replaces_step_id else None
     return edited is not None and edited.terms.quorum <= 1
+
+
+def _problems(change: Change, tool: Tool, arguments: dict[str, Any]) -> list[str]:
+    """Nobody is asked about a call that its tool would refuse."""
+    problems = unfit(change.session, tool, arguments)
+    return problems or (questions.faults_of(arguments) if tool is questions.ASK_USER else [])
 
 
 def _refuse(change: Change, step: Step, rule: str, failure: Failure) -> None:

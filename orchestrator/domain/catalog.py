@@ -73,7 +73,7 @@ _ANYONE = ApprovalTerms()
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool that an executor offers."""
+    """A tool that an executor or a client performs, or the orchestrator itself."""
 
     name: str
     description: str
@@ -81,16 +81,19 @@ class Tool:
     schema_digest: str
     side_effect: str  # READ_ONLY, IDEMPOTENT or NON_IDEMPOTENT
     source: str = "builtin"
+    time_limit: int = 0  # of a client's: microseconds; 0: as long as its agent lets a tool take
+    on_timeout: str = ""  # of a client's: FAIL (also when empty), ASK or HALT
 
 
 @dataclass(slots=True)
 class Catalog:
-    """What runs may use now. `tools` grows as executors connect."""
+    """What runs may use now. `tools` grows as executors connect; `client_tools` clients perform, in any session."""
 
     agents: dict[str, Agent] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)  # of sessions that name none
     policies: dict[str, Policy] = field(default_factory=dict)  # by name, the default included
     tools: dict[str, Tool] = field(default_factory=dict)
+    client_tools: dict[str, Tool] = field(default_factory=dict)
 
     def subtask_agents(self) -> list[str]:
         """The names of agents a plan may give subtasks to."""

@@ -1,4 +1,4 @@
-"""Tools that a session's client executes itself: offered beside the executors', handed over, claimed, answered.
+"""Tools that clients execute, brought by a session or declared in the catalog: handed over, claimed, answered.
 
 A call of one goes through policy and approval as any other; then it is READY for a client, and no executor has it.
 """
@@ -6,20 +6,21 @@ A call of one goes through policy and approval as any other; then it is READY fo
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-
 from orchestrator.domain.arguments import BadJson, parse_object
-from orchestrator.domain.catalog import Catalog, Tool
+from orchestrator.domain.asking import ask_about_doubt
+from orchestrator.domain.catalog import Agent, Catalog, Tool
 from orchestrator.domain.change import Change
+from orchestrator.domain.control import OF_A_RESUME, pause
 from orchestrator.domain.digests import sha256
 from orchestrator.domain.errors import ClaimedByAnother, InvalidInput, InvalidJson, Violation, WrongState
 from orchestrator.domain.events import ToolCallClaimed, ToolCallReady, ToolResultRecorded
 from orchestrator.domain.frozen import replace
+from orchestrator.domain.questions import ASK_USER
 from orchestrator.domain.records import ClientTool, Failure, Run, Session, Step, ToolResult, Usage
+from orchestrator.domain.schemas import count_values, fault_of, problems_of
 from orchestrator.domain.starting import permitted, use_up
 from orchestrator.domain.states import RunState, StepState
-from orchestrator.domain.transitions import PREVIEW_CHARACTERS, finish_step, move_run, move_step
+from orchestrator.domain.transitions import ENGINE, PREVIEW_CHARACTERS, finish_step, move_run, move_step
 
 SOURCE = "client"
 ANY_OBJECT = '{"type": "object"}'
@@ -28,20 +29,33 @@ MAX_TOOLS_BYTES = 64 * 1024  # of names, descriptions and schemas together: they
 
 
 def offered_tools(session: Session, catalog: Catalog) -> Mapping[str, Tool]:
-    """What models of this session may be offered, by name. Its own tools keep their names, whatever else appears."""
-    if not session.client_tools:
-        return catalog.tools
-    return {**catalog.tools, **{tool.name: _as_tool(tool) for tool in session.client_tools}}
+    """What models of this session may be offered, by name. Its own tools keep their names, whatever else appears;
+    executors' give way to the catalog's and to the orchestrator's own."""
+    own = {tool.name: _as_tool(tool) for tool in session.client_tools}
+    return {**catalog.tools, **catalog.client_tools, ASK_USER.name: ASK_USER, **own}
 
 
-def is_clients(session: Session, tool: str) -> bool:
+def is_clients(session: Session, catalog: Catalog, tool: str) -> bool:
+    return _is_own(session, tool) or tool in catalog.client_tools
+
+
+def unfit(session: Session, tool: Tool, arguments: dict[str, Any]) -> list[str]:
+    """What of the arguments does not fit the tool's schema, in words.
+
+    What a client does with its own tool's arguments is its own to check: a stranger's schema is not run here.
+    """
+    return [] if _is_own(session, tool.name) else problems_of(arguments, tool.input_schema_json)
+
+
+def _is_own(session: Session, tool: str) -> bool:
     return any(own.name == tool for own in session.client_tools)
 
 
 def _as_tool(tool: ClientTool) -> Tool:
     """What it does when it runs twice nobody knows: as if it must not."""
     schema = tool.input_schema_json or ANY_OBJECT
-    return Tool(tool.name, tool.description, schema, sha256(schema), "NON_IDEMPOTENT", SOURCE)
+    digest, limit, then = sha256(schema), tool.time_limit, tool.on_timeout
+    return Tool(tool.name, tool.description, schema, digest, "NON_IDEMPOTENT", SOURCE, limit, then)
 
 
 def check_client_tools(tools: Sequence[ClientTool], catalog: Catalog) -> None:
@@ -51,16 +65,16 @@ def check_client_tools(tools: Sequence[ClientTool], catalog: Catalog) -> None:
         words = f"take {size} bytes together; {MAX_TOOLS_BYTES} are allowed"
         raise InvalidInput([Violation("client_tools", words)])
     schemas = [_schema(tool, f"client_tools[{index}].input_schema_json") for index, tool in enumerate(tools)]
-    if (values := sum(_values(schema) for schema in schemas)) > MAX_SCHEMA_VALUES:
+    if (values := sum(count_values(schema) for schema in schemas)) > MAX_SCHEMA_VALUES:
         words = f"have {values} values in their schemas together; {MAX_SCHEMA_VALUES} are allowed"
         raise InvalidInput([Violation("client_tools", words)])
     problems = []
     for index, tool in enumerate(tools):
-        if tool.name in catalog.tools:
+        if tool.name in catalog.tools or tool.name in catalog.client_tools or tool.name == ASK_USER.name:
             problems.append(Violation(f"client_tools[{index}].name", f"the server has a tool {tool.name!r}"))
         if any(other.name == tool.name for other in tools[:index]):
             problems.append(Violation(f"client_tools[{index}].name", f"there are two tools {tool.name!r}"))
-        if fault := _fault_of(schemas[index]):
+        if fault := fault_of(schemas[index]):
             problems.append(Violation(f"client_tools[{index}].input_schema_json", fault))
     if problems:
         raise InvalidInput(problems)
@@ -73,28 +87,28 @@ def _schema(tool: ClientTool, path: str) -> dict[str, Any]:
         raise InvalidJson([Violation(path, str(error))]) from None
 
 
-def _values(value: Any) -> int:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + sum(_values(each) for each in inner)
-
-
-def _fault_of(schema: dict[str, Any]) -> str:
-    """Why it is no JSON Schema; empty when it is one."""
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        return f"is no JSON Schema: {error.json_path}: {error.message}"[:500]
-    return ""
-
-
 def hand_to_client(change: Change, step: Step, catalog: Catalog) -> None:
-    """The call waits for a client from now on, for as long as its agent lets a tool take."""
+    """The call waits for a client from now on, for as long as its tool or its agent says."""
     agent = permitted(change, step, catalog)
     if agent is None:
         return
     use_up(change, step)
-    deadline = change.now + agent.tool_timeout
-    step = replace(step, start_time=change.now, dispatch_time=change.now, deadline_time=deadline)
+    step = replace(
+        step,
+        dispatch_number=step.dispatch_number + 1,
+        start_time=step.start_time or change.now,
+        dispatch_time=change.now,
+        client_id="",
+        claimer="",
+        lease_expire_time=0,
+    )
+    move_step(change, _with_time(change, step, agent, catalog), "handed_to_client")
+
+
+def _with_time(change: Change, step: Step, agent: Agent, catalog: Catalog) -> Step:
+    """The call as clients are told of it, with all the time there is for it."""
+    limit = offered_tools(change.session, catalog)[step.tool].time_limit or agent.tool_timeout
+    step = replace(step, deadline_time=change.now + limit)
     change.emit(
         ToolCallReady(
             step.id,
@@ -108,7 +122,7 @@ def hand_to_client(change: Change, step: Step, catalog: Catalog) -> None:
             step.deadline_time,
         )
     )
-    move_step(change, step, "handed_to_client")
+    return step
 
 
 def claim_call(change: Change, step: Step, client_id: str, lease: int, actor: str) -> Step:
@@ -151,20 +165,51 @@ def record_result(change: Change, step: Step, client_id: str, actor: str, result
     return step
 
 
-def end_overdue(change: Change, run: Run) -> bool:
-    """Calls that no client has answered in time have their result: that nobody did. True when there was one."""
+def end_overdue(change: Change, run: Run, catalog: Catalog) -> bool:
+    """What becomes of calls that no client has answered in time. True when there was one."""
     overdue = [
         s for s in change.snapshot.steps.values() if s.state == StepState.READY and s.deadline_time <= change.now
     ]
+    tools = offered_tools(change.session, catalog)
     for step in overdue:
-        words = f"No client answered this call of {step.tool} in time."
-        if step.client_id:
-            words += f" Client {step.client_id} had taken it: it may have taken effect."
-        failure = Failure("DEADLINE_EXCEEDED", words, "HUMAN_REQUIRED")
-        finish_step(change, replace(step, result=ToolResult(words, is_error=True), failure=failure), "failed")
-    if overdue:
-        _resume(change, change.snapshot.runs[run.id], "")
+        tool = tools.get(step.tool)
+        _TIMEOUTS[tool.on_timeout if tool else ""](change, step, catalog)
     return bool(overdue)
+
+
+def _fail(change: Change, step: Step, catalog: Catalog) -> None:
+    """Its result is that nobody answered."""
+    words = f"{_not_answered(step)}."
+    if step.client_id:
+        words += f" Client {step.client_id} had taken it: it may have taken effect."
+    failure = Failure("DEADLINE_EXCEEDED", words, "HUMAN_REQUIRED")
+    finish_step(change, replace(step, result=ToolResult(words, is_error=True), failure=failure), "failed")
+    _resume(change, change.snapshot.runs[step.run_id], "")
+
+
+def _doubt(change: Change, step: Step, catalog: Catalog) -> None:
+    """A person says what became of it. Should they have it done again, the client's time for this one is over."""
+    failure = Failure("IN_DOUBT", f"{_not_answered(step)}; it may have taken effect", "HUMAN_REQUIRED")
+    finish_step(change, replace(step, failure=failure, doubt_number=step.dispatch_number), "doubted")
+    ask_about_doubt(change, change.snapshot.steps[step.id], "no client answered in time")
+
+
+def _halt(change: Change, step: Step, catalog: Catalog) -> None:
+    """The run is PAUSED; once it is resumed the call has as much time again."""
+    run, agent = change.snapshot.runs[step.run_id], catalog.agents.get(step.agent)
+    if agent is None:
+        _fail(change, step, catalog)
+    elif step.deadline_time == OF_A_RESUME:
+        change.put(_with_time(change, step, agent, catalog))
+    elif run.pause is None:
+        pause(change, run.id, ENGINE, _not_answered(step))
+
+
+def _not_answered(step: Step) -> str:
+    return f"No client answered this call of {step.tool} in time"
+
+
+_TIMEOUTS = {"": _fail, "FAIL": _fail, "ASK": _doubt, "HALT": _halt}
 
 
 def _check_free(change: Change, step: Step, client_id: str, actor: str, trigger: str) -> None:

@@ -10,12 +10,13 @@ from orchestrator.domain.events import SessionClosed
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Pause, Run, Session, is_open
 from orchestrator.domain.snapshot import is_flying
-from orchestrator.domain.states import RUN, SESSION, RunState
+from orchestrator.domain.states import RUN, SESSION, RunState, StepState
 from orchestrator.domain.transitions import move_run, move_session
 
 PAUSABLE = (RunState.CREATED, RunState.RUNNING, RunState.WAITING, RunState.RESUMED)
 RESUMABLE = (RunState.PAUSED,)
 CANCELLABLE = RUN.accepting("cancelled")
+OF_A_RESUME = 0  # the deadline of a client's call that was over while nothing was looked at: it passed long ago
 
 
 def pause(change: Change, run_id: str, actor: str, reason: str) -> Run:
@@ -38,8 +39,16 @@ def resume(change: Change, run_id: str, actor: str, reason: str) -> Run:
     run = change.snapshot.runs[run_id]
     if run.pause is None:
         raise WrongState("run", run.id, run.state, "resumed", RESUMABLE)
+    _see_afresh(change, run)
     trigger = "resumed" if run.state == RunState.PAUSED else "pause_withdrawn"
     return move_run(change, replace(run, pause=None), trigger, actor=actor, reason=reason)
+
+
+def _see_afresh(change: Change, run: Run) -> None:
+    """Calls whose clients ran out of time meanwhile: what becomes of them is seen with the resume."""
+    for step in list(change.snapshot.steps.values()):
+        if step.run_id == run.id and step.state == StepState.READY and step.deadline_time <= change.now:
+            change.put(replace(step, deadline_time=OF_A_RESUME))
 
 
 def cancel(change: Change, run_id: str, actor: str, reason: str) -> Run:

@@ -1,6 +1,6 @@
 """A person's decision and its effect on plan, step, subtask, run and session. Exactly one wins; nothing runs here."""
 
-from orchestrator.domain import limits, revising
+from orchestrator.domain import limits, questions, revising
 from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.editing import check_edit, edit_call
@@ -84,6 +84,7 @@ def decide(
     check_decision(approval, decision, Decider(decision.decider, roles), plan.author if plan else "")
     if decision.action == "EDIT":
         check_edit(change.session, change.snapshot.steps[approval.step_id], decision, catalog)
+    questions.check_answer(approval, decision)
     limits.check_new_limit(change, approval, decision)
     check_vote(approval, decision)
     if is_counted(approval, decision.action):
@@ -187,5 +188,6 @@ _EFFECTS = {
     ("IN_DOUBT", "REJECT"): _reject_doubt,
     ("FAILURE", "RETRY"): _retry_failure,
     **limits.EFFECTS,
+    **questions.EFFECTS,
     **revising.EFFECTS,
 }

@@ -51,6 +51,11 @@ def tool_preimage(step: Step, plan_version: int, policy_digest: str) -> str:
     return _call_lines("tool_call", step, plan_version, policy=policy_digest)
 
 
+def question_preimage(step: Step, plan_version: int) -> str:
+    """Names the call, and so the exact words of the question and what an answer must look like."""
+    return _call_lines("question", step, plan_version)
+
+
 def doubt_preimage(step: Step, plan_version: int) -> str:
     """Names the call as it was sent, and the one dispatch that nobody knows the end of."""
     approved, dispatch = sha256(step.approval_preimage), str(step.dispatch_number)

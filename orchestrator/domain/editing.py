@@ -3,18 +3,10 @@
 The edit is its approval; what policy denies no edit makes possible. Whether it may be made at all is `deciding`'s.
 """
 
-from itertools import islice
-from typing import Any
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
-from orchestrator.domain.arguments import BadJson, parse_object, parse_strictly
-from orchestrator.domain.catalog import Catalog, Tool
+from orchestrator.domain.arguments import BadJson, parse_object
+from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
-from orchestrator.domain.client_tools import SOURCE, offered_tools
+from orchestrator.domain.client_tools import offered_tools, unfit
 from orchestrator.domain.digests import sha256, tool_preimage
 from orchestrator.domain.errors import InvalidInput, InvalidJson, Violation
 from orchestrator.domain.frozen import replace
@@ -24,7 +16,6 @@ from orchestrator.domain.states import StepState
 from orchestrator.domain.transitions import finish_step
 
 FIELD = "edited_arguments_json"
-MOST_PROBLEMS = 10
 
 
 def check_edit(session: Session, step: Step, decision: Decision, catalog: Catalog) -> None:
@@ -37,8 +28,7 @@ def check_edit(session: Session, step: Step, decision: Decision, catalog: Catalo
     if agent is None or tool is None:
         words = f"there is no agent {step.agent!r}" if agent is None else f"there is no tool {step.tool!r}"
         raise InvalidInput([Violation("action", f"cannot be EDIT now: {words}")])
-    # What a client does with its own tool's arguments is its own to check: its schema is not run here.
-    if tool.source != SOURCE and (problems := _problems(tool, arguments)):
+    if problems := unfit(session, tool, arguments):
         raise InvalidInput([Violation(FIELD, problem) for problem in problems])
     verdict = judge(catalog.policy, agent, tool, step.tool, arguments)
     if verdict.effect == "DENY":
@@ -65,14 +55,3 @@ def edit_call(change: Change, approval: Approval, decision: Decision, catalog: C
     change.put(edited)
     decided = replace(decision, edited_digest=sha256(edited.approval_preimage))
     return change.put(replace(approval, decision=decided))
-
-
-def _problems(tool: Tool, arguments: dict[str, Any]) -> list[str]:
-    """What does not fit the tool's schema, in words. A schema is never fetched from elsewhere."""
-    try:
-        schema = parse_strictly(tool.input_schema_json or "{}")
-        Draft202012Validator.check_schema(schema)
-        errors = Draft202012Validator(schema, registry=Registry()).iter_errors(arguments)
-        return [f"{error.json_path}: {error.message}"[:500] for error in islice(errors, MOST_PROBLEMS)]
-    except (BadJson, SchemaError, Unresolvable, RecursionError) as error:
-        return [f"cannot be checked: the schema of {tool.name} does not do ({type(error).__name__})"]

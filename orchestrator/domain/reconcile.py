@@ -72,7 +72,7 @@ def _advance_run(change: Change, run: Run, world: World) -> bool:
         return False
     if run.pause is not None:
         return _pause_when_quiet(change, run)
-    if end_overdue(change, run):
+    if end_overdue(change, run, world.catalog):
         return True
     if run.state == RunState.RESUMED:
         run = move_run(change, run, "running") if change.may_run else queue_run(change, run)

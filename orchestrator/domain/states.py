@@ -249,7 +249,7 @@ TOOL_STEP = _machine(
     ((_X.DISPATCHED,), "unknown", _X.APPROVED),
     ((_X.DISPATCHED,), "lost", _X.APPROVED),
     ((_X.DISPATCHED,), "transient", _X.APPROVED),
-    ((_X.DISPATCHED,), "doubted", _X.IN_DOUBT),
+    ((_X.READY, _X.DISPATCHED), "doubted", _X.IN_DOUBT),
     ((_X.IN_DOUBT,), "retried", _X.APPROVED),
     ((_X.IN_DOUBT,), "given_up", _X.FAILED),
     (

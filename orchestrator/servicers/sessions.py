@@ -40,8 +40,6 @@ class Sessions:
             ("settings.", request.settings, ("policy", "allowed_providers")),
             ("workspace.", request.workspace, ("repository", "base_branch")),
         )
-        for index, tool in enumerate(request.client_tools):
-            refuse_later((f"client_tools[{index}].", tool, ("time_limit", "on_timeout")))
         wish = NewSession(
             request.title,
             request.agent or "auto",
@@ -51,7 +49,7 @@ class Sessions:
             request.workspace.directory,
             read_budget(request.settings.budget, "settings.budget"),
             request.settings.priority,
-            [ClientTool(t.name, t.description, t.input_schema_json) for t in request.client_tools],
+            [_client_tool(tool) for tool in request.client_tools],
         )
         session = await sessions.create(self._ctx, caller("CreateSession", request), wish)
         return pb.CreateSessionResponse(session=to_proto(session_pb2.Session, session))
@@ -211,6 +209,11 @@ class Sessions:
     async def _require(self, session_id: str) -> None:
         if await queries.get_session(self._ctx.database, reader().tenant, session_id) is None:
             raise NotFound("session", session_id)
+
+
+def _client_tool(said: session_pb2.ClientTool) -> ClientTool:
+    then = enum_word(session_pb2.ClientTimeoutAction.DESCRIPTOR, said.on_timeout)
+    return ClientTool(said.name, said.description, said.input_schema_json, said.time_limit.ToMicroseconds(), then)
 
 
 def result_of(said: pb.SubmitToolResultRequest | pb.ClientToolResult) -> ToolResult:

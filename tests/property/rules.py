@@ -78,9 +78,9 @@ def check_handed_over(snapshot: Snapshot, event: ToolCallReady, now: int) -> Non
     """What a client may begin, policy allows or a person has approved; no executor has it."""
     step = snapshot.steps[event.step_id]
     assert step.tool in {tool.name for tool in snapshot.session.client_tools}
-    assert (step.dispatch_number, step.executor_instance) == (0, "")
+    assert (step.dispatch_number > step.doubt_number, step.executor_instance) == (True, "")
     assert (event.arguments_json, event.deadline_time) == (step.arguments_json, step.deadline_time)
-    if step.policy_rule != "trusted":
+    if step.policy_rule != "trusted" or step.doubt_number:
         check_consumed(snapshot, step, now)
 
 

@@ -363,7 +363,13 @@ async def http(client: Client) -> AsyncIterator[httpx.AsyncClient]:
 
 async def test_two_windows_over_http(client: Client, executor: ScriptedExecutor, http: httpx.AsyncClient) -> None:
     executor.play = calls("open_tab", EXACT)
-    tool = {"name": "open_tab", "description": "Opens a tab.", "inputSchemaJson": SCHEMA}
+    tool = {
+        "name": "open_tab",
+        "description": "Opens a tab.",
+        "inputSchemaJson": SCHEMA,
+        "timeLimit": "600s",
+        "onTimeout": "CLIENT_TIMEOUT_ACTION_HALT",
+    }
     made = await http.post("/v1/sessions", json={"title": "Two windows", "clientTools": [tool]})
     session_id = made.json()["id"]
     assert made.json()["clientTools"] == [tool]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.domain.catalog import Rule, Tool
 from orchestrator.domain.client_tools import (
     MAX_SCHEMA_VALUES,
     MAX_TOOLS_BYTES,
@@ -15,9 +16,16 @@ from orchestrator.domain.client_tools import (
 )
 from orchestrator.domain.control import pause, resume
 from orchestrator.domain.errors import ClaimedByAnother, InvalidInput, InvalidJson, WrongState
-from orchestrator.domain.events import StepFinished, StepStarted, ToolCallClaimed, ToolCallReady, ToolResultRecorded
+from orchestrator.domain.events import (
+    RunStateChanged,
+    StepFinished,
+    StepStarted,
+    ToolCallClaimed,
+    ToolCallReady,
+    ToolResultRecorded,
+)
 from orchestrator.domain.records import Budget, ClientTool, Step, ToolResult
-from tests.unit.domain.build import CLIENT_TOOLS, SECOND, Play, call, catalog, task
+from tests.unit.domain.build import CLIENT_TOOLS, POLICY, SECOND, Play, call, catalog, task
 
 DONE = ToolResult("done")
 FAILED = ToolResult("no such tab", is_error=True)
@@ -84,7 +92,7 @@ def test_what_no_rule_names_asks_and_is_handed_over_once_approved() -> None:
     assert (the_step(play).state, asked.tool) == ("AWAITING_APPROVAL", "ask_ide")
     play.decide("APPROVE")
     step = the_step(play)
-    assert (step.state, step.approval_id, step.dispatch_number) == ("READY", asked.id, 0)
+    assert (step.state, step.approval_id, step.dispatch_number) == ("READY", asked.id, 1)
     assert play.snapshot.approvals[asked.id].consume_time == play.now
 
 
@@ -301,6 +309,200 @@ def test_a_cancelled_run_gives_the_call_its_one_result(claimed: bool) -> None:
     assert (play.session.due_time, play.session.settled) == (0, True)
 
 
+# --- a time of its own, and what happens then
+
+
+def limited(on_timeout: str, limit: int = 90 * SECOND, *calls: Any) -> Play:
+    """As `opening`, with a limit of its own and an action at its end."""
+    tools = [ClientTool("open_tab", "opens a tab", "", limit, on_timeout), CLIENT_TOOLS[0]]
+    play = Play(client_tools=tools)
+    play.approved_plan(task("a"))
+    play.reply("", *(calls or (call("open_tab", url="x"),)))
+    return play
+
+
+def time_out(play: Play) -> None:
+    play.wait(the_step(play).deadline_time - play.now)
+
+
+@pytest.mark.parametrize("on_timeout", ["", "FAIL", "ASK", "HALT"])
+def test_its_own_limit_counts_and_not_its_agents(on_timeout: str) -> None:
+    play = limited(on_timeout)
+    assert the_step(play).deadline_time == play.now + 90 * SECOND == play.session.due_time
+    play.wait(90 * SECOND - 2)
+    assert the_step(play).state == "READY"
+
+
+@pytest.mark.parametrize("on_timeout", ["", "FAIL"])
+def test_it_fails_unless_something_else_was_asked_for(on_timeout: str) -> None:
+    play = limited(on_timeout)
+    time_out(play)
+    assert (the_step(play).state, the_step(play).failure.reason) == ("FAILED", "DEADLINE_EXCEEDED")
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_ask_has_a_person_say_what_became_of_it(claimed: bool) -> None:
+    play = limited("ASK")
+    if claimed:
+        claim(play, "ide", 90)
+    time_out(play)
+    [doubt] = play.pending
+    assert (the_step(play).state, doubt.kind, doubt.step_id) == ("IN_DOUBT", "IN_DOUBT", the_step(play).id)
+    assert ("ide had taken it" in doubt.preview.reason) is claimed
+    assert (play.run.state, play.session.settled, play.session.due_time) == ("WAITING", True, 0)
+    with pytest.raises(WrongState, match="IN_DOUBT"):
+        record_result(play.change(), the_step(play), "ide", "anna", DONE)
+
+
+def test_a_person_who_knows_gives_the_result() -> None:
+    play = limited("ASK")
+    time_out(play)
+    play.decide("RESPOND", response_json='"it opened"')
+    assert (the_step(play).state, read_by_the_model(play)) == ("SUCCEEDED", [("it opened", False)])
+
+
+def test_a_person_who_gives_it_up_says_so_to_the_model() -> None:
+    play = limited("ASK")
+    time_out(play)
+    play.decide("REJECT", feedback="leave it")
+    [(words, is_error)] = read_by_the_model(play)
+    assert "leave it" in words
+    assert is_error
+
+
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_a_retry_hands_it_over_once_more_with_all_its_time_and_nobodys_claim(asked_before: bool) -> None:
+    play = limited("ASK", 90 * SECOND, call("ask_ide" if asked_before else "open_tab"))
+    if asked_before:
+        play.session.client_tools[1] = replace(CLIENT_TOOLS[0], on_timeout="ASK")
+        play.decide("APPROVE")
+    claim(play, "ide", 600)
+    first = the_step(play)
+    time_out(play)
+    [doubt] = play.pending
+    play.decide("RETRY")
+    again = the_step(play)
+    assert (again.state, again.client_id, again.lease_expire_time) == ("READY", "", 0)
+    assert (again.dispatch_number, again.doubt_number, again.approval_id) == (2, 1, doubt.id)
+    assert again.deadline_time > play.now >= first.deadline_time
+    assert [e.step_id for e in play.events if isinstance(e, ToolCallReady)] == [again.id] * 2
+    time_out(play)
+    [second] = play.pending
+    assert second.digest != doubt.digest
+    play.decide("RESPOND", response_json='"now"')
+    assert read_by_the_model(play) == [("now", False)]
+
+
+def test_halt_pauses_the_run_and_the_resume_gives_it_its_time_again() -> None:
+    play = limited("HALT")
+    run_id = play.run.id
+    change = play.wait(the_step(play).deadline_time - play.now)
+    assert (play.run.state, the_step(play).state, play.session.due_time) == ("PAUSED", "READY", 0)
+    assert play.run.pause is not None
+    assert (play.run.pause.requester, "open_tab" in play.run.pause.reason) == ("engine", True)
+    assert [e.trigger for e in change.events if isinstance(e, RunStateChanged)] == ["paused"]
+    play.wait(3600 * SECOND)
+    assert play.run.state == "PAUSED"
+    play.resume(run_id)
+    assert (play.run.state, play.session.due_time) == ("WAITING", play.now + 90 * SECOND)
+    assert [e.deadline_time for e in play.events if isinstance(e, ToolCallReady)][1:] == [play.session.due_time]
+    time_out(play)
+    assert play.run.state == "PAUSED"
+    play.resume(run_id)
+    hand_in(play)
+    assert read_by_the_model(play) == [("done", False)]
+
+
+def test_a_result_for_a_run_that_a_silence_halted_is_taken() -> None:
+    play = limited("HALT")
+    run_id = play.run.id
+    time_out(play)
+    hand_in(play)
+    assert (play.run.state, play.flying) == ("PAUSED", [])
+    play.resume(run_id)
+    assert read_by_the_model(play) == [("done", False)]
+
+
+def test_halt_waits_for_what_an_executor_has_in_hand() -> None:
+    play = limited("HALT", 90 * SECOND, call("open_tab", "c1"), call("read_file", "c2"))
+    run_id = play.run.id
+    play.wait(90 * SECOND)
+    assert (play.run.state, play.run.pause is not None) == ("RUNNING", True)
+    play.result("text")
+    assert play.run.state == "PAUSED"
+    play.resume(run_id)
+    assert [s.deadline_time for s in play.ready] == [play.now + 90 * SECOND]
+
+
+def test_halt_that_a_person_takes_back_before_it_holds_gives_the_time_again_as_well() -> None:
+    play = limited("HALT", 90 * SECOND, call("open_tab", "c1"), call("read_file", "c2"))
+    play.wait(90 * SECOND)
+    play.resume(play.run.id)
+    assert (play.run.pause, [s.deadline_time for s in play.ready]) == (None, [play.now + 90 * SECOND])
+
+
+def test_a_limit_that_passed_during_a_persons_pause_does_not_halt_the_run_they_resume() -> None:
+    play = limited("HALT")
+    run_id = play.run.id
+    play.pause()
+    play.wait(3600 * SECOND)
+    play.resume(run_id)
+    assert (play.run.state, the_step(play).deadline_time) == ("WAITING", play.now + 90 * SECOND)
+
+
+def test_of_several_that_are_over_at_once_each_ends_as_it_was_to() -> None:
+    tools = [ClientTool(f"tab_{then}", "", "", 90 * SECOND, then) for then in ("FAIL", "ASK", "HALT")]
+    rules = (Rule("all", "ALLOW", ("tab_*",)),)
+    play = Play(catalog(policy=replace(POLICY, rules=rules)), client_tools=tools)
+    play.approved_plan(task("a"))
+    play.reply("", *(call(tool.name, tool.name) for tool in tools))
+    play.wait(90 * SECOND)
+    assert [s.state for s in play.calls] == ["FAILED", "IN_DOUBT", "READY"]
+    assert (play.run.state, [a.kind for a in play.pending]) == ("PAUSED", ["IN_DOUBT"])
+
+
+# --- declared in the catalog
+
+
+def declared(**fields: Any) -> Play:
+    book = catalog()
+    schema = '{"type": "object", "properties": {"url": {"type": "string"}}, "required": ["url"]}'
+    tool = Tool("show_page", "shows a page", schema, "digest of show_page", "READ_ONLY", "client", 30 * SECOND, "ASK")
+    book.client_tools["show_page"] = replace(tool, **fields)
+    play = Play(book)
+    play.say(agent="coder")
+    return play
+
+
+def test_a_catalogs_client_tool_is_offered_in_every_session_and_handed_to_a_client() -> None:
+    play = declared()
+    assert "show_page" in [t.name for t in play.seen().tools]
+    play.reply("", call("show_page", url="x"))
+    step = the_step(play)
+    assert (step.state, step.side_effect, step.schema_digest) == ("READY", "READ_ONLY", "digest of show_page")
+    assert step.deadline_time == play.now + 30 * SECOND
+    time_out(play)
+    assert the_step(play).state == "IN_DOUBT"
+
+
+def test_an_executors_tool_of_its_name_is_shadowed() -> None:
+    play = declared()
+    play.catalog.tools["show_page"] = replace(play.catalog.tools["read_file"], name="show_page")
+    play.reply("", call("show_page", url="x"))
+    assert (the_step(play).state, play.flying) == ("READY", [])
+
+
+def test_a_catalogs_schema_is_applied_and_a_sessions_is_left_to_its_client() -> None:
+    play = declared(side_effect="NON_IDEMPOTENT")
+    play.reply("", call("show_page", url=1))
+    assert (the_step(play).failure.reason, play.pending) == ("TOOL_ARGUMENTS_INVALID", [])
+    own = ClientTool("open_tab", "", '{"properties": {"url": {"pattern": "^(a+)+$"}}}')
+    session = Play(client_tools=[own])
+    session.say(agent="coder")
+    session.reply("", call("open_tab", url="a" * 60 + "!"))
+    assert the_step(session).state == "READY"
+
+
 # --- what a session may bring along
 
 
@@ -313,13 +515,14 @@ def test_tools_are_taken_as_they_are() -> None:
     ("tools", "field"),
     [
         ([ClientTool("write_file")], "client_tools[0].name"),
+        ([ClientTool("ask_user")], "client_tools[0].name"),
         ([ClientTool("a"), ClientTool("a")], "client_tools[1].name"),
         ([ClientTool("a", input_schema_json='{"type": "strin"}')], "client_tools[0].input_schema_json"),
         ([ClientTool("a", input_schema_json='{"pattern": "("}')], "client_tools[0].input_schema_json"),
         ([ClientTool("a", "x" * MAX_TOOLS_BYTES)], "client_tools"),
         ([ClientTool("a", input_schema_json='{"enum": [' + "1," * MAX_SCHEMA_VALUES + "1]}")], "client_tools"),
     ],
-    ids=["the server's", "twice", "no schema", "no pattern", "too large", "too many values"],
+    ids=["the server's", "the question", "twice", "no schema", "no pattern", "too large", "too many values"],
 )
 def test_tools_that_will_not_do_are_refused_by_field(tools: list[ClientTool], field: str) -> None:
     with pytest.raises(InvalidInput) as refused:
