@@ -19,6 +19,7 @@ from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, ApprovalTerms, Attempt, Failure, Plan, Preview, Run, Step, Subtask
 from orchestrator.domain.retries import in_words, tries_in_a_row
 from orchestrator.domain.showing import call_preview, one_line, presentable
+from orchestrator.domain.states import ApprovalState
 from orchestrator.domain.terms import on_terms, terms_of_call
 from orchestrator.domain.transitions import move_step
 
@@ -155,6 +156,25 @@ def _ask(change: Change, approval: Approval, terms: ApprovalTerms | None = None)
     approval = on_terms(approval, terms or change.policy.terms_of(approval.kind), change.now)
     change.emit(ApprovalRequested(approval))
     return change.put(approval)
+
+
+def ask_again(change: Change, earlier: Approval, terms: ApprovalTerms) -> Approval:
+    """The same thing, on other terms, where an approval has expired: nobody has answered the new one yet."""
+    again = replace(
+        earlier,
+        id=change.new_id(),
+        state=ApprovalState.PENDING,
+        decision=None,
+        votes=[],
+        reminders=0,
+        create_time=change.now,
+        resolve_time=0,
+        earlier_approval_id=earlier.id,
+    )
+    step = change.snapshot.steps.get(earlier.step_id)
+    if step is not None and step.approval_id == earlier.id:
+        change.put(replace(step, approval_id=again.id))
+    return _ask(change, again, terms)
 
 
 def _call_preview(change: Change, step: Step, reason: str) -> Preview:

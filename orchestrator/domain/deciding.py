@@ -16,7 +16,7 @@ from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, Decision, Failure, ToolResult
 from orchestrator.domain.results import read_result
 from orchestrator.domain.states import ApprovalState, RunState
-from orchestrator.domain.terms import Decider, check_decider
+from orchestrator.domain.terms import Decider, check_decider, is_overdue
 from orchestrator.domain.transitions import (
     finish_step,
     move_plan,
@@ -37,7 +37,7 @@ def is_repeat(approval: Approval, decision: Decision) -> bool:
     return won is not None and replace(won, decide_time=0, edited_digest="") == replace(decision, decide_time=0)
 
 
-def check_decision(approval: Approval, decision: Decision, decider: Decider, author: str = "") -> None:
+def check_decision(approval: Approval, decision: Decision, decider: Decider, author: str, now: int) -> None:
     """Raises what is wrong with the decision: too late, not theirs to make, not one of the actions, about something
     else, or not whole."""
     if approval.state != ApprovalState.PENDING:
@@ -49,6 +49,8 @@ def check_decision(approval: Approval, decision: Decision, decider: Decider, aut
             won.decider if won else approval.resolver,
             approval.resolve_time,
         )
+    if is_overdue(approval, now):
+        raise ApprovalAlreadyResolved(approval.id, ApprovalState.EXPIRED, "", "", approval.expire_time)
     check_decider(approval, decider, author)
     if decision.action not in approval.allowed_actions:
         raise ActionNotAllowed(approval.id, decision.action, tuple(approval.allowed_actions))
@@ -81,7 +83,7 @@ def decide(
     Raises as check_decision, check_vote and check_edit do.
     """
     plan = change.snapshot.plans.get(approval.plan_id) if approval.kind == "PLAN" else None
-    check_decision(approval, decision, Decider(decision.decider, roles), plan.author if plan else "")
+    check_decision(approval, decision, Decider(decision.decider, roles), plan.author if plan else "", change.now)
     if decision.action == "EDIT":
         check_edit(change.session, change.snapshot.steps[approval.step_id], decision, catalog)
     questions.check_answer(approval, decision)
@@ -100,10 +102,20 @@ def decide(
         approval = edit_call(change, approval, decision, catalog)
     else:
         _EFFECTS[approval.kind, decision.action](change, approval, decision)
-    run = change.snapshot.runs[approval.run_id]
-    if run.state == RunState.WAITING:
-        move_run(change, run, "resumed", actor=decision.decider)
+    go_on(change, approval.run_id, decision.decider)
     return approval
+
+
+def go_on(change: Change, run_id: str, actor: str) -> None:
+    """A run that waited does so no more; whether it waits for something else is found when it is looked at."""
+    run = change.snapshot.runs[run_id]
+    if run.state == RunState.WAITING:
+        move_run(change, run, "resumed", actor=actor)
+
+
+def reject(change: Change, approval: Approval, decision: Decision) -> None:
+    """What a REJECT of this kind of approval leads to."""
+    _EFFECTS[approval.kind, "REJECT"](change, approval, decision)
 
 
 def _approve_plan(change: Change, approval: Approval, decision: Decision) -> None:

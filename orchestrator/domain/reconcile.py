@@ -9,6 +9,7 @@ from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.client_tools import end_overdue
 from orchestrator.domain.ending import complete_run
+from orchestrator.domain.expiring import mind_the_time, times_to_mind
 from orchestrator.domain.limits import ask_for_more
 from orchestrator.domain.planning import begin_planning, begin_routing, conclude_planning, conclude_routing
 from orchestrator.domain.records import Attempt, Run
@@ -68,6 +69,8 @@ def activate(change: Change, run: Run, catalog: Catalog) -> Run:
 
 
 def _advance_run(change: Change, run: Run, world: World) -> bool:
+    if mind_the_time(change, run):
+        return True
     if run.state == RunState.PAUSED:
         return False
     if run.pause is not None:
@@ -147,8 +150,9 @@ def _settle(change: Change) -> None:
     due = _start_times(change, run)
     if run.pause is not None or is_used_up(run, change.now):
         due = []  # nothing will start: the resume, or a higher limit, looks again
+    people = times_to_mind(change.snapshot)
     if change.blocked:
-        due.append(look_again(change, [*due, end_of_work(run)]))
+        due.append(look_again(change, [*due, end_of_work(run), *people]))
     asked = any(a.state == ApprovalState.PENDING for a in change.snapshot.approvals.values())
     if run.state == RunState.RUNNING and not flying and not due and (asked or ready):
         run = move_run(change, run, "waiting")
@@ -156,6 +160,7 @@ def _settle(change: Change) -> None:
         due.append(end)
     if run.pause is None:
         due += [s.deadline_time for s in ready]
+    due += people  # also while it is paused: people can answer
     settled = run.state in (RunState.WAITING, RunState.PAUSED)
     change.put_session(runnable=flying, due_time=min(due, default=0), settled=settled, queue_time=queue_time)
 

@@ -7,6 +7,7 @@ from orchestrator.domain.catalog import Policy
 from orchestrator.domain.errors import DeciderNotAllowed, SelfApproval
 from orchestrator.domain.frozen import dataclass, replace
 from orchestrator.domain.records import Approval, ApprovalTerms, Step
+from orchestrator.domain.states import ApprovalState
 
 EVERY_ROLE = "*"
 
@@ -24,13 +25,16 @@ class Decider:
 
 def on_terms(approval: Approval, terms: ApprovalTerms, now: int) -> Approval:
     """A new question as it is asked on these terms. Every question there is goes through here."""
-    expires = terms.wait > 0 and terms.on_expiry not in ("", "NEVER")
-    return replace(
-        approval,
-        terms=terms,
-        expire_time=now + terms.wait if expires else 0,
-        remind_time=now + terms.remind_every if terms.remind_every else 0,
-    )
+    expire_time = now + terms.wait if terms.wait and terms.on_expiry not in ("", "NEVER") else 0
+    remind_time = now + terms.remind_every if terms.remind_every else 0
+    if 0 < expire_time <= remind_time:
+        remind_time = 0
+    return replace(approval, terms=terms, expire_time=expire_time, remind_time=remind_time)
+
+
+def is_overdue(approval: Approval, now: int) -> bool:
+    """Whether its time is up, though the engine may not have looked yet."""
+    return approval.state == ApprovalState.PENDING and 0 < approval.expire_time <= now
 
 
 def terms_of_call(policy: Policy, step: Step, asked_before: Approval | None = None) -> ApprovalTerms:

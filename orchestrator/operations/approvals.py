@@ -8,6 +8,7 @@ from orchestrator.domain.deciding import decide, is_repeat
 from orchestrator.domain.errors import DomainError, InvalidInput, NotFound, StorageUnavailable, Violation
 from orchestrator.domain.records import Approval, Decision
 from orchestrator.domain.states import ApprovalState
+from orchestrator.domain.terms import is_overdue
 from orchestrator.operations.commanding import NotInSnapshot, command
 from orchestrator.operations.context import Caller, Context
 from orchestrator.store import audit, queries
@@ -78,7 +79,7 @@ async def _decide(
             raise _Overtaken
         if on_plan is not None and on_plan != (approval.kind == "PLAN"):
             raise InvalidInput([Violation("approval_id", f"names an approval of the kind {approval.kind}")])
-        if is_repeat(approval, decision):
+        if is_repeat(approval, decision) and not is_overdue(approval, change.now):
             return lambda: Decided(approval, began_after)
         decided = decide(change, approval, replace(decision, decide_time=change.now), ctx.catalog, caller.roles)
         return lambda: Decided(change.snapshot.approvals.get(approval_id, decided), began_after)

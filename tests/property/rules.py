@@ -24,7 +24,7 @@ from orchestrator.domain.events import (
     ToolCallReady,
     ToolResultRecorded,
 )
-from orchestrator.domain.records import Attempt, RetryPolicy, Run, Step
+from orchestrator.domain.records import Approval, Attempt, RetryPolicy, Run, Step
 from orchestrator.domain.retries import MAX_LOSSES, is_quarantined
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.transcript import ChatMessage
@@ -253,9 +253,11 @@ def check_liveness(snapshot: Snapshot) -> None:
     assert session.runnable == flying
     assert session.settled == (run.state in ("WAITING", "PAUSED"))
     assert bool(run.work_start_time) == (run.state in ("RUNNING", "RESUMED") and not run.waits_for)
+    people = [time for a in snapshot.approvals.values() if a.state == "PENDING" for time in times_of(a)]
+    assert not people or 0 < session.due_time <= min(people), "nobody looks when a question expires"
     if run.pause is not None:
         assert (run.state == "PAUSED") == (not flying)
-        assert session.due_time == 0
+        assert session.due_time == min(people, default=0)
         return
     ready = [s.deadline_time for s in snapshot.steps.values() if s.state == "READY"]
     assert not ready or 0 < session.due_time <= min(ready), "a client's silence must end"
@@ -267,10 +269,32 @@ def check_liveness(snapshot: Snapshot) -> None:
     if run.work_start_time and run.budget.work_duration and not asked_for_more:
         end = run.work_start_time + run.budget.work_duration - run.work_duration
         assert 0 < session.due_time <= end, "nobody looks when its time is up"
-    if ready:
+    if ready or session.due_time in people:
         assert run.state == "WAITING" or flying or _may_start(snapshot)
     else:
         assert (run.state == "WAITING") == (asked and not flying and not session.due_time)
+
+
+def times_of(approval: Approval) -> list[int]:
+    """When something happens to a question though nobody answers."""
+    return [time for time in (approval.expire_time, approval.remind_time) if time]
+
+
+def check_questions(snapshot: Snapshot) -> None:
+    """Nobody decides who may not, too few decide nothing, and what expires was not answered."""
+    for approval in snapshot.approvals.values():
+        won, terms, voters = approval.decision, approval.terms, [v.voter for v in approval.votes]
+        assert (won is not None) == (approval.state == "RESOLVED")
+        assert len(set(voters)) == len(voters) <= max(terms.quorum, 1)
+        if approval.state == "EXPIRED":
+            assert 0 < approval.expire_time <= approval.resolve_time
+        if won is None:
+            assert len(voters) < max(terms.quorum, 1)
+            continue
+        assert not 0 < approval.expire_time <= won.decide_time
+        assert not (terms.requester_excluded and won.decider == approval.requester)
+        if terms.quorum > 1 and (won.action == "APPROVE" or (approval.kind, won.action) == ("IN_DOUBT", "RETRY")):
+            assert (len(voters), voters[-1]) == (terms.quorum, won.decider)
 
 
 def _may_start(snapshot: Snapshot) -> bool:

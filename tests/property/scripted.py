@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from orchestrator.domain.drafts import PlanDraft
 from orchestrator.domain.graph import SubtaskDraft
-from orchestrator.domain.records import Failure, ModelReply, ToolCall, ToolResult, Usage
-from tests.unit.domain.build import TOOLS, plan_answer, route_answer, task
+from orchestrator.domain.records import ApprovalTerms, Failure, ModelReply, ToolCall, ToolResult, Usage
+from tests.unit.domain.build import SECOND, TOOLS, plan_answer, route_answer, task
 
 GOOD_ARGUMENTS = ['{"path": "notes.md"}', '{"id": 1234567890123456789}', "{}", ""]
 BAD_ARGUMENTS = ['{"path": "../x"}', "{bad", '{"a":1,"a":2}', "[]", "1" * 5_000]
@@ -52,3 +52,19 @@ failures = st.builds(
     Failure, st.just("FAULT"), st.just("it broke"), st.sampled_from(["RETRYABLE", "RETRYABLE", "FATAL"])
 )
 usages = st.builds(Usage, input_tokens=st.integers(0, 9), cost_usd_micros=st.integers(0, 9))
+
+_some_terms = st.builds(
+    ApprovalTerms,
+    roles=st.sampled_from([[], ["lead"]]),
+    quorum=st.sampled_from([0, 1, 1, 2, 3]),
+    requester_excluded=st.booleans(),
+    wait=st.sampled_from([0, SECOND // 2, 20 * SECOND]),
+    on_expiry=st.sampled_from(["", "NEVER", "HALT", "DENY", "ESCALATE"]),
+    escalation_roles=st.just(["director"]),
+    remind_every=st.sampled_from([0, SECOND // 3, 7 * SECOND]),
+)
+# Mostly none, so that sessions get on.
+_no_terms: dict[str, ApprovalTerms] = {}
+terms = st.just(_no_terms) | st.dictionaries(
+    st.sampled_from(["PLAN", "TOOL_CALL", "IN_DOUBT", "BUDGET", "FAILURE"]), _some_terms, max_size=5
+)

@@ -22,22 +22,26 @@ from orchestrator.domain.errors import (
     ActionNotAllowed,
     ApprovalAlreadyResolved,
     ClaimedByAnother,
+    DeciderNotAllowed,
     DigestMismatch,
+    SelfApproval,
     StaleVersion,
     WrongState,
 )
 from orchestrator.domain.events import RunFinished, ToolCallReady
 from orchestrator.domain.outcomes import Outcome, fold
 from orchestrator.domain.reconcile import reconcile
-from orchestrator.domain.records import Approval, Budget, Decision, Failure, Step, ToolResult
+from orchestrator.domain.records import Approval, ApprovalTerms, Budget, Decision, Failure, Step, ToolResult
 from orchestrator.domain.revising import revise_plan
+from orchestrator.domain.terms import is_overdue
 from orchestrator.domain.worktime import worked
 from tests.property import rules, scripted
-from tests.unit.domain.build import CLIENT_TOOLS, SECOND, Play
+from tests.unit.domain.build import CLIENT_TOOLS, POLICY, SECOND, Play, catalog
 
 T = TypeVar("T")
 Command = Callable[[Change], object]
 Steer = Callable[[Change, str, str, str], object]
+ROLES = frozenset(["lead", "director"])
 ACTIONS = ["APPROVE"] * 4 + ["RETRY"] * 3 + ["REJECT"] * 2 + ["RESPOND", "RESPOND", "EDIT", "EDIT", "ABORT"]
 ACTIONS += ["REQUEST_CHANGES"] * 2
 
@@ -53,9 +57,11 @@ class AnySession(RuleBasedStateMachine):
     @initialize(
         when_busy=st.sampled_from(["ENQUEUE", "ENQUEUE", "INTERRUPT"]),
         budget=st.sampled_from([0, SECOND, 10 * SECOND, 1000 * SECOND]),
+        terms=scripted.terms,
     )
-    def create(self, when_busy: str, budget: int) -> None:
-        self.play = Play(when_busy=when_busy, client_tools=CLIENT_TOOLS, budget=Budget(work_duration=budget))
+    def create(self, when_busy: str, budget: int, terms: dict[str, ApprovalTerms]) -> None:
+        book = catalog(policy=replace(POLICY, terms=terms))
+        self.play = Play(book, when_busy=when_busy, client_tools=CLIENT_TOOLS, budget=Budget(work_duration=budget))
         self.closed = False
         self.history = rules.History()
         self.last_ended = ""
@@ -130,10 +136,20 @@ class AnySession(RuleBasedStateMachine):
     def decide(self, data: st.DataObject, action: str, apart: bool) -> None:
         approval = _one_of(data, self.play.pending)
         decision = self._answer(approval, action, data.draw(st.sampled_from(["", "why"])))
-        if action in approval.allowed_actions:
-            self._do(lambda c: decide(c, approval, decision, self.play.catalog), apart)
+        decision = replace(decision, decider=data.draw(st.sampled_from(["anna", "boris", "clara"])))
+        if is_overdue(approval, self.play.now + 1):
+            self._refused(partial(self._decide, approval, decision, ROLES), ApprovalAlreadyResolved)
+        elif approval.terms.roles and data.draw(st.integers(0, 9)) == 9:
+            self._refused(partial(self._decide, approval, decision, frozenset(["nobody"])), DeciderNotAllowed)
+        elif approval.terms.requester_excluded and decision.decider == approval.requester:
+            self._refused(partial(self._decide, approval, decision, ROLES), SelfApproval)
+        elif action not in approval.allowed_actions:
+            self._refused(partial(self._decide, approval, decision, ROLES), ActionNotAllowed)
         else:
-            self._refused(lambda c: decide(c, approval, decision, self.play.catalog), ActionNotAllowed)
+            self._do(partial(self._decide, approval, decision, ROLES), apart)
+
+    def _decide(self, approval: Approval, decision: Decision, roles: frozenset[str], change: Change) -> object:
+        return decide(change, approval, replace(decision, decide_time=change.now), self.play.catalog, roles)
 
     def _answer(self, approval: Approval, action: str, feedback: str = "") -> Decision:
         edited = '{"path": "edited.md", "id": 1234567890123456789}'
@@ -145,6 +161,8 @@ class AnySession(RuleBasedStateMachine):
                 return replace(decision, response_json='{"id": 1}')
             case _, "EDIT":
                 return replace(decision, edited_arguments_json=edited)
+            case "BUDGET", "APPROVE" if approval.votes:
+                return replace(decision, new_limit=approval.votes[0].new_limit)
             case "BUDGET", "APPROVE":
                 more = worked(self.play.run, self.play.now) + 5 * SECOND
                 return replace(decision, new_limit=Budget(work_duration=more))
@@ -155,8 +173,9 @@ class AnySession(RuleBasedStateMachine):
     def decide_what_is_settled_or_of_another_digest(self, data: st.DataObject) -> None:
         approval = _one_of(data, list(self.play.snapshot.approvals.values()))
         decision = Decision(approval.allowed_actions[0], "boris", self.play.now, "another digest")
-        expected = DigestMismatch if approval.state == "PENDING" else ApprovalAlreadyResolved
-        self._refused(lambda c: decide(c, approval, decision, self.play.catalog), expected)
+        standing = approval.state == "PENDING" and not is_overdue(approval, self.play.now)
+        expected = DigestMismatch if standing else ApprovalAlreadyResolved
+        self._refused(partial(self._decide, approval, decision, ROLES), expected)
 
     @rule(data=st.data(), apart=st.booleans(), really=st.integers(0, 3))
     @precondition(lambda self: self._open_runs)
@@ -201,13 +220,21 @@ class AnySession(RuleBasedStateMachine):
             if self.play.flying and (not self.play.pending or data.draw(st.booleans())):
                 self._finish(data, _one_of(data, self.play.flying))
             elif self.play.pending:
-                approval = _one_of(data, self.play.pending)
-                decision = self._answer(approval, approval.allowed_actions[0])
-                self._do(partial(decide, approval=approval, decision=decision, catalog=self.play.catalog))
+                self._agree(_one_of(data, self.play.pending))
             elif self.play.session.due_time:
                 self.wait(True)
             elif (run := self.play.snapshot.run) is not None and run.state == "PAUSED":
                 self._do(partial(resume, run_id=run.id, actor="anna", reason=""))
+
+    def _agree(self, approval: Approval) -> None:
+        """As many as it takes, unless it is too late."""
+        for who in ("boris", "clara", "dora"):
+            approval = self.play.snapshot.approvals[approval.id]
+            if approval.state == "PENDING" and not is_overdue(approval, self.play.now + 1):
+                decision = replace(self._answer(approval, approval.allowed_actions[0]), decider=who)
+                self._do(partial(self._decide, approval, decision, ROLES))
+        if self.play.snapshot.approvals[approval.id].state == "PENDING":
+            self.wait(True)
 
     @rule(data=st.data())
     @precondition(lambda self: self.play.flying)
@@ -366,6 +393,7 @@ class AnySession(RuleBasedStateMachine):
         rules.check_retries(snapshot)
         rules.check_order(snapshot)
         rules.check_results(snapshot)
+        rules.check_questions(snapshot)
         rules.check_liveness(snapshot)
         assert not (self.play.may_run and snapshot.session.queue_time), "it waits, and there is room"
         assert snapshot.session.state == rules.session_state(snapshot, snapshot.run, self.last_ended, self.closed)
