@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
+
 from gen.assent.v1 import (
     approval_service_pb2_grpc,
     catalog_service_pb2_grpc,
@@ -18,6 +20,7 @@ from orchestrator.catalog import load_catalog
 from orchestrator.clock import new_id, now_micros
 from orchestrator.domain.catalog import Tool
 from orchestrator.domain.events import LoggedEvent
+from orchestrator.domain.questions import ASK_USER
 from orchestrator.domain.records import Approval
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.starting import OVERDUE_GRACE
@@ -53,6 +56,7 @@ from orchestrator.streaming.shown import Tally
 from rpc.metrics import MetricsServer
 from rpc.server import Server, Service
 
+_log = structlog.get_logger("orchestrator")
 OVERDUE_LOOK_SECONDS = 1.0
 READY_LOOK_SECONDS = 1.0
 
@@ -259,6 +263,9 @@ class Orchestrator:
         self._sweeper.nudge()
 
     def _offer(self, tools: list[Tool]) -> None:
+        for tool in tools:
+            if tool.name in (*self._catalog.client_tools, ASK_USER.name):
+                _log.warning("tool_shadowed", tool=tool.name)  # the catalog, or Assent itself, has one of its name
         self._catalog.tools.update({tool.name: tool for tool in tools})
 
     async def _watch_overdue(self) -> None:

@@ -1,18 +1,36 @@
-"""Reading the catalog's files: agents and the policy, checked strictly; errors name file, line and field."""
+"""Reading the catalog's files: agents, the policy, clients' tools; a mistake is named by file, line and field."""
 
 import hashlib
+import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from orchestrator.domain.catalog import SECOND, Agent, Catalog, Policy, Rule
+from orchestrator.domain.arguments import BadJson, parse_object
+from orchestrator.domain.catalog import SECOND, Agent, Catalog, Policy, Rule, Tool
+from orchestrator.domain.client_tools import SOURCE as CLIENT
+from orchestrator.domain.digests import sha256
+from orchestrator.domain.questions import ASK_USER
 from orchestrator.domain.records import RetryPolicy
 from orchestrator.domain.retries import check_policy
+from orchestrator.domain.schemas import fault_of
 
 M = TypeVar("M", bound="_Strict")
+
+
+def _micros(value: object) -> object:
+    """`90s`, `15m`, `24h` or `7d` as microseconds."""
+    found = re.fullmatch(r"(\d{1,6})([smhd])", value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be a whole number of s, m, h or d, such as 15m")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]] * SECOND
+
+
+Duration = Annotated[int, BeforeValidator(_micros), Field(ge=SECOND, le=30 * 86_400 * SECOND)]
 
 
 class BadCatalog(Exception):
@@ -66,6 +84,15 @@ class _AgentFile(_Strict):
     retries: _Retries = _Retries()
 
 
+class _ToolFile(_Strict):
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")
+    description: str = Field(max_length=8192)
+    input_schema: dict[str, Any] = Field(default_factory=lambda: {"type": "object"})
+    side_effect: Literal["READ_ONLY", "IDEMPOTENT", "NON_IDEMPOTENT"] = "NON_IDEMPOTENT"
+    time_limit: Duration = 0
+    on_timeout: Literal["FAIL", "ASK", "HALT"] = "FAIL"
+
+
 class _RuleFile(_Strict):
     name: str
     effect: Literal["DENY", "ASK", "ALLOW"]
@@ -81,7 +108,10 @@ class _PolicyFile(_Strict):
 
 
 def load_catalog(directory: Path) -> Catalog:
-    """Agents from agents/*.yaml, the policy from policies/default.yaml. Raises BadCatalog."""
+    """Agents from agents/*.yaml, the policy from policies/default.yaml, clients' tools from tools/*.yaml.
+
+    Raises BadCatalog.
+    """
     catalog = Catalog()
     for path in sorted((directory / "agents").glob("*.yaml")):
         agent = _agent(path)
@@ -93,6 +123,11 @@ def load_catalog(directory: Path) -> Catalog:
     if not catalog.agents:
         raise BadCatalog(f"{directory / 'agents'}: no agent there")
     catalog.policy = _policy(directory / "policies" / "default.yaml")
+    for path in sorted((directory / "tools").glob("*.yaml")):
+        tool = _tool(path)
+        if tool.name in catalog.client_tools or tool.name == ASK_USER.name:
+            raise BadCatalog(f"{path}: there is a tool {tool.name!r} already")
+        catalog.client_tools[tool.name] = tool
     return catalog
 
 
@@ -113,6 +148,20 @@ def _agent(path: Path) -> Agent:
         digest,
         file.retries.policy,
     )
+
+
+def _tool(path: Path) -> Tool:
+    """A tool that clients execute, in any session."""
+    file, _ = _read(path, _ToolFile)
+    try:
+        schema_json = json.dumps(file.input_schema, ensure_ascii=False)
+        fault = fault_of(parse_object(schema_json))
+    except (TypeError, BadJson) as error:
+        raise BadCatalog(f"{path}: input_schema: is no JSON: {error}") from None
+    if fault:
+        raise BadCatalog(f"{path}: input_schema: {fault}")
+    digest, limit = sha256(schema_json), file.time_limit
+    return Tool(file.name, file.description, schema_json, digest, file.side_effect, CLIENT, limit, file.on_timeout)
 
 
 def _policy(path: Path) -> Policy:

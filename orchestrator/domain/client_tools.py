@@ -31,8 +31,12 @@ MAX_TOOLS_BYTES = 64 * 1024  # of names, descriptions and schemas together: they
 def offered_tools(session: Session, catalog: Catalog) -> Mapping[str, Tool]:
     """What models of this session may be offered, by name. Its own tools keep their names, whatever else appears;
     executors' give way to the catalog's and to the orchestrator's own."""
-    own = {tool.name: _as_tool(tool) for tool in session.client_tools}
-    return {**catalog.tools, **catalog.client_tools, ASK_USER.name: ASK_USER, **own}
+    return {**common_tools(catalog), **{tool.name: _as_tool(tool) for tool in session.client_tools}}
+
+
+def common_tools(catalog: Catalog) -> dict[str, Tool]:
+    """What there is in every session, by name."""
+    return {**catalog.tools, **catalog.client_tools, ASK_USER.name: ASK_USER}
 
 
 def is_clients(session: Session, catalog: Catalog, tool: str) -> bool:
@@ -70,7 +74,7 @@ def check_client_tools(tools: Sequence[ClientTool], catalog: Catalog) -> None:
         raise InvalidInput([Violation("client_tools", words)])
     problems = []
     for index, tool in enumerate(tools):
-        if tool.name in catalog.tools or tool.name in catalog.client_tools or tool.name == ASK_USER.name:
+        if tool.name in common_tools(catalog):
             problems.append(Violation(f"client_tools[{index}].name", f"the server has a tool {tool.name!r}"))
         if any(other.name == tool.name for other in tools[:index]):
             problems.append(Violation(f"client_tools[{index}].name", f"there are two tools {tool.name!r}"))

@@ -48,9 +48,10 @@ async def decide_approval(
 
 
 async def record_refusal(
-    ctx: Context, caller: Caller, approval_id: str, action: str, digest: str, refusal: Exception
+    ctx: Context, caller: Caller, approval_id: str, action: str, digest: str, refusal: Exception, *, step_id: str = ""
 ) -> None:
-    """A refused decision leaves its row, also one that no operation has seen: what was sent may be of any form."""
+    """A refused decision, or the refused result of a step, leaves its row, also one that no operation has seen: what
+    was sent may be of any form."""
     await audit.record_refusal(
         ctx.database,
         tenant=caller.tenant,
@@ -63,6 +64,7 @@ async def record_refusal(
         reason=type(refusal).__name__,
         message=str(refusal),
         create_time=ctx.clock(),
+        step_id=step_id[:LONGEST],
     )
 
 

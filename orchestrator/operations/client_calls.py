@@ -1,4 +1,5 @@
-"""Calls of a session's own tools: a client claims one, and hands in what came of it."""
+"""Calls of clients' tools: a client claims one, and hands in what came of it. A result that is not taken leaves its row
+in the audit table: it may be late, or somebody else's, or forged."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,15 +8,31 @@ from typing import TypeVar
 from orchestrator.domain.catalog import SECOND
 from orchestrator.domain.change import Change
 from orchestrator.domain.client_tools import claim_call, record_result
-from orchestrator.domain.errors import NotFound, WrongState
+from orchestrator.domain.errors import DomainError, NotFound, StorageUnavailable, WrongState
 from orchestrator.domain.records import Step, ToolResult
+from orchestrator.domain.results import read_result
 from orchestrator.domain.states import StepState
+from orchestrator.operations.approvals import record_refusal
 from orchestrator.operations.commanding import NotInSnapshot, command
 from orchestrator.operations.context import Caller, Context
 from orchestrator.store import queries
 
 A = TypeVar("A")
 DEFAULT_LEASE = 60 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a client says that its call came to: JSON text, or that it did not work and why."""
+
+    content_json: str = ""
+    error: str | None = None
+
+    def result(self) -> ToolResult:
+        """Raises InvalidJson."""
+        if self.error is None:
+            return read_result(self.content_json, "content_json")
+        return ToolResult(self.error or "The client says that it did not work, and not why.", is_error=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +53,20 @@ async def claim(ctx: Context, caller: Caller, step_id: str, client_id: str, leas
     return await _on_call(ctx, caller, await _stored(ctx, caller, step_id), "claimed", Step, act)
 
 
-async def submit(
+async def submit(ctx: Context, caller: Caller, session_id: str, step_id: str, client_id: str, said: Said) -> Recorded:
+    """Raises InvalidJson, NotFound, WrongState for a call that has a result or is no client's, ClaimedByAnother."""
+    try:
+        return await _submit(ctx, caller, session_id, step_id, client_id, said.result())
+    except StorageUnavailable:
+        raise
+    except DomainError as refusal:
+        await record_refusal(ctx, caller, "", "", "", refusal, step_id=step_id)
+        raise
+
+
+async def _submit(
     ctx: Context, caller: Caller, session_id: str, step_id: str, client_id: str, result: ToolResult
 ) -> Recorded:
-    """Raises NotFound, WrongState for a call that has a result or is no client's, ClaimedByAnother."""
-
     def act(change: Change, step: Step) -> Callable[[], Recorded]:
         began_after = change.session.last_sequence
         recorded = record_result(change, step, client_id, caller.subject, result)

@@ -3,6 +3,7 @@
 from gen.assent.v1 import agent_pb2, policy_pb2, tool_pb2
 from gen.assent.v1 import catalog_service_pb2 as pb
 from orchestrator.domain.catalog import Agent, Policy
+from orchestrator.domain.client_tools import common_tools
 from orchestrator.domain.errors import NotFound
 from orchestrator.operations.context import Context
 from orchestrator.servicers.convert import to_proto
@@ -36,10 +37,10 @@ class Catalogs:
         return pb.GetPolicyResponse(policy=_policy(policy))
 
     async def ListTools(self, request: pb.ListToolsRequest, context: RpcContext) -> pb.ListToolsResponse:
-        return pb.ListToolsResponse(tools=[to_proto(tool_pb2.Tool, t) for t in self._catalog.tools.values()])
+        return pb.ListToolsResponse(tools=[to_proto(tool_pb2.Tool, t) for t in common_tools(self._catalog).values()])
 
     async def GetTool(self, request: pb.GetToolRequest, context: RpcContext) -> pb.GetToolResponse:
-        tool = self._catalog.tools.get(request.name)
+        tool = common_tools(self._catalog).get(request.name)
         if tool is None:
             raise NotFound("tool", request.name)
         return pb.GetToolResponse(tool=to_proto(tool_pb2.Tool, tool))

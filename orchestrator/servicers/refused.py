@@ -1,4 +1,5 @@
-"""Decisions that break a constraint of the contract: no operation sees them; they are audited like any refused one."""
+"""Decisions and results that break a constraint of the contract: no operation sees them; they are audited like any
+refused one."""
 
 from dataclasses import replace
 
@@ -10,16 +11,19 @@ from orchestrator.servicers.requests import reader
 from rpc.serving import OnInvalid
 from rpc.validation import InvalidRequest
 
-_INPUTS = ("tool_decision", "plan_decision")
+_INPUTS = ("tool_decision", "plan_decision", "tool_result")
 
 
 def audited(ctx: Context) -> OnInvalid:
-    """What a server does with invalid requests: one row for each that is a decision."""
+    """What a server does with invalid requests: one row for each that is a decision or the result of a call."""
 
     async def audit(refusal: InvalidRequest) -> None:
         said, method = refusal.request, "DecideApproval"
         if isinstance(said, session_service_pb2.ConverseRequest) and said.WhichOneof("input") in _INPUTS:
             said, method = getattr(said, said.WhichOneof("input") or ""), "Converse"
+        if isinstance(said, session_service_pb2.SubmitToolResultRequest | session_service_pb2.ClientToolResult):
+            who = replace(reader(), method=method if method == "Converse" else "SubmitToolResult")
+            await record_refusal(ctx, who, "", "", "", refusal, step_id=said.step_id)
         if isinstance(said, approval_service_pb2.DecideApprovalRequest | session_service_pb2.DecisionInput):
             who = replace(reader(), method=method)
             await record_refusal(ctx, who, said.approval_id, _action(said.action), said.digest, refusal)

@@ -7,8 +7,7 @@ from gen.assent.v1 import event_pb2, message_pb2, run_pb2, session_pb2, step_pb2
 from gen.assent.v1 import session_service_pb2 as pb
 from orchestrator.domain.errors import InvalidInput, NotFound
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.records import ClientTool, ToolResult
-from orchestrator.domain.results import read_result
+from orchestrator.domain.records import ClientTool
 from orchestrator.domain.states import RunState
 from orchestrator.operations import approvals, client_calls, sessions
 from orchestrator.operations.context import Caller, Context
@@ -117,7 +116,7 @@ class Sessions:
         logs.bind(session_id=request.session_id)
         who = caller("SubmitToolResult", request)
         recorded = await client_calls.submit(
-            self._ctx, who, request.session_id, request.step_id, request.client_id, result_of(request)
+            self._ctx, who, request.session_id, request.step_id, request.client_id, said_in(request)
         )
         return pb.SubmitToolResultResponse(step=to_proto(step_pb2.Step, recorded.step))
 
@@ -199,7 +198,7 @@ class Sessions:
             case "tool_result":
                 came = request.tool_result
                 recorded = await client_calls.submit(
-                    self._ctx, who, request.session_id, came.step_id, came.client_id, result_of(came)
+                    self._ctx, who, request.session_id, came.step_id, came.client_id, said_in(came)
                 )
                 return recorded.began_after
             case _:
@@ -216,11 +215,11 @@ def _client_tool(said: session_pb2.ClientTool) -> ClientTool:
     return ClientTool(said.name, said.description, said.input_schema_json, said.time_limit.ToMicroseconds(), then)
 
 
-def result_of(said: pb.SubmitToolResultRequest | pb.ClientToolResult) -> ToolResult:
-    """What a client says its call came to. Raises InvalidJson."""
-    if said.WhichOneof("outcome") == "error":
-        return ToolResult(said.error or "The client says that it did not work, and not why.", is_error=True)
-    return read_result(said.content_json, "content_json")
+def said_in(request: pb.SubmitToolResultRequest | pb.ClientToolResult) -> client_calls.Said:
+    """What a client says its call came to."""
+    if request.WhichOneof("outcome") == "error":
+        return client_calls.Said(error=request.error)
+    return client_calls.Said(request.content_json)
 
 
 @contextmanager

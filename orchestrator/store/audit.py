@@ -1,4 +1,4 @@
-"""Refused decisions: they change no session and add no event, but leave one row of their tenant here."""
+"""Refused decisions, and results of tool calls: they change no session and add no event; each leaves a row here."""
 
 from sqlalchemy.dialects.postgresql import insert
 
@@ -20,10 +20,11 @@ async def record_refusal(
     reason: str,
     message: str,
     create_time: int,
+    step_id: str = "",
 ) -> None:
     """Who (`subject`) was refused what, and why; what they sent is kept as they sent it."""
     sent = {"subject": subject, "method": method, "approval_id": approval_id, "action": action, "digest": digest}
-    why = {"reason": reason, "message": message}
+    why = {"step_id": step_id, "reason": reason, "message": message}
     values = {name: clean(value) for name, value in {**sent, **why}.items()}
     row = insert(tables.audit).values(tenant=tenant, id=id, create_time=create_time, **values)
     await database.rows(row.on_conflict_do_nothing())  # it is asked again where the first answer was lost

@@ -502,9 +502,11 @@ class Approval(_message.Message):
     subtask_id: _builtins.str
     """The subtask it is about; empty: it concerns the run or the plan."""
     tool: _builtins.str
-    """TOOL_CALL, IN_DOUBT: the tool's name."""
+    """TOOL_CALL, IN_DOUBT: the tool's name. QUESTION: `ask_user`."""
     arguments_json: _builtins.str
-    """TOOL_CALL, IN_DOUBT: the exact text of the arguments that would run."""
+    """TOOL_CALL, IN_DOUBT: the exact text of the arguments that would run. QUESTION: of the question; `options` in it are
+    the answers that the agent suggests.
+    """
     requester: _builtins.str
     """The principal whose run it is."""
     may_remember: _builtins.bool

@@ -1013,7 +1013,7 @@ class StepFinished(_message.Message):
     agent: _builtins.str
     """The agent on whose behalf."""
     dispatch_number: _builtins.int
-    """Which dispatch it is the outcome of; 0: it was never dispatched."""
+    """Which dispatch it is the outcome of, to an executor or to clients; 0: it was never dispatched."""
     trigger: _builtins.str
     """What happened, as the state machine names it, for example `succeeded` or `transient`."""
     state: _step_pb2.StepState.ValueType
@@ -1295,7 +1295,9 @@ Global___GrantChanged: _TypeAlias = GrantChanged  # noqa: Y015
 
 @_typing.final
 class ToolCallReady(_message.Message):
-    """A client must execute a tool call: ClaimToolCall first, then SubmitToolResult."""
+    """A client must execute a tool call: ClaimToolCall first, then SubmitToolResult. Said again, for the same step, when the
+    call waits anew: a person said RETRY, or resumed a run that its time limit had paused.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -155,7 +155,8 @@ class SessionServiceServicer:
 
     def SubmitToolResult(self, request, context):
         """Records the result or the error of a client-side tool call; the first wins, and the run goes on. Errors:
-        SESSION_NOT_FOUND, STEP_NOT_FOUND, WRONG_STATE (it has a result already), TOOL_CALL_CLAIMED, INVALID_JSON.
+        SESSION_NOT_FOUND, STEP_NOT_FOUND, WRONG_STATE (it has a result already, or is no client's to answer), TOOL_CALL_CLAIMED,
+        INVALID_JSON. A refused result changes nothing and is written to the audit table.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,8 @@ class SessionServiceStub:
     """
     SubmitToolResult: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SubmitToolResultRequest, _session_service_pb2.SubmitToolResultResponse]
     """Records the result or the error of a client-side tool call; the first wins, and the run goes on. Errors:
-    SESSION_NOT_FOUND, STEP_NOT_FOUND, WRONG_STATE (it has a result already), TOOL_CALL_CLAIMED, INVALID_JSON.
+    SESSION_NOT_FOUND, STEP_NOT_FOUND, WRONG_STATE (it has a result already, or is no client's to answer), TOOL_CALL_CLAIMED,
+    INVALID_JSON. A refused result changes nothing and is written to the audit table.
     """
     SwitchAgent: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SwitchAgentRequest, _session_service_pb2.SwitchAgentResponse]
     """Sets the agent that messages without one go to. A running subtask keeps its agent. Errors: SESSION_NOT_FOUND,
@@ -136,7 +137,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_session_service_pb2.SubmitToolResultRequest, _abc.Awaitable[_session_service_pb2.SubmitToolResultResponse]],
     ) -> _abc.Awaitable[_session_service_pb2.SubmitToolResultResponse]:
         """Records the result or the error of a client-side tool call; the first wins, and the run goes on. Errors:
-        SESSION_NOT_FOUND, STEP_NOT_FOUND, WRONG_STATE (it has a result already), TOOL_CALL_CLAIMED, INVALID_JSON.
+        SESSION_NOT_FOUND, STEP_NOT_FOUND, WRONG_STATE (it has a result already, or is no client's to answer), TOOL_CALL_CLAIMED,
+        INVALID_JSON. A refused result changes nothing and is written to the audit table.
         """
 
     @_abc_1.abstractmethod

@@ -47,7 +47,7 @@ Global___SideEffect: _TypeAlias = SideEffect  # noqa: Y015
 
 @_typing.final
 class Tool(_message.Message):
-    """A tool as the connected executors offer it."""
+    """A tool as the connected executors offer it, or as every session has it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -67,11 +67,13 @@ class Tool(_message.Message):
     schema_digest: _builtins.str
     """SHA-256 (hex) of `input_schema_json`: pinned by an approval."""
     source: _builtins.str
-    """Where it comes from: `builtin`, `mcp:<server>`, `http:<name>` or `client`."""
+    """Where it comes from: `builtin`, `mcp:<server>`, `http:<name>`, `client` (whoever follows the session executes it), or
+    `assent` (the orchestrator answers it itself).
+    """
     side_effect: Global___SideEffect.ValueType
     """What happens when it runs twice."""
     executors: _builtins.int
-    """How many connected executors offer it; zero: its calls wait."""
+    """How many connected executors offer it; zero: its calls wait, unless no executor is needed."""
     def __init__(
         self,
         *,

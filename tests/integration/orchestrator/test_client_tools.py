@@ -212,7 +212,39 @@ async def test_what_is_wrong_with_a_claim_or_a_result_changes_nothing(
     said = {"step_id": step.id, "content_json": "opened"}
     problem = await client.refusal(client.converse(step.session_id, tool_result=said))
     assert (problem.reason, problem.fields[0].field) == ("INVALID_JSON", "tool_result.content_json")
-    assert await tables.counts() == before
+    after = await tables.counts()
+    assert after.pop("audit") == before.pop("audit") + 8  # each refused result, and no refused claim
+    assert after == before
+    kept = [(row["tenant"], row["subject"], row["method"], row["reason"]) for row in await tables.audited()]
+    assert kept == [
+        ("other", "eve", "SubmitToolResult", "NotFound"),
+        *[("default", "developer", "SubmitToolResult", "NotFound")] * 3,
+        *[("default", "developer", "SubmitToolResult", "InvalidJson")] * 2,
+        ("default", "developer", "SubmitToolResult", "InvalidRequest"),
+        ("default", "developer", "Converse", "InvalidJson"),
+    ]
+    assert {row["step_id"] for row in await tables.audited()} == {step.id, nobody.id}
+
+
+async def test_a_result_for_a_call_that_awaits_approval_is_refused_and_on_record(
+    client: Client, executor: ScriptedExecutor, tables: Tables
+) -> None:
+    """Nobody answers a call, or a question, by handing in a result in the person's stead."""
+    for tool, arguments in (("open_tab", EXACT), ("ask_user", '{"question": "May I?"}')):
+        executor.play = calls(tool, arguments)
+        session = await client.new_session(client_tools=TOOLS)
+        await client.send(session.id)
+        asked = await client.asked(session.id)
+        await all_let_go()
+        before = await tables.counts()
+        forged = step_pb2.Step(id=asked.step_id, session_id=session.id)
+        problem = await client.refusal(submit(client, forged, '"yes"'))
+        assert (problem.reason, problem.metadata["state"]) == ("WRONG_STATE", "AWAITING_APPROVAL")
+        after = await tables.counts()
+        assert after.pop("audit") == before.pop("audit") + 1
+        assert after == before
+        assert (await tables.audited())[-1]["step_id"] == asked.step_id
+        assert [a.id for a in await client.pending(session.id)] == [asked.id]
 
 
 async def test_a_result_of_a_megabyte_is_taken(client: Client, executor: ScriptedExecutor) -> None:
