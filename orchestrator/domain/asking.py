@@ -45,13 +45,20 @@ def ask_about_plan(change: Change, plan: Plan, catalog: Catalog) -> Approval:
     return _ask(change, replace(approval, plan_id=plan.id, plan_version=plan.version))
 
 
-def ask_about_call(change: Change, step: Step, policy_digest: str, rule: str, reason: str) -> Step:
+def ask_about_call(
+    change: Change, step: Step, policy_digest: str, rule: str, reason: str, *, may_remember: bool = False
+) -> Step:
     """The step awaits approval; the digest covers its exact argument bytes."""
     preimage = tool_preimage(step, _plan_version(change), policy_digest)
     step = replace(step, policy_rule=rule)
     approval = _new_approval(change, "TOOL_CALL", step.run_id, preimage, _call_preview(change, step, reason))
     earlier = change.snapshot.approvals.get(step.approval_id)
-    approval = replace(approval, policy_rule=rule, earlier_approval_id=earlier.id if earlier else "")
+    approval = replace(
+        approval,
+        policy_rule=rule,
+        earlier_approval_id=earlier.id if earlier else "",
+        may_remember=may_remember,
+    )
     approval = _ask(change, _of_call(change, step, approval), terms_of_call(change.policy, step, earlier))
     step = replace(step, approval_id=approval.id, approval_preimage=preimage)
     return move_step(change, step, "asked")

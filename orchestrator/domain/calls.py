@@ -7,11 +7,12 @@ from orchestrator.domain import questions
 from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.asking import ask_about_call
 from orchestrator.domain.budgets import hold_back
-from orchestrator.domain.catalog import Tool
+from orchestrator.domain.catalog import Policy, Tool
 from orchestrator.domain.change import Change
 from orchestrator.domain.client_tools import hand_to_client, is_clients, offered_tools, unfit
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.policy import judge
+from orchestrator.domain.grants import is_offered, use_grant
+from orchestrator.domain.policy import Verdict, judge
 from orchestrator.domain.records import Attempt, Failure, ModelReply, Step, ToolResult
 from orchestrator.domain.starting import World, start
 from orchestrator.domain.states import StepState
@@ -92,7 +93,7 @@ def _judge(change: Change, step: Step, world: World) -> None:
     elif tool is questions.ASK_USER:
         questions.ask(change, step, arguments, verdict.rule)
     elif verdict.effect == "ASK" and not _is_answered(change, step):
-        ask_about_call(change, step, world.catalog.policy.digest, verdict.rule, verdict.reason)
+        _ask_unless_granted(change, step, verdict, world.catalog.policy_of(change.session))
     else:
         move_step(change, replace(step, policy_rule=verdict.rule), "allowed")
 
@@ -107,6 +108,16 @@ def _problems(change: Change, tool: Tool, arguments: dict[str, Any]) -> list[str
     """Nobody is asked about a call that its tool would refuse."""
     problems = unfit(change.session, tool, arguments)
     return problems or (questions.faults_of(arguments) if tool is questions.ASK_USER else [])
+
+
+def _ask_unless_granted(change: Change, step: Step, verdict: Verdict, policy: Policy) -> None:
+    """A grant answers in a person's stead, where the rule offers that for this call."""
+    step = replace(step, policy_rule=verdict.rule)
+    may_remember = is_offered(policy, step)
+    if may_remember and (granted := use_grant(change, step, policy)) is not None:
+        move_step(change, granted, "allowed")
+    else:
+        ask_about_call(change, step, policy.digest, verdict.rule, verdict.reason, may_remember=may_remember)
 
 
 def _refuse(change: Change, step: Step, rule: str, failure: Failure) -> None:

@@ -124,6 +124,7 @@ def _with_time(change: Change, step: Step, agent: Agent, catalog: Catalog) -> St
             step.arguments_json,
             step.approval_id,
             step.deadline_time,
+            step.grant_id,
         )
     )
     return step

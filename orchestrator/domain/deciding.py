@@ -13,6 +13,7 @@ from orchestrator.domain.errors import (
     Violation,
 )
 from orchestrator.domain.frozen import replace
+from orchestrator.domain.grants import check_remember, make_grant
 from orchestrator.domain.records import Approval, Decision, Failure, ToolResult
 from orchestrator.domain.results import read_result
 from orchestrator.domain.states import ApprovalState, RunState
@@ -34,7 +35,9 @@ def is_repeat(approval: Approval, decision: Decision) -> bool:
     if has_voted(approval, decision):
         return True
     won = approval.decision
-    return won is not None and replace(won, decide_time=0, edited_digest="") == replace(decision, decide_time=0)
+    if won is None:
+        return False
+    return replace(won, decide_time=0, edited_digest="", grant_id="") == replace(decision, decide_time=0)
 
 
 def check_decision(approval: Approval, decision: Decision, decider: Decider, author: str, now: int) -> None:
@@ -88,11 +91,14 @@ def decide(
         check_edit(change.session, change.snapshot.steps[approval.step_id], decision, catalog)
     questions.check_answer(approval, decision)
     limits.check_new_limit(change, approval, decision)
+    check_remember(change, approval, decision)
     check_vote(approval, decision)
     if is_counted(approval, decision.action):
         approval = count_vote(change, approval, decision)
         if not is_enough(approval):
             return approval
+    if decision.remember is not None:
+        decision = replace(decision, grant_id=change.new_id())
     approval = settle_approval(change, approval, "resolved", decision=decision)
     if decision.action == "ABORT":
         run = change.snapshot.runs[approval.run_id]
@@ -134,6 +140,7 @@ def _reject_plan(change: Change, approval: Approval, decision: Decision) -> None
 
 def _approve_call(change: Change, approval: Approval, decision: Decision) -> None:
     move_step(change, change.snapshot.steps[approval.step_id], "approved")
+    make_grant(change, approval, decision)
 
 
 def _reject_call(change: Change, approval: Approval, decision: Decision) -> None:

@@ -56,6 +56,11 @@ def question_preimage(step: Step, plan_version: int) -> str:
     return _call_lines("question", step, plan_version)
 
 
+def policy_digest_of(preimage: str) -> str:
+    """Of the preimage of a tool call: the policy that judged it."""
+    return preimage.rpartition("\npolicy: ")[2]
+
+
 def doubt_preimage(step: Step, plan_version: int) -> str:
     """Names the call as it was sent, and the one dispatch that nobody knows the end of."""
     approved, dispatch = sha256(step.approval_preimage), str(step.dispatch_number)

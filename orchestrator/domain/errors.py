@@ -172,6 +172,17 @@ class SelfApproval(DomainError):
 
 
 @dataclass
+class GrantNotOffered(DomainError):
+    """The decision asks to remember, and of this approval nothing may be remembered."""
+
+    approval_id: str
+    why: str = "this call is to be asked about each time"
+
+    def __str__(self) -> str:
+        return f"nothing can be remembered of approval {self.approval_id}: {self.why}"
+
+
+@dataclass
 class ClaimedByAnother(DomainError):
     """Another client has taken the tool call, and its lease lives."""
 

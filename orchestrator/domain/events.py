@@ -160,6 +160,7 @@ class StepStarted:
     tool: str = ""
     arguments_json: str = ""
     approval_id: str = ""
+    grant_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +273,7 @@ class ToolCallReady:
     arguments_json: str
     approval_id: str
     deadline_time: int
+    grant_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.client_tools import end_overdue
 from orchestrator.domain.ending import complete_run
 from orchestrator.domain.expiring import mind_the_time, times_to_mind
+from orchestrator.domain.grants import end_expired
 from orchestrator.domain.limits import ask_for_more
 from orchestrator.domain.planning import begin_planning, begin_routing, conclude_planning, conclude_routing
 from orchestrator.domain.records import Attempt, Run
@@ -32,6 +33,7 @@ from orchestrator.domain.worktime import end_of_work, is_used_up
 
 def reconcile(change: Change, world: World) -> None:
     """Do everything that is due now. `change.starts` are the steps to start once it is written."""
+    end_expired(change)
     while True:
         run = change.snapshot.run
         if run is None:

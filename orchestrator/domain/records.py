@@ -378,6 +378,14 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Remember:
+    """What a yes is also to mean: later calls whose arguments satisfy the constraint, for a time (microseconds)."""
+
+    constraint: str = ""  # CEL; empty: the very same arguments
+    lifetime: int = 3_600_000_000
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A person's answer to an approval."""
 
@@ -392,6 +400,7 @@ class Decision:
     new_limit: Budget | None = None  # APPROVE of a BUDGET: what it may consume in all
     grant_id: str = ""  # APPROVE of a TOOL_CALL: the grant it made
     edited_artifact_id: str = ""  # EDIT of an ARTIFACT: what takes its place
+    remember: Remember | None = None  # APPROVE of a TOOL_CALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,6 +425,7 @@ class Vote:
     vote_time: int
     feedback: str = ""
     new_limit: Budget | None = None  # of a BUDGET: all must mean the same
+    remember: Remember | None = None  # of a TOOL_CALL: all must ask for the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -495,6 +505,8 @@ class Grant:
     revoke_reason: str = ""
     end_time: int = 0  # when it was found to have ended, revoked or run out; 0: it stands
     uses: int = 0
+    policy_rule: str = ""  # the rule that asked: it answers no other
+    policy_digest: str = ""  # of the policy as it stood
 
 
 @dataclass(frozen=True, slots=True)

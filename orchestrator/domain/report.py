@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.policy import WRITING_TOOLS
-from orchestrator.domain.records import Approval, Message, Plan, Run, Step, Subtask, Usage
+from orchestrator.domain.records import Approval, Grant, Message, Plan, Run, Step, Subtask, Usage
 from orchestrator.domain.retries import is_quarantined
 from orchestrator.domain.states import StepState
 
@@ -28,6 +28,7 @@ class Report:
     subtasks: Sequence[Subtask]
     steps: Sequence[Step]
     approvals: Sequence[Approval]
+    grants: Sequence[Grant]
     files_written: Sequence[WrittenFile]
     markdown: str
 
@@ -39,6 +40,7 @@ def make_report(
     subtasks: Sequence[Subtask],
     steps: Sequence[Step],
     approvals: Sequence[Approval],
+    grants: Sequence[Grant] = (),
 ) -> Report:
     files = list(files_written(steps))
     lines = [
@@ -50,6 +52,7 @@ def make_report(
         *_subtask_lines(subtasks),
         *_step_lines(steps),
         *_decision_lines(approvals),
+        *_grant_lines(grants, steps),
         *_file_lines(files),
         "## Cost",
         "",
@@ -57,7 +60,7 @@ def make_report(
     ]
     if final_message is not None:
         lines += ["", "## Result", "", final_message.text]
-    return Report(run, final_message, plan, subtasks, steps, approvals, files, "\n".join(lines) + "\n")
+    return Report(run, final_message, plan, subtasks, steps, approvals, grants, files, "\n".join(lines) + "\n")
 
 
 def files_written(steps: Sequence[Step]) -> Iterator[WrittenFile]:
@@ -143,6 +146,16 @@ def _decision_lines(approvals: Sequence[Approval]) -> Iterator[str]:
             said = f" — {a.decision.feedback}" if a.decision.feedback else ""
             yield f"- {a.preview.title}: **{a.decision.action}** by {a.decision.decider}{said}"
     yield ""
+
+
+def _grant_lines(grants: Sequence[Grant], steps: Sequence[Step]) -> Iterator[str]:
+    """What a remembered yes allowed in a person's stead."""
+    if grants:
+        yield from ("## Allowed by a remembered yes", "")
+        for g in grants:
+            calls = _counted(sum(s.grant_id == g.id for s in steps), "call", "calls")
+            yield f"- `{g.tool}`, {calls}: granted by {g.creator}, where `{g.constraint}`"
+        yield ""
 
 
 def _file_lines(files: Sequence[WrittenFile]) -> Iterator[str]:

@@ -197,6 +197,7 @@ def dispatch_step(change: Change, step: Step, **placement: object) -> Step:
             step.tool,
             step.arguments_json,
             step.approval_id,
+            step.grant_id,
         )
     )
     change.starts.append(step.id)

@@ -21,8 +21,8 @@ def has_voted(approval: Approval, decision: Decision) -> bool:
     won = approval.decision
     if approval.state != ApprovalState.PENDING and (won is None or won.action != decision.action):
         return False
-    said = (decision.decider, decision.action, decision.new_limit, decision.digest)
-    return any((v.voter, v.action, v.new_limit, approval.digest) == said for v in approval.votes)
+    said = (decision.decider, decision.action, decision.new_limit, decision.remember, decision.digest)
+    return any((v.voter, v.action, v.new_limit, v.remember, approval.digest) == said for v in approval.votes)
 
 
 def check_vote(approval: Approval, decision: Decision) -> None:
@@ -31,13 +31,15 @@ def check_vote(approval: Approval, decision: Decision) -> None:
         first = approval.votes[0]
         if decision.new_limit != first.new_limit:
             raise InvalidInput([Violation("new_limit", f"must be the one that {first.voter} voted for")])
+        if decision.remember != first.remember:
+            raise InvalidInput([Violation("remember", f"must be what {first.voter} voted for: the same, or nothing")])
 
 
 def count_vote(change: Change, approval: Approval, decision: Decision) -> Approval:
     """The approval with the vote. Raises nothing: what is wrong with it was checked."""
     if any(v.voter == decision.decider for v in approval.votes):
         return approval
-    vote = Vote(decision.decider, decision.action, change.now, decision.feedback, decision.new_limit)
+    vote = Vote(decision.decider, decision.action, change.now, decision.feedback, decision.new_limit, decision.remember)
     approval = change.put(replace(approval, votes=[*approval.votes, vote]))
     change.emit(
         VoteRecorded(

@@ -20,7 +20,10 @@ async def of_run(ctx: Context, caller: Caller, run: Run) -> Report:
     message = await queries.get_message(database, tenant, run.final_message_id) if run.final_message_id else None
     steps = await _all(lambda paging: queries.list_steps(database, tenant, run.id, paging=paging))
     approvals = await _all(lambda paging: queries.list_approvals(database, tenant, run_id=run.id, paging=paging))
-    return make_report(run, message, plan, subtasks, steps, approvals[::-1])
+    grants = await _all(lambda paging: queries.list_grants(database, tenant, run.session_id, paging=paging))
+    used = {step.grant_id for step in steps}
+    used_grants = [grant for grant in grants[::-1] if grant.id in used]
+    return make_report(run, message, plan, subtasks, steps, approvals[::-1], used_grants)
 
 
 async def _all(read: Callable[[Paging], Awaitable[Page[T]]]) -> list[T]:

@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable
 
-from gen.assent.v1 import approval_pb2, session_service_pb2
+from gen.assent.v1 import approval_pb2, grant_pb2, session_service_pb2
 from gen.assent.v1 import approval_service_pb2 as pb
 from orchestrator.domain.decidable import may_decide
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.events import LoggedEvent
-from orchestrator.domain.records import Approval, Decision
-from orchestrator.operations import approvals
+from orchestrator.domain.records import Approval, Decision, Remember
+from orchestrator.operations import approvals, grants
 from orchestrator.operations.context import Caller, Context
 from orchestrator.servicers.budgets import read_budget
 from orchestrator.servicers.convert import enum_word, event_to_proto, item_to_proto, to_proto
@@ -66,6 +66,20 @@ class Approvals:
             async for part in watch.parts():
                 yield self._shown(part)
 
+    async def ListGrants(self, request: pb.ListGrantsRequest, context: RpcContext) -> pb.ListGrantsResponse:
+        tenant = reader().tenant
+        if await queries.get_session(self._ctx.database, tenant, request.session_id) is None:
+            raise NotFound("session", request.session_id)
+        paging = Paging(request.page_size, request.page_token)
+        page = await queries.list_grants(self._ctx.database, tenant, request.session_id, paging=paging)
+        found = [to_proto(grant_pb2.Grant, g) for g in page.items]
+        return pb.ListGrantsResponse(grants=found, next_page_token=page.next_page_token)
+
+    async def RevokeGrant(self, request: pb.RevokeGrantRequest, context: RpcContext) -> pb.RevokeGrantResponse:
+        who = caller("RevokeGrant", request)
+        grant = await grants.revoke(self._ctx, who, request.grant_id, request.reason)
+        return pb.RevokeGrantResponse(grant=to_proto(grant_pb2.Grant, grant))
+
     def _shown(self, part: Snapshot | list[LoggedEvent] | Heartbeat) -> pb.WatchApprovalsResponse:
         if isinstance(part, Snapshot):
             found = [to_proto(approval_pb2.Approval, a) for a in part.approvals]
@@ -82,7 +96,7 @@ def decidable_by(who: Caller) -> Callable[[Approval], bool]:
 
 def decision_of(said: pb.DecideApprovalRequest | session_service_pb2.DecisionInput, who: Caller) -> Decision:
     """What was answered. Raises InvalidInput."""
-    refuse_later(("", said, ("edited_artifact", "remember")))
+    refuse_later(("", said, ("edited_artifact",)))
     action = enum_word(approval_pb2.DecisionAction.DESCRIPTOR, said.action)
     return Decision(
         action,
@@ -93,4 +107,11 @@ def decision_of(said: pb.DecideApprovalRequest | session_service_pb2.DecisionInp
         response_json=said.response_json,
         edited_arguments_json=said.edited_arguments_json,
         new_limit=read_budget(said.new_limit, "new_limit") if said.HasField("new_limit") else None,
+        remember=_remember(said.remember) if said.HasField("remember") else None,
     )
+
+
+def _remember(said: grant_pb2.Remember) -> Remember:
+    if not said.HasField("lifetime"):
+        return Remember(said.constraint)
+    return Remember(said.constraint, said.lifetime.ToMicroseconds())

@@ -11,6 +11,7 @@ from orchestrator.domain.errors import (
     ClaimedByAnother,
     DeciderNotAllowed,
     DigestMismatch,
+    GrantNotOffered,
     InvalidInput,
     InvalidJson,
     InvalidPageToken,
@@ -135,6 +136,12 @@ def _self(e: SelfApproval) -> Problem:
     )
 
 
+def _not_offered(e: GrantNotOffered) -> Problem:
+    metadata = {"approval": e.approval_id}
+    fields = [("remember", f"is not offered: {e.why}")]
+    return Problem(StatusCode.FAILED_PRECONDITION, "GRANT_NOT_OFFERED", str(e), metadata=metadata, fields=fields)
+
+
 def _claimed(e: ClaimedByAnother) -> Problem:
     return Problem(
         StatusCode.FAILED_PRECONDITION,
@@ -231,6 +238,7 @@ _TABLE: dict[type[BaseException], Callable[[Any], Problem]] = {
     DeciderNotAllowed: _decider,
     SelfApproval: _self,
     ClaimedByAnother: _claimed,
+    GrantNotOffered: _not_offered,
     SessionBusy: _busy,
     LimitExceeded: _limit,
     StaleVersion: _stale,

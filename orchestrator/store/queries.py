@@ -10,13 +10,13 @@ import msgspec
 from sqlalchemy import ColumnElement, Row, select, text
 
 from orchestrator.domain.events import LoggedEvent
-from orchestrator.domain.records import Approval, Attempt, Key, Message, Plan, Run, Session, Step, Subtask
+from orchestrator.domain.records import Approval, Attempt, Grant, Key, Message, Plan, Run, Session, Step, Subtask
 from orchestrator.store import codec, tables
 from orchestrator.store.codec import RowCodec, clean, decode_session
 from orchestrator.store.database import Database
 from orchestrator.store.paging import PAGE_BYTES, Page, Paging, fetch_page
 
-R = TypeVar("R", Message, Run, Plan, Subtask, Attempt, Step, Approval)
+R = TypeVar("R", Message, Run, Plan, Subtask, Attempt, Step, Approval, Grant)
 
 FIRST_PAGE = Paging()
 
@@ -274,6 +274,15 @@ _PENDING_TALLY = """
 SELECT count(*), coalesce(sum(('x' || right(id, 8))::bit(32)::bigint), 0)::bigint AS sum
 FROM approval WHERE tenant = $1 AND state = 'PENDING' AND ($2 = '' OR kind = $2) AND ($3 = '' OR session_id = $3)
     AND ($4 = '' OR run_id = $4) AND ($5 = '' OR tool = $5)"""
+
+
+async def get_grant(database: Database, tenant: str, grant_id: str) -> Grant | None:
+    return await _get(database, codec.GRANT, tenant, grant_id)
+
+
+async def list_grants(database: Database, tenant: str, session_id: str, *, paging: Paging = FIRST_PAGE) -> Page[Grant]:
+    """A session's, newest first, ended ones too."""
+    return await _list(database, codec.GRANT, tenant, {"session_id": session_id}, None, paging)
 
 
 async def _get(database: Database, stored: RowCodec[R], tenant: str, id: str) -> R | None:

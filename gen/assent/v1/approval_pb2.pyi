@@ -4,6 +4,7 @@ isort:skip_file
 The approval: a question to a person about one exact thing, and the decision that answers it."""
 
 from gen.assent.v1 import budget_pb2 as _budget_pb2
+from gen.assent.v1 import grant_pb2 as _grant_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -287,6 +288,7 @@ class Vote(_message.Message):
     VOTE_TIME_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
     NEW_LIMIT_FIELD_NUMBER: _builtins.int
+    REMEMBER_FIELD_NUMBER: _builtins.int
     voter: _builtins.str
     """The principal who voted."""
     action: Global___DecisionAction.ValueType
@@ -301,6 +303,10 @@ class Vote(_message.Message):
     def new_limit(self) -> _budget_pb2.Budget:
         """Of a BUDGET: the limits they voted for, which every vote names alike; absent otherwise."""
 
+    @_builtins.property
+    def remember(self) -> _grant_pb2.Remember:
+        """Of a TOOL_CALL: what they asked to remember, which every vote names alike; absent: nothing."""
+
     def __init__(
         self,
         *,
@@ -309,10 +315,11 @@ class Vote(_message.Message):
         vote_time: _timestamp_pb2.Timestamp | None = ...,
         feedback: _builtins.str = ...,
         new_limit: _budget_pb2.Budget | None = ...,
+        remember: _grant_pb2.Remember | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["new_limit", b"new_limit", "vote_time", b"vote_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["new_limit", b"new_limit", "remember", b"remember", "vote_time", b"vote_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "feedback", b"feedback", "new_limit", b"new_limit", "vote_time", b"vote_time", "voter", b"voter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "feedback", b"feedback", "new_limit", b"new_limit", "remember", b"remember", "vote_time", b"vote_time", "voter", b"voter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -335,6 +342,7 @@ class Decision(_message.Message):
     NEW_LIMIT_FIELD_NUMBER: _builtins.int
     GRANT_ID_FIELD_NUMBER: _builtins.int
     EDITED_ARTIFACT_ID_FIELD_NUMBER: _builtins.int
+    REMEMBER_FIELD_NUMBER: _builtins.int
     action: Global___DecisionAction.ValueType
     """What was answered."""
     decider: _builtins.str
@@ -361,6 +369,10 @@ class Decision(_message.Message):
     def new_limit(self) -> _budget_pb2.Budget:
         """APPROVE of a BUDGET: the limits from then on; absent otherwise."""
 
+    @_builtins.property
+    def remember(self) -> _grant_pb2.Remember:
+        """APPROVE of a TOOL_CALL: what it asked to remember; absent: nothing."""
+
     def __init__(
         self,
         *,
@@ -375,10 +387,11 @@ class Decision(_message.Message):
         new_limit: _budget_pb2.Budget | None = ...,
         grant_id: _builtins.str = ...,
         edited_artifact_id: _builtins.str = ...,
+        remember: _grant_pb2.Remember | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time", "new_limit", b"new_limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time", "new_limit", b"new_limit", "remember", b"remember"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decide_time", b"decide_time", "decider", b"decider", "digest", b"digest", "edited_arguments_json", b"edited_arguments_json", "edited_artifact_id", b"edited_artifact_id", "edited_digest", b"edited_digest", "feedback", b"feedback", "grant_id", b"grant_id", "new_limit", b"new_limit", "response_json", b"response_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decide_time", b"decide_time", "decider", b"decider", "digest", b"digest", "edited_arguments_json", b"edited_arguments_json", "edited_artifact_id", b"edited_artifact_id", "edited_digest", b"edited_digest", "feedback", b"feedback", "grant_id", b"grant_id", "new_limit", b"new_limit", "remember", b"remember", "response_json", b"response_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -875,6 +875,7 @@ class StepStarted(_message.Message):
     TOOL_FIELD_NUMBER: _builtins.int
     ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    GRANT_ID_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """The step."""
     run_id: _builtins.str
@@ -899,6 +900,8 @@ class StepStarted(_message.Message):
     """TOOL: the exact text of the arguments."""
     approval_id: _builtins.str
     """TOOL: the approval it uses; empty: none was needed."""
+    grant_id: _builtins.str
+    """TOOL: the grant that allowed it in a person's stead; empty: none did."""
     def __init__(
         self,
         *,
@@ -914,10 +917,11 @@ class StepStarted(_message.Message):
         tool: _builtins.str = ...,
         arguments_json: _builtins.str = ...,
         approval_id: _builtins.str = ...,
+        grant_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "arguments_json", b"arguments_json", "attempt_id", b"attempt_id", "dispatch_number", b"dispatch_number", "executor_instance", b"executor_instance", "kind", b"kind", "model", b"model", "run_id", b"run_id", "step_id", b"step_id", "subtask_id", b"subtask_id", "tool", b"tool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "arguments_json", b"arguments_json", "attempt_id", b"attempt_id", "dispatch_number", b"dispatch_number", "executor_instance", b"executor_instance", "grant_id", b"grant_id", "kind", b"kind", "model", b"model", "run_id", b"run_id", "step_id", b"step_id", "subtask_id", b"subtask_id", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1310,6 +1314,7 @@ class ToolCallReady(_message.Message):
     ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
     DEADLINE_TIME_FIELD_NUMBER: _builtins.int
+    GRANT_ID_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """The step to claim."""
     run_id: _builtins.str
@@ -1326,6 +1331,8 @@ class ToolCallReady(_message.Message):
     """The exact text of the arguments."""
     approval_id: _builtins.str
     """The approval it uses; empty: none was needed."""
+    grant_id: _builtins.str
+    """The grant that allowed it in a person's stead; empty: none did."""
     @_builtins.property
     def deadline_time(self) -> _timestamp_pb2.Timestamp:
         """When the engine stops waiting for it, unless a client's lease ends later; absent: never."""
@@ -1342,10 +1349,11 @@ class ToolCallReady(_message.Message):
         arguments_json: _builtins.str = ...,
         approval_id: _builtins.str = ...,
         deadline_time: _timestamp_pb2.Timestamp | None = ...,
+        grant_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "arguments_json", b"arguments_json", "attempt_id", b"attempt_id", "deadline_time", b"deadline_time", "run_id", b"run_id", "step_id", b"step_id", "subtask_id", b"subtask_id", "tool", b"tool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "arguments_json", b"arguments_json", "attempt_id", b"attempt_id", "deadline_time", b"deadline_time", "grant_id", b"grant_id", "run_id", b"run_id", "step_id", b"step_id", "subtask_id", b"subtask_id", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

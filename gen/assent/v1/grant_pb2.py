@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssent/v1/grant.proto\x12\tassent.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x02\n\x05Grant\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0c\n\x04tool\x18\x03 \x01(\t\x12\x12\n\nconstraint\x18\x04 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x05 \x01(\t\x12\x0f\n\x07\x63reator\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07revoker\x18\n \x01(\t\x12\x0c\n\x04uses\x18\x0b \x01(\x03\x12\x15\n\rschema_digest\x18\x0c \x01(\t\x12\x15\n\rrevoke_reason\x18\r \x01(\t\x12,\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"h\n\x08Remember\x12\x1c\n\nconstraint\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12>\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssent/v1/grant.proto\x12\tassent.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x03\n\x05Grant\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0c\n\x04tool\x18\x03 \x01(\t\x12\x12\n\nconstraint\x18\x04 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x05 \x01(\t\x12\x0f\n\x07\x63reator\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07revoker\x18\n \x01(\t\x12\x0c\n\x04uses\x18\x0b \x01(\x03\x12\x15\n\rschema_digest\x18\x0c \x01(\t\x12\x15\n\rrevoke_reason\x18\r \x01(\t\x12,\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bpolicy_rule\x18\x0f \x01(\t\x12\x15\n\rpolicy_digest\x18\x10 \x01(\t\"h\n\x08Remember\x12\x1c\n\nconstraint\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12>\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,7 +39,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REMEMBER'].fields_by_name['lifetime']._loaded_options = None
   _globals['_REMEMBER'].fields_by_name['lifetime']._serialized_options = b'\272H\016\252\001\013\"\005\010\200\232\236\0012\002\010\001'
   _globals['_GRANT']._serialized_start=131
-  _globals['_GRANT']._serialized_end=512
-  _globals['_REMEMBER']._serialized_start=514
-  _globals['_REMEMBER']._serialized_end=618
+  _globals['_GRANT']._serialized_end=556
+  _globals['_REMEMBER']._serialized_start=558
+  _globals['_REMEMBER']._serialized_end=662
 # @@protoc_insertion_point(module_scope)

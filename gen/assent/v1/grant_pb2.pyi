@@ -38,6 +38,8 @@ class Grant(_message.Message):
     SCHEMA_DIGEST_FIELD_NUMBER: _builtins.int
     REVOKE_REASON_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    POLICY_RULE_FIELD_NUMBER: _builtins.int
+    POLICY_DIGEST_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server."""
     session_id: _builtins.str
@@ -45,7 +47,9 @@ class Grant(_message.Message):
     tool: _builtins.str
     """The tool it allows."""
     constraint: _builtins.str
-    """What the arguments must satisfy, as a CEL expression over `arguments` and `arguments_sha256`; never empty."""
+    """What the arguments must satisfy, as a CEL expression over `arguments` (the JSON object) and `arguments_sha256` (of the
+    exact text, hex); never empty. One that cannot be evaluated for a call does not allow it.
+    """
     approval_id: _builtins.str
     """The approval whose decision made it."""
     creator: _builtins.str
@@ -58,6 +62,10 @@ class Grant(_message.Message):
     """The digest of the tool's schema as it stood: the grant means no other."""
     revoke_reason: _builtins.str
     """Why it was revoked; may be empty."""
+    policy_rule: _builtins.str
+    """The rule of the policy that asked when it was made: the grant answers no other."""
+    policy_digest: _builtins.str
+    """The digest of that policy as it stood: the grant means no other."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
@@ -91,10 +99,12 @@ class Grant(_message.Message):
         schema_digest: _builtins.str = ...,
         revoke_reason: _builtins.str = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        policy_rule: _builtins.str = ...,
+        policy_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "constraint", b"constraint", "create_time", b"create_time", "creator", b"creator", "end_time", b"end_time", "expire_time", b"expire_time", "id", b"id", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker", b"revoker", "schema_digest", b"schema_digest", "session_id", b"session_id", "tool", b"tool", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "constraint", b"constraint", "create_time", b"create_time", "creator", b"creator", "end_time", b"end_time", "expire_time", b"expire_time", "id", b"id", "policy_digest", b"policy_digest", "policy_rule", b"policy_rule", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker", b"revoker", "schema_digest", b"schema_digest", "session_id", b"session_id", "tool", b"tool", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -109,7 +119,9 @@ class Remember(_message.Message):
     CONSTRAINT_FIELD_NUMBER: _builtins.int
     LIFETIME_FIELD_NUMBER: _builtins.int
     constraint: _builtins.str
-    """What later arguments must satisfy, as a CEL expression over `arguments`. Empty: the very same arguments."""
+    """What later arguments must satisfy, as a CEL expression over `arguments`; it must hold for the call that is approved.
+    Empty: the very same arguments, byte for byte.
+    """
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
         """How long it holds. Absent: one hour. At most 30 days."""

@@ -25,6 +25,7 @@ _sym_db = _symbol_database.Default()
 from gen.assent.v1 import approval_pb2 as assent_dot_v1_dot_approval__pb2
 from gen.assent.v1 import artifact_pb2 as assent_dot_v1_dot_artifact__pb2
 from gen.assent.v1 import failure_pb2 as assent_dot_v1_dot_failure__pb2
+from gen.assent.v1 import grant_pb2 as assent_dot_v1_dot_grant__pb2
 from gen.assent.v1 import plan_pb2 as assent_dot_v1_dot_plan__pb2
 from gen.assent.v1 import run_pb2 as assent_dot_v1_dot_run__pb2
 from gen.assent.v1 import step_pb2 as assent_dot_v1_dot_step__pb2
@@ -33,19 +34,19 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61ssent/v1/run_report.proto\x12\tassent.v1\x1a\x18\x61ssent/v1/approval.proto\x1a\x18\x61ssent/v1/artifact.proto\x1a\x17\x61ssent/v1/failure.proto\x1a\x14\x61ssent/v1/plan.proto\x1a\x13\x61ssent/v1/run.proto\x1a\x14\x61ssent/v1/step.proto\x1a\x15\x61ssent/v1/usage.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x02\n\tRunReport\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.assent.v1.Run\x12\x10\n\x08markdown\x18\x02 \x01(\t\x12\x1d\n\x04plan\x18\x03 \x01(\x0b\x32\x0f.assent.v1.Plan\x12$\n\x08subtasks\x18\x04 \x03(\x0b\x32\x12.assent.v1.Subtask\x12%\n\x05steps\x18\x05 \x03(\x0b\x32\x16.assent.v1.StepSummary\x12.\n\tdecisions\x18\x06 \x03(\x0b\x32\x1b.assent.v1.ReportedDecision\x12\x1f\n\x05usage\x18\x07 \x01(\x0b\x32\x10.assent.v1.Usage\x12-\n\rfiles_written\x18\x08 \x03(\x0b\x32\x16.assent.v1.WrittenFile\x12&\n\tartifacts\x18\t \x03(\x0b\x32\x13.assent.v1.Artifact\"\x9e\x03\n\x0bStepSummary\x12\n\n\x02id\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.assent.v1.StepKind\x12#\n\x05state\x18\x03 \x01(\x0e\x32\x14.assent.v1.StepState\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x12\n\nsubtask_id\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x0c\n\x04tool\x18\x07 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x08 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\t \x01(\t\x12\x1f\n\x05usage\x18\n \x01(\x0b\x32\x10.assent.v1.Usage\x12*\n\x07latency\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12#\n\x07\x66\x61ilure\x18\x0c \x01(\x0b\x32\x12.assent.v1.Failure\x12.\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb7\x02\n\x10ReportedDecision\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.assent.v1.ApprovalKind\x12\r\n\x05title\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.assent.v1.ApprovalState\x12)\n\x06\x61\x63tion\x18\x05 \x01(\x0e\x32\x19.assent.v1.DecisionAction\x12\x0f\n\x07\x64\x65\x63ider\x18\x06 \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12\x10\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\t \x01(\t\x12\x0f\n\x07step_id\x18\n \x01(\t\x12\x0f\n\x07plan_id\x18\x0b \x01(\t\"T\n\x0bWrittenFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07step_id\x18\x02 \x01(\t\x12\x12\n\nsubtask_id\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61ssent/v1/run_report.proto\x12\tassent.v1\x1a\x18\x61ssent/v1/approval.proto\x1a\x18\x61ssent/v1/artifact.proto\x1a\x17\x61ssent/v1/failure.proto\x1a\x15\x61ssent/v1/grant.proto\x1a\x14\x61ssent/v1/plan.proto\x1a\x13\x61ssent/v1/run.proto\x1a\x14\x61ssent/v1/step.proto\x1a\x15\x61ssent/v1/usage.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x02\n\tRunReport\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.assent.v1.Run\x12\x10\n\x08markdown\x18\x02 \x01(\t\x12\x1d\n\x04plan\x18\x03 \x01(\x0b\x32\x0f.assent.v1.Plan\x12$\n\x08subtasks\x18\x04 \x03(\x0b\x32\x12.assent.v1.Subtask\x12%\n\x05steps\x18\x05 \x03(\x0b\x32\x16.assent.v1.StepSummary\x12.\n\tdecisions\x18\x06 \x03(\x0b\x32\x1b.assent.v1.ReportedDecision\x12\x1f\n\x05usage\x18\x07 \x01(\x0b\x32\x10.assent.v1.Usage\x12-\n\rfiles_written\x18\x08 \x03(\x0b\x32\x16.assent.v1.WrittenFile\x12&\n\tartifacts\x18\t \x03(\x0b\x32\x13.assent.v1.Artifact\x12 \n\x06grants\x18\n \x03(\x0b\x32\x10.assent.v1.Grant\"\xb0\x03\n\x0bStepSummary\x12\n\n\x02id\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.assent.v1.StepKind\x12#\n\x05state\x18\x03 \x01(\x0e\x32\x14.assent.v1.StepState\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x12\n\nsubtask_id\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x0c\n\x04tool\x18\x07 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x08 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\t \x01(\t\x12\x1f\n\x05usage\x18\n \x01(\x0b\x32\x10.assent.v1.Usage\x12*\n\x07latency\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12#\n\x07\x66\x61ilure\x18\x0c \x01(\x0b\x32\x12.assent.v1.Failure\x12.\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08grant_id\x18\x0f \x01(\t\"\xb7\x02\n\x10ReportedDecision\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.assent.v1.ApprovalKind\x12\r\n\x05title\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.assent.v1.ApprovalState\x12)\n\x06\x61\x63tion\x18\x05 \x01(\x0e\x32\x19.assent.v1.DecisionAction\x12\x0f\n\x07\x64\x65\x63ider\x18\x06 \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12\x10\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\t \x01(\t\x12\x0f\n\x07step_id\x18\n \x01(\t\x12\x0f\n\x07plan_id\x18\x0b \x01(\t\"T\n\x0bWrittenFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07step_id\x18\x02 \x01(\t\x12\x12\n\nsubtask_id\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gen.assent.v1.run_report_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNREPORT']._serialized_start=272
-  _globals['_RUNREPORT']._serialized_end=606
-  _globals['_STEPSUMMARY']._serialized_start=609
-  _globals['_STEPSUMMARY']._serialized_end=1023
-  _globals['_REPORTEDDECISION']._serialized_start=1026
-  _globals['_REPORTEDDECISION']._serialized_end=1337
-  _globals['_WRITTENFILE']._serialized_start=1339
-  _globals['_WRITTENFILE']._serialized_end=1423
+  _globals['_RUNREPORT']._serialized_start=295
+  _globals['_RUNREPORT']._serialized_end=663
+  _globals['_STEPSUMMARY']._serialized_start=666
+  _globals['_STEPSUMMARY']._serialized_end=1098
+  _globals['_REPORTEDDECISION']._serialized_start=1101
+  _globals['_REPORTEDDECISION']._serialized_end=1412
+  _globals['_WRITTENFILE']._serialized_start=1414
+  _globals['_WRITTENFILE']._serialized_end=1498
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ The report of a run: what ran, what it cost, who approved what."""
 from gen.assent.v1 import approval_pb2 as _approval_pb2
 from gen.assent.v1 import artifact_pb2 as _artifact_pb2
 from gen.assent.v1 import failure_pb2 as _failure_pb2
+from gen.assent.v1 import grant_pb2 as _grant_pb2
 from gen.assent.v1 import plan_pb2 as _plan_pb2
 from gen.assent.v1 import run_pb2 as _run_pb2
 from gen.assent.v1 import step_pb2 as _step_pb2
@@ -42,6 +43,7 @@ class RunReport(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     FILES_WRITTEN_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
+    GRANTS_FIELD_NUMBER: _builtins.int
     markdown: _builtins.str
     """All of the report as Markdown, for a person."""
     @_builtins.property
@@ -76,6 +78,10 @@ class RunReport(_message.Message):
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[_artifact_pb2.Artifact]:
         """What its subtasks left, in the order recorded."""
 
+    @_builtins.property
+    def grants(self) -> _containers.RepeatedCompositeFieldContainer[_grant_pb2.Grant]:
+        """The grants that allowed calls of it, oldest first."""
+
     def __init__(
         self,
         *,
@@ -88,10 +94,11 @@ class RunReport(_message.Message):
         usage: _usage_pb2.Usage | None = ...,
         files_written: _abc.Iterable[Global___WrittenFile] | None = ...,
         artifacts: _abc.Iterable[_artifact_pb2.Artifact] | None = ...,
+        grants: _abc.Iterable[_grant_pb2.Grant] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "run", b"run", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "decisions", b"decisions", "files_written", b"files_written", "markdown", b"markdown", "plan", b"plan", "run", b"run", "steps", b"steps", "subtasks", b"subtasks", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "decisions", b"decisions", "files_written", b"files_written", "grants", b"grants", "markdown", b"markdown", "plan", b"plan", "run", b"run", "steps", b"steps", "subtasks", b"subtasks", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -117,6 +124,7 @@ class StepSummary(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    GRANT_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The step."""
     kind: _step_pb2.StepKind.ValueType
@@ -135,6 +143,8 @@ class StepSummary(_message.Message):
     """TOOL: the exact text of the arguments."""
     approval_id: _builtins.str
     """TOOL: the approval it used; empty: none was needed."""
+    grant_id: _builtins.str
+    """TOOL: the grant that allowed it in a person's stead; empty: none did."""
     @_builtins.property
     def usage(self) -> _usage_pb2.Usage:
         """What it consumed."""
@@ -172,10 +182,11 @@ class StepSummary(_message.Message):
         failure: _failure_pb2.Failure | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        grant_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "latency", b"latency", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "arguments_json", b"arguments_json", "end_time", b"end_time", "failure", b"failure", "id", b"id", "kind", b"kind", "latency", b"latency", "model", b"model", "start_time", b"start_time", "state", b"state", "subtask_id", b"subtask_id", "tool", b"tool", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approval_id", b"approval_id", "arguments_json", b"arguments_json", "end_time", b"end_time", "failure", b"failure", "grant_id", b"grant_id", "id", b"id", "kind", b"kind", "latency", b"latency", "model", b"model", "start_time", b"start_time", "state", b"state", "subtask_id", b"subtask_id", "tool", b"tool", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -116,6 +116,7 @@ COUNTED = (
     "attempt",
     "step",
     "approval",
+    "session_grant",
     "event",
     "request",
     "audit",

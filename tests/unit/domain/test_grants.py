@@ -1,0 +1,308 @@
+"""Grants: what may be remembered, which later calls that answers, and how it ends."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.domain.catalog import Catalog, Policy, Rule
+from orchestrator.domain.deciding import decide, is_repeat
+from orchestrator.domain.digests import sha256
+from orchestrator.domain.errors import (
+    DomainError,
+    GrantNotOffered,
+    InvalidInput,
+    LimitExceeded,
+    WrongState,
+)
+from orchestrator.domain.events import GrantChanged, StepStarted
+from orchestrator.domain.grants import MOST_STANDING, revoke_grant
+from orchestrator.domain.records import ApprovalTerms, Decision, Grant, Remember, Step
+from tests.unit.domain.build import CLIENT_TOOLS, POLICY, SECOND, Play, call, catalog, draft, task
+
+HOUR = 3600 * SECOND
+SAME = Remember()
+
+
+def asked(*calls: str, policy: Policy = POLICY, path: str = "a") -> Play:
+    """A coder's call of each tool waits for a decision."""
+    play = Play(catalog(policy=policy))
+    play.say(agent="coder")
+    play.reply("", *(call(tool, f"c{n}", path=path) for n, tool in enumerate(calls or ["write_file"])))
+    return play
+
+
+def again(play: Play, tool: str = "write_file", path: str = "a") -> Step:
+    """The same agent's next call, after it has read the results so far."""
+    while play.flying and play.flying[0].kind == "TOOL":
+        play.result()
+    play.reply("", call(tool, path=path))
+    return play.calls[-1]
+
+
+def granted(policy: Policy = POLICY, remember: Remember = SAME) -> tuple[Play, Grant]:
+    play = asked(policy=policy)
+    play.decide("APPROVE", remember=remember)
+    [grant] = play.snapshot.grants.values()
+    return play, grant
+
+
+def with_rule(**changes: object) -> Policy:
+    """The policy, its rule that asks about changes changed."""
+    rules = tuple(replace(r, **changes) if r.name == "changes" else r for r in POLICY.rules)  # type: ignore[arg-type]
+    return replace(POLICY, rules=rules)
+
+
+def refuse(play: Play, error: type[DomainError], action: str = "APPROVE", **said: Any) -> DomainError:
+    """The decision to remember is refused, and changes nothing."""
+    approval, change = play.pending[0], play.change()
+    decision = replace(Decision(action, "anna", 1, approval.digest, remember=SAME), **said)
+    with pytest.raises(error) as refused:
+        decide(change, approval, decision, play.catalog)
+    assert change.is_empty
+    return refused.value
+
+
+# Making one
+
+
+def test_a_decision_that_asks_to_remember_makes_a_grant_and_says_so_in_the_log() -> None:
+    play, grant = granted(remember=Remember(lifetime=2 * HOUR))
+    [approval] = [a for a in play.snapshot.approvals.values() if a.kind == "TOOL_CALL"]
+    step = play.calls[0]
+    assert grant == Grant(
+        "t",
+        grant.id,
+        "s1",
+        "write_file",
+        "schema of write_file",
+        f'arguments_sha256 == "{sha256(step.arguments_json)}"',
+        approval.id,
+        "anna",
+        play.now,
+        play.now + 2 * HOUR,
+        policy_rule="changes",
+        policy_digest="policy-digest",
+    )
+    assert approval.decision is not None
+    assert approval.decision.grant_id == grant.id
+    assert [e for e in play.events if isinstance(e, GrantChanged)] == [GrantChanged(grant, "made", "anna")]
+    assert step.state == "DISPATCHED"  # the call itself goes by its own approval
+    assert step.grant_id == ""
+
+
+def test_the_same_decision_said_again_is_a_repeat_and_another_wish_is_not() -> None:
+    play, _ = granted()
+    [approval] = play.snapshot.approvals.values()
+    said = Decision("APPROVE", "anna", play.now, approval.digest, remember=SAME)
+    assert is_repeat(approval, said)
+    assert not is_repeat(approval, replace(said, remember=None))
+    assert not is_repeat(approval, replace(said, remember=Remember(lifetime=1)))
+
+
+@pytest.mark.parametrize(
+    ("tool", "rule", "offered"),
+    [
+        ("write_file", {}, True),  # may run twice, and one person decides
+        ("run_command", {}, False),  # may not run twice
+        ("run_command", {"remember": True}, True),
+        ("write_file", {"remember": False}, False),
+        ("write_file", {"terms": ApprovalTerms(quorum=2)}, False),
+        ("write_file", {"terms": ApprovalTerms(quorum=2), "remember": True}, True),
+        ("write_file", {"terms": ApprovalTerms(quorum=2, requester_excluded=True), "remember": True}, False),
+    ],
+)
+def test_remembering_is_offered_where_the_rule_says_so_or_says_nothing_and_the_call_may_run_twice(
+    tool: str, rule: dict[str, object], offered: bool
+) -> None:
+    play = asked(tool, policy=with_rule(**rule))
+    assert play.pending[0].may_remember == offered
+    if not offered:
+        refuse(play, GrantNotOffered, decider="boris")
+
+
+def test_a_call_that_no_rule_speaks_of_may_be_remembered_if_it_may_run_twice() -> None:
+    policy = Policy("bare", "bare-digest")
+    assert asked("index_files", policy=policy).pending[0].may_remember
+    assert not asked("send_mail", policy=policy).pending[0].may_remember
+
+
+def test_a_clients_tool_may_do_anything_so_it_is_not_remembered() -> None:
+    play = Play(client_tools=CLIENT_TOOLS)
+    play.say(agent="coder")
+    play.reply("", call("ask_ide"))
+    assert not play.pending[0].may_remember
+
+
+@pytest.mark.parametrize(
+    ("action", "part"),
+    [
+        ("REJECT", {}),
+        ("ABORT", {}),
+        ("RESPOND", {"response_json": '"done"'}),
+        ("EDIT", {"edited_arguments_json": '{"path": "b"}'}),
+    ],
+)
+def test_only_a_yes_can_be_remembered(action: str, part: dict[str, str]) -> None:
+    refused = refuse(asked(), InvalidInput, action, **part)
+    assert "remember: goes with APPROVE only" in str(refused)
+
+
+def test_a_yes_to_a_plan_cannot_be_remembered() -> None:
+    play = Play()
+    play.submit(draft(task("a")))
+    refuse(play, GrantNotOffered)
+
+
+def test_where_several_decide_all_must_ask_to_remember_the_same() -> None:
+    play = asked(policy=with_rule(terms=ApprovalTerms(quorum=2), remember=True))
+    play.decide("APPROVE", remember=SAME)
+    assert not play.snapshot.grants
+    for other in (None, Remember(lifetime=1)):
+        assert "what anna voted for" in str(refuse(play, InvalidInput, decider="boris", remember=other))
+    play.decide("APPROVE", by="boris", remember=SAME)
+    assert [g.creator for g in play.snapshot.grants.values()] == ["boris"]
+    assert again(play).grant_id
+
+
+def test_where_the_policy_has_changed_since_it_was_asked_nothing_is_remembered() -> None:
+    play = asked()
+    play.catalog.policy = replace(POLICY, digest="another")
+    refuse(play, GrantNotOffered)
+    play.decide("APPROVE")
+    assert play.flying
+
+
+def test_the_65th_standing_grant_is_refused_until_one_has_ended() -> None:
+    play = asked(*(["write_file"] * (MOST_STANDING + 1)))
+    for approval in play.pending[:MOST_STANDING]:
+        play.decide("APPROVE", approval, remember=SAME)
+    assert len(play.snapshot.grants) == MOST_STANDING
+    refuse(play, LimitExceeded)
+    play.do(lambda c: revoke_grant(c, next(iter(c.snapshot.grants.values())), "anna", ""))
+    play.decide("APPROVE", remember=SAME)
+
+
+# Using one
+
+
+def test_a_grant_answers_the_same_call_again_and_is_named_where_it_did() -> None:
+    play, grant = granted()
+    step = again(play)
+    assert (step.state, step.grant_id, step.policy_rule) == ("DISPATCHED", grant.id, "changes")
+    assert (step.approval_id, play.pending) == ("", [])
+    assert [e.grant_id for e in play.events if isinstance(e, StepStarted) and e.tool] == ["", grant.id]
+    assert play.snapshot.grants[grant.id].uses == 1
+    again(play)
+    assert play.snapshot.grants[grant.id].uses == 2
+
+
+def test_other_arguments_are_asked_about_even_if_they_mean_the_same() -> None:
+    play, _ = granted()
+    assert again(play, path="b").state == "AWAITING_APPROVAL"
+    play.decide("REJECT")
+    play.reply("", replace(call("write_file"), arguments_json='{"path":"a"}'))  # without the blank
+    assert play.calls[-1].state == "AWAITING_APPROVAL"
+
+
+def test_a_call_of_another_tool_is_asked_about() -> None:
+    play, _ = granted(policy=with_rule(remember=True))
+    assert again(play, "run_command").state == "AWAITING_APPROVAL"
+
+
+def changed_schema(book: Catalog) -> None:
+    book.tools["write_file"] = replace(book.tools["write_file"], schema_digest="another")
+
+
+def changed_policy(book: Catalog) -> None:
+    book.policy = replace(POLICY, digest="another")
+
+
+def another_rule(book: Catalog) -> None:
+    book.policy = replace(POLICY, rules=(Rule("stricter", "ASK", ("write_*",)), *POLICY.rules))
+
+
+def no_offer(book: Catalog) -> None:
+    book.policy = with_rule(remember=False)
+
+
+@pytest.mark.parametrize("change", [changed_schema, changed_policy, another_rule, no_offer])
+def test_what_has_changed_since_is_asked_about_again(change: Callable[[Catalog], None]) -> None:
+    play, grant = granted()
+    change(play.catalog)
+    step = again(play)
+    assert (step.state, step.grant_id) == ("AWAITING_APPROVAL", "")
+    assert play.snapshot.grants[grant.id].uses == 0
+
+
+def test_no_grant_allows_what_is_denied() -> None:
+    play, _ = granted()
+    play.catalog.policy = replace(POLICY, rules=(Rule("stop", "DENY", ("write_*",)), *POLICY.rules))
+    assert again(play).state == "REJECTED"
+
+
+def test_nobody_grants_to_their_own_run_what_others_must_decide() -> None:
+    play = asked(policy=with_rule(terms=ApprovalTerms(requester_excluded=True)))  # it is anna's run
+    play.decide("APPROVE", by="boris", remember=SAME)
+    [grant] = play.snapshot.grants.values()
+    assert again(play).grant_id == grant.id
+    play.snapshot.grants[grant.id] = replace(grant, creator="anna")  # as of a run of boris's
+    assert again(play).state == "AWAITING_APPROVAL"
+
+
+def test_a_grant_holds_in_later_runs_of_its_session() -> None:
+    play, grant = granted()
+    play.result()
+    play.reply("done")
+    play.say(agent="coder")
+    play.reply("", call("write_file", path="a"))
+    assert play.calls[-1].grant_id == grant.id
+
+
+# Ending one
+
+
+def test_a_grant_that_was_revoked_allows_nothing_more_and_the_log_says_who_and_why() -> None:
+    play, grant = granted()
+    play.do(lambda c: revoke_grant(c, grant, "boris", "enough"))
+    revoked = play.snapshot.grants[grant.id]
+    assert (revoked.revoker, revoked.revoke_reason, revoked.revoke_time, revoked.end_time) == (
+        "boris",
+        "enough",
+        play.now,
+        play.now,
+    )
+    assert GrantChanged(revoked, "revoked", "boris") in play.events
+    assert again(play).state == "AWAITING_APPROVAL"
+
+
+def test_a_grant_is_revoked_once() -> None:
+    play, grant = granted()
+    play.do(lambda c: revoke_grant(c, grant, "anna", ""))
+    change = play.change()
+    with pytest.raises(WrongState) as refused:
+        revoke_grant(change, play.snapshot.grants[grant.id], "anna", "")
+    assert (refused.value.state, refused.value.accepting, change.is_empty) == ("REVOKED", ("STANDING",), True)
+
+
+def test_a_grant_that_has_run_out_allows_nothing_is_found_once_and_cannot_be_revoked() -> None:
+    play, grant = granted(remember=Remember(lifetime=HOUR))
+    play.now += HOUR
+    with pytest.raises(WrongState) as refused:
+        revoke_grant(play.change(), grant, "anna", "")
+    assert refused.value.state == "EXPIRED"
+    assert again(play).state == "AWAITING_APPROVAL"
+    play.do()
+    ended = play.snapshot.grants[grant.id]
+    assert (ended.end_time > grant.expire_time, ended.revoke_time) == (True, 0)
+    expired = [e for e in play.events if isinstance(e, GrantChanged) and e.trigger == "expired"]
+    assert expired == [GrantChanged(ended, "expired")]
+
+
+def test_a_grant_can_be_revoked_in_a_closed_session() -> None:
+    play, grant = granted()
+    play.close()
+    play.do(lambda c: revoke_grant(c, grant, "anna", ""))
+    assert play.snapshot.grants[grant.id].revoke_time
+    assert play.session.state == "CLOSED"
