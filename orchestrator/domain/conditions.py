@@ -158,8 +158,8 @@ def _patterns(tokens: list[re.Match[str]]) -> int:
         if token[0] != "matches" or tokens[index + 1][0] != "(":
             continue
         count += 1
-        pattern, end = tokens[index + 2], tokens[index + 3]
-        if pattern.lastgroup != "text" or end[0] != ")":
+        pattern, *end = tokens[index + 2 : index + 4]
+        if pattern.lastgroup != "text" or not end or end[0][0] != ")":
             raise _at(pattern, "matches takes a pattern that is written out here, in quotes")
         if prod(int(n) or 1 for n in re.findall(r"\{(?:\d*,)?(\d{1,9})", pattern[0])) > MAX_REPETITIONS:
             raise _at(pattern, f"the pattern's repetitions multiply to more than {MAX_REPETITIONS}")

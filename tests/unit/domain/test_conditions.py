@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator.domain import conditions
@@ -137,6 +137,7 @@ _JSON = st.recursive(
 )
 
 
+@example(".matches()", {})
 @given(st.lists(_WORDS, max_size=14).map("".join) | st.text(max_size=30), st.dictionaries(st.text(max_size=3), _JSON))
 def test_any_text_is_a_condition_or_refused_and_any_call_is_judged_or_not(text: str, arguments: dict[str, Any]) -> None:
     try:
