@@ -16,6 +16,7 @@ from orchestrator.domain.digests import (
 )
 from orchestrator.domain.events import ApprovalRequested
 from orchestrator.domain.frozen import replace
+from orchestrator.domain.policy import Verdict
 from orchestrator.domain.records import Approval, ApprovalTerms, Attempt, Failure, Plan, Preview, Run, Step, Subtask
 from orchestrator.domain.retries import in_words, tries_in_a_row
 from orchestrator.domain.showing import call_preview, one_line, presentable
@@ -45,21 +46,19 @@ def ask_about_plan(change: Change, plan: Plan, catalog: Catalog) -> Approval:
     return _ask(change, replace(approval, plan_id=plan.id, plan_version=plan.version))
 
 
-def ask_about_call(
-    change: Change, step: Step, policy_digest: str, rule: str, reason: str, *, may_remember: bool = False
-) -> Step:
-    """The step awaits approval; the digest covers its exact argument bytes."""
-    preimage = tool_preimage(step, _plan_version(change), policy_digest)
-    step = replace(step, policy_rule=rule)
-    approval = _new_approval(change, "TOOL_CALL", step.run_id, preimage, _call_preview(change, step, reason))
+def ask_about_call(change: Change, step: Step, verdict: Verdict) -> Step:
+    """The step awaits approval, on the verdict's terms; the digest covers its exact argument bytes."""
+    preimage = tool_preimage(step, _plan_version(change), change.policy.digest)
+    step = replace(step, policy_rule=verdict.rule)
+    approval = _new_approval(change, "TOOL_CALL", step.run_id, preimage, _call_preview(change, step, verdict.reason))
     earlier = change.snapshot.approvals.get(step.approval_id)
     approval = replace(
         approval,
-        policy_rule=rule,
+        policy_rule=verdict.rule,
         earlier_approval_id=earlier.id if earlier else "",
-        may_remember=may_remember,
+        may_remember=verdict.may_remember,
     )
-    approval = _ask(change, _of_call(change, step, approval), terms_of_call(change.policy, step, earlier))
+    approval = _ask(change, _of_call(change, step, approval), verdict.terms)
     step = replace(step, approval_id=approval.id, approval_preimage=preimage)
     return move_step(change, step, "asked")
 

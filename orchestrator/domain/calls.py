@@ -5,14 +5,12 @@ from typing import Any
 
 from orchestrator.domain import questions
 from orchestrator.domain.arguments import BadJson, parse_object
-from orchestrator.domain.asking import ask_about_call
 from orchestrator.domain.budgets import hold_back
-from orchestrator.domain.catalog import Policy, Tool
+from orchestrator.domain.catalog import Tool
 from orchestrator.domain.change import Change
 from orchestrator.domain.client_tools import hand_to_client, is_clients, offered_tools, unfit
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.grants import is_offered, use_grant
-from orchestrator.domain.policy import Verdict, judge
+from orchestrator.domain.judging import ask_unless_granted, judge_again, judge_step
 from orchestrator.domain.records import Attempt, Failure, ModelReply, Step, ToolResult
 from orchestrator.domain.starting import World, start
 from orchestrator.domain.states import StepState
@@ -60,6 +58,8 @@ def advance_call(change: Change, call: Step, world: World) -> bool:
     if call.state == StepState.PROPOSED:
         _judge(change, call, world)
     elif call.state == StepState.APPROVED:
+        if judge_again(change, call, world.catalog):
+            return True
         if not is_clients(change.session, world.catalog, call.tool):
             return start(change, call, world)
         if hold_back(change, call.run_id):
@@ -83,7 +83,7 @@ def _judge(change: Change, step: Step, world: World) -> None:
         _refuse(change, step, "arguments", Failure("TOOL_ARGUMENTS_INVALID", words, "FATAL"))
         return
     tool = offered_tools(change.session, world.catalog).get(step.tool)
-    verdict = judge(world.catalog.policy, agent, tool, step.tool, arguments)
+    verdict = judge_step(change, step, arguments, agent, tool)
     if verdict.effect == "DENY" or tool is None:
         reason = "TOOL_DENIED" if tool else "TOOL_UNKNOWN"
         _refuse(change, step, verdict.rule, Failure(reason, f"Not allowed: {verdict.reason}.", "FATAL"))
@@ -93,7 +93,7 @@ def _judge(change: Change, step: Step, world: World) -> None:
     elif tool is questions.ASK_USER:
         questions.ask(change, step, arguments, verdict.rule)
     elif verdict.effect == "ASK" and not _is_answered(change, step):
-        _ask_unless_granted(change, step, verdict, world.catalog.policy_of(change.session))
+        ask_unless_granted(change, step, verdict)
     else:
         move_step(change, replace(step, policy_rule=verdict.rule), "allowed")
 
@@ -108,16 +108,6 @@ def _problems(change: Change, tool: Tool, arguments: dict[str, Any]) -> list[str
     """Nobody is asked about a call that its tool would refuse."""
     problems = unfit(change.session, tool, arguments)
     return problems or (questions.faults_of(arguments) if tool is questions.ASK_USER else [])
-
-
-def _ask_unless_granted(change: Change, step: Step, verdict: Verdict, policy: Policy) -> None:
-    """A grant answers in a person's stead, where the rule offers that for this call."""
-    step = replace(step, policy_rule=verdict.rule)
-    may_remember = is_offered(policy, step)
-    if may_remember and (granted := use_grant(change, step, policy)) is not None:
-        move_step(change, granted, "allowed")
-    else:
-        ask_about_call(change, step, policy.digest, verdict.rule, verdict.reason, may_remember=may_remember)
 
 
 def _refuse(change: Change, step: Step, rule: str, failure: Failure) -> None:

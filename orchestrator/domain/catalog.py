@@ -1,6 +1,6 @@
 """What the catalog and the executors offer to a run: agents, the policy's rules, tools. Data only."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from orchestrator.domain.paths import fits
@@ -69,6 +69,7 @@ class Policy:
 
 
 _ANYONE = ApprovalTerms()
+_GONE = Policy(rules=(Rule("policy-gone", "ASK", reason="the session's policy is not in the catalog now"),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,12 @@ class Catalog:
         return [agent.name for agent in self.agents.values() if agent.role not in _NOT_FOR_SUBTASKS]
 
     def policy_of(self, session: Session) -> Policy:
-        """What judges the session's calls."""
-        return self.policies.get(session.policy, self.policy)
+        """What judges the session's calls: where the policy it names is there no more, everything asks."""
+        return self.policy_named(session.policy) or replace(_GONE, name=session.policy)
+
+    def policy_named(self, name: str) -> Policy | None:
+        """None: there is none. An empty name is the default's."""
+        return self.policy if name in ("", self.policy.name) else self.policies.get(name)
 
     def by_role(self, role: str) -> Agent | None:
         return next((agent for agent in self.agents.values() if agent.role == role), None)

@@ -10,7 +10,7 @@ from orchestrator.domain.client_tools import offered_tools, unfit
 from orchestrator.domain.digests import sha256, tool_preimage
 from orchestrator.domain.errors import InvalidInput, InvalidJson, Violation
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.policy import judge
+from orchestrator.domain.policy import Call, judge
 from orchestrator.domain.records import Approval, Decision, Session, Step
 from orchestrator.domain.states import StepState
 from orchestrator.domain.transitions import finish_step
@@ -30,7 +30,8 @@ def check_edit(session: Session, step: Step, decision: Decision, catalog: Catalo
         raise InvalidInput([Violation("action", f"cannot be EDIT now: {words}")])
     if problems := unfit(session, tool, arguments):
         raise InvalidInput([Violation(FIELD, problem) for problem in problems])
-    verdict = judge(catalog.policy, agent, tool, step.tool, arguments)
+    call = Call(step.tool, arguments, agent, tool, decision.edited_arguments_json, session.labels)
+    verdict = judge(catalog.policy_of(session), call)
     if verdict.effect == "DENY":
         raise InvalidInput([Violation(FIELD, f"is not allowed: {verdict.reason}")])
 
@@ -51,7 +52,7 @@ def edit_call(change: Change, approval: Approval, decision: Decision, catalog: C
         replaces_step_id=step.id,
         create_time=change.now,
     )
-    edited = replace(edited, approval_preimage=tool_preimage(edited, approval.plan_version, catalog.policy.digest))
+    edited = replace(edited, approval_preimage=tool_preimage(edited, approval.plan_version, change.policy.digest))
     change.put(edited)
     decided = replace(decision, edited_digest=sha256(edited.approval_preimage))
     return change.put(replace(approval, decision=decided))

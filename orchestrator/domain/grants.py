@@ -5,7 +5,7 @@ whatever changes is asked about again. It stands in for a person only; what a po
 """
 
 from orchestrator.domain.arguments import BadJson, parse_object
-from orchestrator.domain.catalog import Policy, Rule
+from orchestrator.domain.catalog import Policy
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import policy_digest_of, sha256
 from orchestrator.domain.errors import (
@@ -21,18 +21,6 @@ from orchestrator.domain.records import Approval, Decision, Grant, Step
 from orchestrator.domain.terms import terms_of_call
 
 MOST_STANDING = 64
-_MAY_RUN_TWICE = ("READ_ONLY", "IDEMPOTENT")
-
-
-def is_offered(policy: Policy, step: Step) -> bool:
-    """Whether what the step's rule asks about may be remembered: as the rule says; says it nothing, where one person
-    decides about what may run twice. Never where several must who are not the requester: a grant knows one of them."""
-    rule, terms = _rule(policy, step), terms_of_call(policy, step)
-    if terms.quorum > 1 and terms.requester_excluded:
-        return False
-    if rule is not None and rule.remember is not None:
-        return rule.remember
-    return terms.quorum <= 1 and step.side_effect in _MAY_RUN_TWICE
 
 
 def check_remember(change: Change, approval: Approval, decision: Decision) -> None:
@@ -115,10 +103,6 @@ def check_standing(grant: Grant, now: int) -> None:
     if grant.end_time or grant.expire_time <= now:
         state = "REVOKED" if grant.revoke_time else "EXPIRED"
         raise WrongState("grant", grant.id, state, "revoked", ("STANDING",))
-
-
-def _rule(policy: Policy, step: Step) -> Rule | None:
-    return next((rule for rule in policy.rules if rule.name == step.policy_rule), None)
 
 
 def _same(arguments_json: str) -> str:

@@ -234,10 +234,10 @@ MODEL_STEP = _machine(
 )
 TOOL_STEP = _machine(
     "tool step",
-    ((_X.PROPOSED,), "asked", _X.AWAITING_APPROVAL),
+    ((_X.PROPOSED, _X.APPROVED), "asked", _X.AWAITING_APPROVAL),
     ((_X.PROPOSED,), "allowed", _X.APPROVED),
     ((_X.PROPOSED,), "handed_to_client", _X.READY),
-    ((_X.PROPOSED, _X.AWAITING_APPROVAL), "rejected", _X.REJECTED),
+    ((_X.PROPOSED, _X.AWAITING_APPROVAL, _X.APPROVED), "rejected", _X.REJECTED),
     ((_X.AWAITING_APPROVAL,), "approved", _X.APPROVED),
     ((_X.AWAITING_APPROVAL,), "edited", _X.EDITED),
     ((_X.AWAITING_APPROVAL, _X.IN_DOUBT), "responded", _X.SUCCEEDED),

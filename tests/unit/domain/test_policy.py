@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.domain.catalog import Agent, Policy, Rule, Tool
-from orchestrator.domain.policy import Verdict, judge
+from orchestrator.domain.policy import Call, Verdict, judge
 from tests.unit.domain.build import AGENTS, POLICY, TOOLS
 
 BY_NAME = {agent.name: agent for agent in AGENTS}
@@ -14,7 +14,12 @@ def tool(name: str, side_effect: str = "") -> Tool:
 
 
 def verdict(name: str, agent: str = "coder", policy: Policy = POLICY, **arguments: object) -> Verdict:
-    return judge(policy, BY_NAME[agent], tool(name), name, arguments)
+    return judge(policy, Call(name, arguments, BY_NAME[agent], tool(name)))
+
+
+def effect_of(side_effect: str) -> str:
+    """Where there is no rule at all."""
+    return judge(Policy(), Call("x", {}, BY_NAME["coder"], tool("x", side_effect))).effect
 
 
 @pytest.mark.parametrize(
@@ -33,14 +38,14 @@ def test_rules_and_defaults_decide(name: str, effect: str, rule: str) -> None:
 
 
 def test_what_no_rule_names_asks_unless_it_only_reads() -> None:
-    assert judge(Policy(), BY_NAME["coder"], tool("x", "IDEMPOTENT"), "x", {}).effect == "ASK"
-    assert judge(Policy(), BY_NAME["coder"], tool("x", "NON_IDEMPOTENT"), "x", {}).effect == "ASK"
-    assert judge(Policy(), BY_NAME["coder"], tool("x", "READ_ONLY"), "x", {}).effect == "ALLOW"
-    assert judge(Policy(), BY_NAME["coder"], tool("x", "SOMETHING_NEW"), "x", {}).effect == "ASK"
+    assert effect_of("IDEMPOTENT") == "ASK"
+    assert effect_of("NON_IDEMPOTENT") == "ASK"
+    assert effect_of("READ_ONLY") == "ALLOW"
+    assert effect_of("SOMETHING_NEW") == "ASK"
 
 
 def test_a_tool_nobody_offers_is_denied() -> None:
-    unknown = judge(POLICY, BY_NAME["coder"], None, "no_such", {})
+    unknown = judge(POLICY, Call("no_such", {}, BY_NAME["coder"], None))
     assert (unknown.effect, unknown.rule) == ("DENY", "unknown-tool")
     assert "'no_such'" in unknown.reason
 

@@ -1,0 +1,80 @@
+"""Judging a session's calls by its policy: when they are proposed, and once more when they are about to begin.
+
+The rules themselves are in `policy`. Between a yes and the first dispatch a day may lie, and another catalog.
+"""
+
+from typing import Any
+
+from orchestrator.domain.arguments import parse_object
+from orchestrator.domain.asking import ask_about_call
+from orchestrator.domain.catalog import Agent, Catalog, Tool
+from orchestrator.domain.change import Change
+from orchestrator.domain.client_tools import offered_tools
+from orchestrator.domain.frozen import replace
+from orchestrator.domain.grants import use_grant
+from orchestrator.domain.policy import Call, Verdict, judge
+from orchestrator.domain.records import Failure, Step, ToolResult
+from orchestrator.domain.transitions import finish_step, move_step
+
+
+def judge_step(change: Change, step: Step, arguments: dict[str, Any], agent: Agent, tool: Tool | None) -> Verdict:
+    """What becomes of the call now; `arguments` are the step's, parsed."""
+    call = Call(step.tool, arguments, agent, tool, step.arguments_json, change.session.labels)
+    return judge(change.policy, call)
+
+
+def ask_unless_granted(change: Change, step: Step, verdict: Verdict) -> Step:
+    """A grant answers in a person's stead, where the rule offers that for this call."""
+    granted = _granted(change, step, verdict)
+    return ask_about_call(change, step, verdict) if granted is None else move_step(change, granted, "allowed")
+
+
+def _granted(change: Change, step: Step, verdict: Verdict) -> Step | None:
+    step = replace(step, policy_rule=verdict.rule)
+    return use_grant(change, step, change.policy) if verdict.may_remember else None
+
+
+def judge_again(change: Change, step: Step, catalog: Catalog) -> bool:
+    """Before it begins: what is denied now ends, whoever approved it; what nobody has approved and asks now, asks.
+
+    A person's yes stays good where the policy has changed, but not where the tool has: they saw another one. A grant's
+    lasts as long as the grant. True when the step is not to begin as it is.
+    """
+    agent = catalog.agents.get(step.agent)
+    if agent is None or step.not_before_time > change.now:
+        return False
+    offered = offered_tools(change.session, catalog).get(step.tool)
+    arguments = parse_object(step.arguments_json)
+    verdict = judge_step(change, step, arguments, agent, offered or _as_it_was(step))
+    if verdict.effect == "DENY":
+        _end(change, step, verdict)
+        return True
+    if step.dispatch_number:
+        return False  # it has begun: what comes now is the same use of the same yes
+    if offered is not None and offered.schema_digest != step.schema_digest:
+        step = replace(step, schema_digest=offered.schema_digest, side_effect=offered.side_effect, grant_id="")
+        words = f"{step.tool} is another tool than the one that was allowed: its schema has changed"
+        ask_about_call(change, step, replace(verdict, rule="schema-changed", reason=words))
+        return True
+    if verdict.effect != "ASK" or step.approval_id:
+        return False
+    granted = _granted(change, step, verdict)
+    if granted is None:
+        ask_about_call(change, replace(step, grant_id=""), verdict)
+    elif granted != step:
+        change.put(granted)
+    return granted != step
+
+
+def _as_it_was(step: Step) -> Tool:
+    """Nobody offers it at the moment, as after a restart: the call waits for somebody who does."""
+    return Tool(step.tool, "", "", step.schema_digest, step.side_effect)
+
+
+def _end(change: Change, step: Step, verdict: Verdict) -> None:
+    words = f"Not allowed any more: {verdict.reason or verdict.rule}."
+    if step.dispatch_number:
+        words += " It was sent before, and may have taken effect."
+    failure = Failure("TOOL_DENIED", words, "FATAL")
+    result = ToolResult(words, is_error=True)
+    finish_step(change, replace(step, policy_rule=verdict.rule, result=result, failure=failure), "rejected")
