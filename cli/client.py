@@ -6,7 +6,7 @@ Everything goes through the generated stubs of the contract; there is no private
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Self, TypeVar
 
@@ -34,10 +34,14 @@ LONGEST_PAUSE_SECONDS = 4.0
 
 
 class Client:
-    """A channel to one orchestrator with the stubs of its services; use as an async context."""
+    """A channel to one orchestrator with the stubs of its services; use as an async context.
 
-    def __init__(self, address: str) -> None:
+    `caller` is the metadata that says who asks; nothing: the developer.
+    """
+
+    def __init__(self, address: str, caller: Sequence[tuple[str, str]] = ()) -> None:
         self.address = address
+        self._caller = tuple(caller)
         self._answered = False
 
     async def __aenter__(self) -> Self:
@@ -61,7 +65,7 @@ class Client:
         deadline = time.monotonic() + (0 if once else RETRY_SECONDS)
         while True:
             try:
-                answer = await method(request, timeout=CALL_SECONDS)
+                answer = await method(request, timeout=CALL_SECONDS, metadata=self._caller)
             except grpc.aio.AioRpcError as error:
                 problem = Problem.from_rpc_error(error)
                 pause = problem.retry_after or PAUSE_SECONDS
@@ -92,7 +96,7 @@ class Client:
                 until=STREAM_UNTIL_FOREVER,
                 include_deltas=True,
             )
-            return self.sessions.StreamSession(request)
+            return self.sessions.StreamSession(request, metadata=self._caller)
 
         async with aclosing(self._streamed(open_stream, lost)) as responses:
             async for response in responses:
@@ -103,7 +107,11 @@ class Client:
         self, request: WatchApprovalsRequest, *, lost: Callable[[str], None]
     ) -> AsyncGenerator[WatchApprovalsResponse, None]:
         """The inbox, for ever; a broken stream begins again with a snapshot. `lost` is told why."""
-        async with aclosing(self._streamed(lambda: self.approvals.WatchApprovals(request), lost)) as responses:
+
+        def open_stream() -> AsyncIterable[WatchApprovalsResponse]:
+            return self.approvals.WatchApprovals(request, metadata=self._caller)
+
+        async with aclosing(self._streamed(open_stream, lost)) as responses:
             async for response in responses:
                 yield response
 

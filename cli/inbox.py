@@ -10,6 +10,7 @@ from cli.decide import ACTIONS, Answer, decide
 from cli.preview import preview, question, title
 from cli.screen import print_lines
 from cli.story import Line
+from cli.terms import in_short, terms_of, votes_of
 from cli.trouble import ExitCode, Trouble
 from cli.words import one_line, state_of, value_name
 from gen.assent.v1.approval_pb2 import APPROVAL_STATE_PENDING, Approval
@@ -139,6 +140,8 @@ async def show_approval(client: Client, approval_id: str, console: Console) -> N
     actions = ", ".join(value_name(approval, "allowed_actions", each) for each in approval.allowed_actions)
     takes = f"; answers it takes: {actions}" if state == "PENDING" else ""
     lines.append(Line(f"  {state}{takes}", "quiet"))
+    if state == "PENDING":
+        lines += terms_of(approval, datetime.now(UTC))
     if approval.HasField("decision"):
         decision = approval.decision
         lines.append(Line(f"  {state_of(decision, 'action')} by {decision.decider}", "quiet"))
@@ -154,9 +157,11 @@ async def answer_approval(
     if digest and digest != approval.digest:
         raise Trouble(f"approval {approval_id} is about {approval.digest}, not {digest}: look at it again")
     if approval.state == APPROVAL_STATE_PENDING:
-        print_lines(console, [question(approval), *preview(approval)])
+        print_lines(console, [question(approval), *preview(approval), *terms_of(approval, datetime.now(UTC))])
     decided = await decide(client, approval, answer)
     said = f"{state_of(decided.decision, 'action')} by {decided.decision.decider}"
+    if decided.state == APPROVAL_STATE_PENDING:
+        said = f"your vote is counted: {votes_of(decided)}; the rest is for others to say"
     follow = f"follow with: assent watch {approval.session_id}"
     print_lines(console, [Line(f"  {said}", "ok"), Line(f"  {follow}", "quiet")])
 
@@ -179,7 +184,8 @@ async def get_approval(client: Client, approval_id: str) -> Approval:
 
 
 def _line(approval: Approval) -> str:
-    return f"{approval.id}  {state_of(approval, 'kind'):9}  {_age(approval):>5}  {title(approval)}"
+    short = in_short(approval, datetime.now(UTC))
+    return f"{approval.id}  {state_of(approval, 'kind'):9}  {_age(approval):>5}  {title(approval)}{short}"
 
 
 def _print(console: Console, text: str, style: str = "") -> None:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -43,6 +44,9 @@ RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.", show_default=False)]
 
 
+_caller: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("caller", default=())
+
+
 def app() -> None:
     """Run the command line; a Trouble is one text on stderr and its exit code."""
     try:
@@ -79,7 +83,7 @@ def _ask(server: str, command: Callable[[Client], Coroutine[Any, Any, object]]) 
     """Run a command that speaks to a server."""
 
     async def speak() -> None:
-        async with Client(str(reachable(options.address(server)))) as client:
+        async with Client(str(reachable(options.address(server))), _caller.get()) as client:
             await command(client)
 
     _run(speak())
@@ -96,8 +100,11 @@ def assent(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
     ] = False,
+    as_: options.As = "",
+    roles: options.Roles = "",
 ) -> None:
     """Plans that AI agents draft and people approve."""
+    _caller.set(options.as_caller(as_, roles))
 
 
 @commands.command(rich_help_panel=RUNNING)

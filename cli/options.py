@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from rpc.addresses import Address, BadAddress, parse_address
+from rpc.principal import ROLES_KEY, SUBJECT_KEY
 
 
 def address(text: str) -> Address:
@@ -25,6 +26,28 @@ def address_or_none(text: str) -> Address | None:
     return address(text) if text else None
 
 
+def as_caller(subject: str, roles: str) -> tuple[tuple[str, str], ...]:
+    """The metadata that says who asks; what of it is acceptable is the server's to say."""
+    said = ((SUBJECT_KEY, subject), (ROLES_KEY, roles))
+    for (_, value), option in zip(said, ("--as", "--roles"), strict=True):
+        if not (value.isascii() and (value.isprintable() or not value)):
+            raise typer.BadParameter("takes printable ASCII characters", param_hint=option)
+    return tuple((key, value) for key, value in said if value)
+
+
+As = Annotated[
+    str,
+    typer.Option(
+        "--as",
+        envvar="ASSENT_AS",
+        metavar="NAME",
+        help="Who you are, on a development server; without it the developer, with every role.",
+    ),
+]
+Roles = Annotated[
+    str,
+    typer.Option("--roles", envvar="ASSENT_ROLES", metavar="A,B", help="The roles you hold, such as release-manager."),
+]
 GrpcAddress = Annotated[str, _listens("--grpc-addr", "ASSENT_GRPC_ADDR", "orchestrator")]
 ExecutorAddress = Annotated[str, _listens("--executor-addr", "ASSENT_EXECUTOR_ADDRS", "executor")]
 HttpAddress = Annotated[str, _listens("--http-addr", "ASSENT_HTTP_ADDR", "gateway")]

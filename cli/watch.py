@@ -19,6 +19,7 @@ Done = Callable[[SessionView], bool]
 Look = Callable[[Approval], Awaitable[OldText]]
 """How to learn what a workspace holds now, where this machine can."""
 
+NOT_THEIRS = frozenset({"DECIDER_NOT_ALLOWED", "SELF_APPROVAL"})  # somebody else must: asking again is no use
 LOST = frozenset({"APPROVAL_ALREADY_RESOLVED", "APPROVAL_SUPERSEDED"})
 RESTING = frozenset({"IDLE", "COMPLETED", "CLOSED"})
 
@@ -151,7 +152,7 @@ class Person:
                 self.screen.show([Line(f"  not decided: {trouble}", "bad")])
                 if trouble.code is ExitCode.UNREACHABLE:
                     raise
-                if trouble.reason in LOST:
+                if trouble.reason in (*LOST, *NOT_THEIRS):
                     return
             else:
                 return

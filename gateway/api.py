@@ -22,6 +22,7 @@ ROUTE_KEY = "assent.route"
 """Where the scope says which route was found, for those who observe requests."""
 
 _RESUME_FIELD = "after_sequence"
+_OF_THE_CALLER = frozenset({b"authorization", b"assent-subject", b"assent-roles"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +105,12 @@ def _callable(channel: grpc.aio.Channel, route: Route) -> Callable[..., Any]:
 
 
 def _metadata(scope: Scope) -> tuple[tuple[str, str], ...]:
-    authorization = header(scope, b"authorization")
-    if not authorization.isascii():
-        raise unauthenticated("the Authorization header is not one that a token can be in")
-    return (("authorization", authorization),) if authorization else ()
+    """What the caller says of themselves, for the services to judge: a header that is there twice is so for them."""
+    said = [(key.decode(), value) for key, value in scope["headers"] if key in _OF_THE_CALLER]
+    for name, value in said:
+        if not all(0x20 <= byte < 0x7F for byte in value):
+            raise unauthenticated(f"the {name} header holds characters that are not printable ASCII")
+    return tuple((name, value.decode()) for name, value in said)
 
 
 def _require_json(content_type: str) -> None:

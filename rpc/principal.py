@@ -1,9 +1,11 @@
 """Who a request acts for, and what they may do.
 
 Every request has exactly one principal, in a context variable that operations read. How a principal is
-established (today: one development principal) is a function given to the server; tokens are not read here.
+established (today: whoever the caller says, on this machine only) is a function given to the server; tokens are not
+read here.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -41,9 +43,43 @@ DEVELOPER = Principal("default", "developer", PERMISSIONS, frozenset({EVERY_ROLE
 _current: ContextVar[Principal] = ContextVar("assent_principal")
 
 
-def development_principal(_metadata: Metadata) -> Principal:
-    """Authenticate nobody: everyone is the developer. A server using this binds loopback only."""
-    return DEVELOPER
+SUBJECT_KEY = "assent-subject"
+ROLES_KEY = "assent-roles"
+MOST_ROLES = 32
+# Nobody else's name: "engine" is who acts in the log where no person does.
+_SUBJECT = re.compile(r"(?!engine$)[!-~]([ -~]{0,126}[!-~])?")
+_ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}|\*")
+
+
+def development_principal(metadata: Metadata) -> Principal:
+    """Authenticate nobody: callers are who they say, and without a word the developer with every role.
+
+    Who names themselves, or their roles, holds the roles they name and no others. A server using this binds loopback
+    only. A Problem where what they say does not do.
+    """
+    subject, roles = (_said(metadata, key) for key in (SUBJECT_KEY, ROLES_KEY))
+    if subject is None and roles is None:
+        return DEVELOPER
+    if subject is not None and not _SUBJECT.fullmatch(subject):
+        raise _unusable(SUBJECT_KEY, "must be a name of 1 to 128 printable ASCII characters, and not engine")
+    named = frozenset(role.strip() for role in roles.split(",")) if roles else frozenset[str]()
+    if len(named) > MOST_ROLES or not all(_ROLE.fullmatch(role) for role in named):
+        raise _unusable(ROLES_KEY, f"must be up to {MOST_ROLES} roles such as release-manager, with commas between")
+    return Principal(DEVELOPER.tenant, subject or DEVELOPER.subject, PERMISSIONS, named)
+
+
+def _said(metadata: Metadata, key: str) -> str | None:
+    """None: nothing. Twice is not for us to choose from."""
+    values = [value for name, value in metadata if name == key]
+    if len(values) > 1:
+        raise _unusable(key, "must be given once")
+    return str(values[0]) if values else None
+
+
+def _unusable(key: str, description: str) -> Problem:
+    return Problem(
+        grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", f"{key} {description}", fields=[(key, description)]
+    )
 
 
 def current_principal() -> Principal:

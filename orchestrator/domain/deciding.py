@@ -19,6 +19,7 @@ from orchestrator.domain.results import read_result
 from orchestrator.domain.states import ApprovalState, RunState
 from orchestrator.domain.terms import Decider, check_decider, is_overdue
 from orchestrator.domain.transitions import (
+    ENGINE,
     finish_step,
     move_plan,
     move_run,
@@ -53,7 +54,7 @@ def check_decision(approval: Approval, decision: Decision, decider: Decider, aut
             approval.resolve_time,
         )
     if is_overdue(approval, now):
-        raise ApprovalAlreadyResolved(approval.id, ApprovalState.EXPIRED, "", "", approval.expire_time)
+        raise ApprovalAlreadyResolved(approval.id, ApprovalState.EXPIRED, "", ENGINE, approval.expire_time)
     check_decider(approval, decider, author)
     if decision.action not in approval.allowed_actions:
         raise ActionNotAllowed(approval.id, decision.action, tuple(approval.allowed_actions))

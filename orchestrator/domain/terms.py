@@ -4,7 +4,7 @@ They are the policy's when it is asked, and stay with the question: what the pol
 """
 
 from orchestrator.domain.catalog import Policy
-from orchestrator.domain.errors import DeciderNotAllowed, SelfApproval
+from orchestrator.domain.errors import DeciderNotAllowed, DomainError, SelfApproval
 from orchestrator.domain.frozen import dataclass, replace
 from orchestrator.domain.records import Approval, ApprovalTerms, Step
 from orchestrator.domain.states import ApprovalState
@@ -47,8 +47,19 @@ def terms_of_call(policy: Policy, step: Step, asked_before: Approval | None = No
 
 def check_decider(approval: Approval, decider: Decider, author: str) -> None:
     """`author` is who wrote the plan that is asked about. Raises DeciderNotAllowed, SelfApproval."""
+    if refusal := _refusal_of(approval, decider, author):
+        raise refusal
+
+
+def may_decide(approval: Approval, decider: Decider, author: str) -> bool:
+    """Whether the question is one of theirs to answer."""
+    return _refusal_of(approval, decider, author) is None
+
+
+def _refusal_of(approval: Approval, decider: Decider, author: str) -> DomainError | None:
     terms = approval.terms
     if terms.roles and not decider.holds_one_of(terms.roles):
-        raise DeciderNotAllowed(approval.id, decider.name, tuple(terms.roles))
+        return DeciderNotAllowed(approval.id, decider.name, tuple(terms.roles))
     if terms.requester_excluded and decider.name in (approval.requester, author):
-        raise SelfApproval(approval.id, decider.name)
+        return SelfApproval(approval.id, decider.name)
+    return None

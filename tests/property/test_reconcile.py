@@ -141,7 +141,7 @@ class AnySession(RuleBasedStateMachine):
             self._refused(partial(self._decide, approval, decision, ROLES), ApprovalAlreadyResolved)
         elif approval.terms.roles and data.draw(st.integers(0, 9)) == 9:
             self._refused(partial(self._decide, approval, decision, frozenset(["nobody"])), DeciderNotAllowed)
-        elif approval.terms.requester_excluded and decision.decider == approval.requester:
+        elif self._is_excluded(approval, decision.decider):
             self._refused(partial(self._decide, approval, decision, ROLES), SelfApproval)
         elif action not in approval.allowed_actions:
             self._refused(partial(self._decide, approval, decision, ROLES), ActionNotAllowed)
@@ -172,7 +172,7 @@ class AnySession(RuleBasedStateMachine):
     @precondition(lambda self: self.play.snapshot.approvals)
     def decide_what_is_settled_or_of_another_digest(self, data: st.DataObject) -> None:
         approval = _one_of(data, list(self.play.snapshot.approvals.values()))
-        decision = Decision(approval.allowed_actions[0], "boris", self.play.now, "another digest")
+        decision = Decision(approval.allowed_actions[0], "zoe", self.play.now, "another digest")
         standing = approval.state == "PENDING" and not is_overdue(approval, self.play.now)
         expected = DigestMismatch if standing else ApprovalAlreadyResolved
         self._refused(partial(self._decide, approval, decision, ROLES), expected)
@@ -226,11 +226,17 @@ class AnySession(RuleBasedStateMachine):
             elif (run := self.play.snapshot.run) is not None and run.state == "PAUSED":
                 self._do(partial(resume, run_id=run.id, actor="anna", reason=""))
 
+    def _is_excluded(self, approval: Approval, name: str) -> bool:
+        """Whether they asked for it, or wrote the plan that is asked about."""
+        plan = self.play.snapshot.plans.get(approval.plan_id) if approval.kind == "PLAN" else None
+        return approval.terms.requester_excluded and name in (approval.requester, plan.author if plan else "")
+
     def _agree(self, approval: Approval) -> None:
         """As many as it takes, unless it is too late."""
-        for who in ("boris", "clara", "dora"):
+        for who in ("boris", "clara", "dora", "emil"):
             approval = self.play.snapshot.approvals[approval.id]
-            if approval.state == "PENDING" and not is_overdue(approval, self.play.now + 1):
+            late = approval.state != "PENDING" or is_overdue(approval, self.play.now + 1)
+            if not late and not self._is_excluded(approval, who):
                 decision = replace(self._answer(approval, approval.allowed_actions[0]), decider=who)
                 self._do(partial(self._decide, approval, decision, ROLES))
         if self.play.snapshot.approvals[approval.id].state == "PENDING":

@@ -260,10 +260,10 @@ async def test_errors_have_a_trace_too(notes: Stack) -> None:
 
 async def test_the_caller_s_credentials_are_passed_on_and_nothing_else_is(notes: Stack) -> None:
     notes.fake.unary["GetNote"] = one
-    sent = {"authorization": "Bearer x.y", "cookie": "a=b", "x-other": "c"}
-    await notes.http.get("/v1/notes/7", headers=sent)
+    passed_on = {"authorization": "Bearer x.y", "assent-subject": "ann lee", "assent-roles": "lead,owner"}
+    await notes.http.get("/v1/notes/7", headers={**passed_on, "cookie": "a=b", "x-other": "c"})
     metadata = notes.fake.metadata[0]
-    assert metadata["authorization"] == "Bearer x.y"
+    assert passed_on.items() <= metadata.items()
     assert not {"cookie", "x-other"} & set(metadata)
 
 
@@ -286,8 +286,10 @@ async def test_many_requests_share_one_connection(notes: Stack) -> None:
     assert [json.loads(answer.content)["id"] for answer in answers] == [str(number) for number in range(50)]
 
 
-async def test_credentials_that_no_token_can_have_are_refused_as_such(notes: Stack) -> None:
-    response = await notes.http.get("/v1/notes/7", headers=[(b"authorization", b"Bearer \xff")])
+@pytest.mark.parametrize("name", [b"authorization", b"Assent-Subject", b"Assent-Roles"])
+@pytest.mark.parametrize("value", [b"Bearer \xff", "änn".encode()])
+async def test_credentials_that_no_token_can_have_are_refused_as_such(notes: Stack, name: bytes, value: bytes) -> None:
+    response = await notes.http.get("/v1/notes/7", headers=[(name, value)])
     assert (response.status_code, reason(response)) == (401, "UNAUTHENTICATED")
     assert response.headers["www-authenticate"] == "Bearer"
     assert notes.fake.requests == []

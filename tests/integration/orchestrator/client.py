@@ -34,13 +34,15 @@ from rpc.principal import DEVELOPER, PERMISSIONS, Metadata, Principal
 from rpc.problem import Problem
 
 LIMIT_SECONDS = 10.0
-TENANT, SUBJECT = "x-test-tenant", "x-test-subject"
+TENANT, SUBJECT, ROLES = "x-test-tenant", "x-test-subject", "x-test-roles"
 
 
 def principal_of(metadata: Metadata) -> Principal:
     """Who the test says it is; without a word the developer."""
     said = {key: str(value) for key, value in metadata}
-    return Principal(said.get(TENANT, DEVELOPER.tenant), said.get(SUBJECT, DEVELOPER.subject), PERMISSIONS)
+    subject = said.get(SUBJECT, DEVELOPER.subject)
+    roles = DEVELOPER.roles if subject == DEVELOPER.subject else frozenset(said.get(ROLES, "").split(",")) - {""}
+    return Principal(said.get(TENANT, DEVELOPER.tenant), subject, PERMISSIONS, roles)
 
 
 def subtask(key: str, *depends_on: str, agent: str = "coder", **more: Any) -> plan_pb2.SubtaskDraft:

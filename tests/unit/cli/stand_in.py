@@ -66,6 +66,8 @@ class StandIn:
     streams: list[int] = field(default_factory=list)  # the after_sequence of each
     report: run_report_pb2.RunReport = field(default_factory=run_report_pb2.RunReport)
     refuse: list[Problem] = field(default_factory=list)  # given, in turn, instead of answers to decisions
+    callers: list[list[tuple[str, str]]] = field(default_factory=list)  # what each call said of who makes it
+    counts_as: list[approval_pb2.Vote] = field(default_factory=list)  # what decisions come to: votes, not the last ones
     lose: int = 0  # the first stream leaves this sequence out
     cut_after: int = 0  # the first stream breaks once it has sent this sequence
     _grown: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -127,6 +129,7 @@ class StandIn:
     async def StreamSession(
         self, request: Any, context: Any
     ) -> AsyncIterator[session_service_pb2.StreamSessionResponse]:
+        self._hear(context)
         first = not self.streams
         self.streams.append(request.after_sequence)
         await self._notice()
@@ -143,11 +146,17 @@ class StandIn:
                 if first and self.cut_after and each.sequence == self.cut_after:
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "the replica is going")
 
+    def _hear(self, context: Any) -> None:
+        said = [(key, value) for key, value in context.invocation_metadata() if key.startswith("assent-")]
+        self.callers.append(said)
+
     async def ListApprovals(self, request: Any, context: Any) -> approval_service_pb2.ListApprovalsResponse:
+        self._hear(context)
         found = [each for each in self.approvals.values() if request.state in (0, each.state)]
         return approval_service_pb2.ListApprovalsResponse(approvals=found)
 
     async def GetApproval(self, request: Any, context: Any) -> approval_service_pb2.GetApprovalResponse:
+        self._hear(context)
         if request.approval_id not in self.approvals:
             unknown = f"there is no approval {request.approval_id}"
             await abort(context, Problem(grpc.StatusCode.NOT_FOUND, "APPROVAL_NOT_FOUND", unknown))
@@ -155,9 +164,14 @@ class StandIn:
 
     async def DecideApproval(self, request: Any, context: Any) -> approval_service_pb2.DecideApprovalResponse:
         self.decisions.append(request)
+        self._hear(context)
         await self._notice()
         if self.refuse:
             await abort(context, self.refuse.pop(0))
+        if self.counts_as:
+            approval = self.approvals[request.approval_id]
+            approval.votes.append(self.counts_as.pop(0))
+            return approval_service_pb2.DecideApprovalResponse(approval=approval)
         approval = await self._resolve(request.approval_id, request.action, "developer", request.feedback)
         return approval_service_pb2.DecideApprovalResponse(approval=approval)
 

@@ -6,13 +6,14 @@ import pty
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
 import pytest
 
+from gen.assent.v1 import approval_pb2
 from gen.assent.v1.approval_pb2 import (
     DECISION_ACTION_APPROVE,
     DECISION_ACTION_EDIT,
@@ -47,7 +48,7 @@ class Command:
     def __init__(self, address: str) -> None:
         self.address = address
 
-    async def __call__(self, *arguments: str, stdin: str = "") -> Ended:
+    async def __call__(self, *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None) -> Ended:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -55,7 +56,7 @@ class Command:
             *arguments,
             cwd=ROOT,
             # Narrow, to see that lines into a pipe are never cut to a width.
-            env={**ENVIRONMENT, "ASSENT_GRPC_ADDR": self.address, "COLUMNS": "40"},
+            env={**ENVIRONMENT, "ASSENT_GRPC_ADDR": self.address, "COLUMNS": "40", **(environment or {})},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -119,6 +120,38 @@ async def test_an_approval_that_was_decided_before_is_not_shown_as_if_it_were_as
     assert "PLAN: An app" in shown.output
     again = await assent("approve", PLAN_APPROVAL.id)
     assert "PLAN: An app" not in again.output
+
+
+async def test_who_asks_is_said_with_each_call(assent: Command, stand_in: StandIn) -> None:
+    await stand_in.play(stand_in.acts.pop(0))
+    ended = await assent("--as", "ann lee", "--roles", "lead,owner", "approve", PLAN_APPROVAL.id)
+    assert (ended.code, ended.errors) == (0, "")
+    assert {frozenset(said) for said in stand_in.callers} == {
+        frozenset({("assent-subject", "ann lee"), ("assent-roles", "lead,owner")})
+    }
+    await assent("approvals")
+    assert stand_in.callers[-1] == []
+    await assent("approvals", environment={"ASSENT_AS": "boris"})
+    assert stand_in.callers[-1] == [("assent-subject", "boris")]
+
+
+async def test_a_name_that_cannot_travel_is_an_error_in_the_usage(assent: Command, stand_in: StandIn) -> None:
+    ended = await assent("--as", "änn", "approvals")
+    assert (ended.code, stand_in.callers) == (2, [])
+    assert "--as" in ended.errors
+
+
+async def test_a_vote_that_does_not_decide_yet_is_told_as_one(assent: Command, stand_in: StandIn) -> None:
+    await stand_in.play(stand_in.acts.pop(0))
+    terms = approval_pb2.ApprovalTerms(quorum=2, roles=["lead"])
+    vote = approval_pb2.Vote(voter="developer", action=DECISION_ACTION_APPROVE)
+    stand_in.approvals[PLAN_APPROVAL.id].terms.CopyFrom(terms)
+    stand_in.counts_as = [vote]
+    ended = await assent("approve", PLAN_APPROVAL.id)
+    assert (ended.code, ended.errors) == (0, "")
+    assert "may decide: lead" in ended.output
+    assert "votes: 0 of 2" in ended.output
+    assert "your vote is counted: 1 of 2" in ended.output
 
 
 async def test_reject_sends_the_feedback(assent: Command, stand_in: StandIn) -> None:
