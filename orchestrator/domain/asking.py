@@ -30,7 +30,7 @@ ACTIONS = {
     "QUESTION": ["RESPOND", "ABORT"],
     "IN_DOUBT": ["RESPOND", "RETRY", "REJECT", "ABORT"],
     "BUDGET": ["APPROVE", "REJECT", "ABORT"],
-    "FAILURE": ["RETRY", "ABORT"],
+    "FAILURE": ["RETRY", "REPLAN", "SKIP", "ABORT"],
 }
 """What each kind of approval may be answered with, as far as that is possible of the one that is asked."""
 
@@ -94,7 +94,10 @@ def _to_whom(step: Step) -> str:
     return f"to a client; {step.client_id} had taken it" if step.client_id else "to clients; none has taken it"
 
 
-def ask_about_failure(change: Change, attempt: Attempt, failure: Failure, subtask: Subtask | None) -> Approval:
+def ask_about_failure(
+    change: Change, attempt: Attempt, failure: Failure, subtask: Subtask | None, catalog: Catalog
+) -> Approval:
+    """What is to be done: planning has no other plan to fall back on, and what is no part of a plan is not skipped."""
     preimage = failure_preimage(attempt.tenant, attempt.session_id, attempt.run_id, attempt.id, failure.reason)
     what = f"Subtask {subtask.key}: {subtask.title}" if subtask else _PURPOSES[attempt.purpose]
     tries = tries_in_a_row(change, attempt)
@@ -105,7 +108,9 @@ def ask_about_failure(change: Change, attempt: Attempt, failure: Failure, subtas
         subtask_id=attempt.subtask_id,
         plan_id=subtask.plan_id if subtask else "",
     )
-    return _ask(change, approval)
+    if attempt.purpose == "PLANNING" or catalog.by_role(ARCHITECT) is None:
+        approval = _without(approval, "REPLAN")
+    return _ask(change, approval if subtask else _without(approval, "SKIP"))
 
 
 def ask_about_budget(change: Change, run: Run, limit_name: str, limit: int, used: str) -> Approval:

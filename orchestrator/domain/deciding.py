@@ -1,6 +1,6 @@
 """A person's decision and its effect on plan, step, subtask, run and session. Exactly one wins; nothing runs here."""
 
-from orchestrator.domain import limits, questions, revising
+from orchestrator.domain import failing, limits, questions, revising
 from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.editing import check_edit, edit_call
@@ -25,7 +25,6 @@ from orchestrator.domain.transitions import (
     move_run,
     move_session,
     move_step,
-    move_subtask,
     settle_approval,
 )
 from orchestrator.domain.voting import check_vote, count_vote, has_voted, is_counted, is_enough
@@ -182,21 +181,6 @@ def _reject_doubt(change: Change, approval: Approval, decision: Decision) -> Non
     finish_step(change, replace(step, result=ToolResult(words, is_error=True)), "given_up", actor=decision.decider)
 
 
-def _retry_failure(change: Change, approval: Approval, decision: Decision) -> None:
-    """Back to where it came from once the last failure is dealt with."""
-    subtask = change.snapshot.subtasks.get(approval.subtask_id)
-    if subtask is not None:
-        move_subtask(change, subtask, "retried", actor=decision.decider)
-    if any(a.kind == "FAILURE" and a.state == ApprovalState.PENDING for a in change.snapshot.approvals.values()):
-        return
-    run = change.snapshot.runs[approval.run_id]
-    if run.route == "ATOMIC":
-        trigger = "execution_resumed"
-    else:
-        trigger = "subtasks_resumed" if subtask is not None else "planning_retried"
-    move_session(change, trigger, actor=decision.decider)
-
-
 _EFFECTS = {
     ("PLAN", "APPROVE"): _approve_plan,
     ("PLAN", "REJECT"): _reject_plan,
@@ -206,7 +190,7 @@ _EFFECTS = {
     ("IN_DOUBT", "RESPOND"): _respond_call,
     ("IN_DOUBT", "RETRY"): _retry_doubt,
     ("IN_DOUBT", "REJECT"): _reject_doubt,
-    ("FAILURE", "RETRY"): _retry_failure,
+    **failing.EFFECTS,
     **limits.EFFECTS,
     **questions.EFFECTS,
     **revising.EFFECTS,

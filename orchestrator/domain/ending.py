@@ -1,9 +1,10 @@
-"""How a run ends: with its final message, or cancelled with everything of it closed."""
+"""How a run ends, with its final message or cancelled with everything of it closed; and how a plan under way does."""
 
+from orchestrator.domain.carrying import subtasks_of
 from orchestrator.domain.change import Change
 from orchestrator.domain.events import MessageCreated
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.records import Failure, Message, Run, Step, ToolResult, is_done
+from orchestrator.domain.records import Failure, Message, Plan, Run, Step, ToolResult, is_done
 from orchestrator.domain.states import PLAN, SUBTASK, ApprovalState, AttemptState, PlanState, RunState, StepState
 from orchestrator.domain.transitions import (
     end_attempt,
@@ -54,6 +55,28 @@ def fail_run(change: Change, run: Run, failure: Failure, *, actor: str) -> None:
     _leave(change, run, "run_failed", actor, failure.message)
 
 
+def close_plan(change: Change, plan: Plan, *, actor: str, reason: str) -> None:
+    """Another version takes the place of a plan that is under way: all that is open in it ends, every call with its one
+    final result, and is asked about no more; only what concerns the run as a whole still is.
+
+    A call in flight or in doubt may have taken effect, as its result says.
+    """
+    move_plan(change, plan, "replanned", actor=actor, reason=reason)
+    left = [s for s in subtasks_of(change.snapshot, plan) if s.state not in SUBTASK.terminal]
+    open_ids = {s.id for s in left}
+    steps = [s for s in change.snapshot.steps.values() if s.subtask_id in open_ids]
+    _close_steps(change, steps, actor, reason, "The work was planned anew")
+    for attempt in list(change.snapshot.attempts.values()):
+        if attempt.subtask_id in open_ids and attempt.state == AttemptState.RUNNING:
+            end_attempt(change, attempt, "cancelled")
+    for subtask in left:
+        cancelled = move_subtask(change, subtask, "cancelled", actor=actor, reason=reason)
+        change.put(replace(cancelled, failure=subtask.failure))
+    for approval in list(change.snapshot.approvals.values()):
+        if approval.run_id == plan.run_id and approval.kind != "BUDGET" and approval.state == ApprovalState.PENDING:
+            settle_approval(change, approval, "superseded", actor=actor, reason=reason)
+
+
 def _leave(change: Change, run: Run, session_trigger: str, actor: str, reason: str) -> None:
     if change.session.active_run_id == run.id:
         move_session(change, session_trigger, actor=actor, reason=reason)
@@ -62,7 +85,8 @@ def _leave(change: Change, run: Run, session_trigger: str, actor: str, reason: s
 
 def _closed(change: Change, run: Run, actor: str, reason: str, plan_trigger: str = "cancelled") -> Run:
     """Everything of the run at its end; the run itself has yet to end."""
-    _close_steps(change, run, actor, reason)
+    steps = [s for s in change.snapshot.steps.values() if s.run_id == run.id]
+    _close_steps(change, steps, actor, reason, "The run was cancelled")
     for attempt in list(change.snapshot.attempts.values()):
         if attempt.run_id == run.id and attempt.state == AttemptState.RUNNING:
             end_attempt(change, attempt, "cancelled")
@@ -89,23 +113,23 @@ def _close_ranks(change: Change, run: Run) -> None:
             change.put(replace(behind, queued_behind_run_id=ahead))
 
 
-def _close_steps(change: Change, run: Run, actor: str, reason: str) -> None:
-    for step in list(change.snapshot.steps.values()):
-        if step.run_id == run.id and not is_done(step):
+def _close_steps(change: Change, steps: list[Step], actor: str, reason: str, event: str) -> None:
+    for step in steps:
+        if not is_done(step):
             if step.state == StepState.DISPATCHED:
                 change.ends.append(step)
-            words = _of_its_end(step)
+            words = _of_its_end(step, event)
             result = ToolResult(words, is_error=True) if step.kind == "TOOL" else None
             failure = Failure("CANCELLED", reason or words, "FATAL")
             finish_step(change, replace(step, result=result, failure=failure), "cancelled", actor=actor)
 
 
-def _of_its_end(step: Step) -> str:
+def _of_its_end(step: Step, event: str) -> str:
     """What the call's result says: an executor may have carried out what it was already sent."""
     if step.state == StepState.DISPATCHED:
-        return "The run was cancelled while this call was under way: it may have taken effect."
+        return f"{event} while this call was under way: it may have taken effect."
     if step.client_id:
-        return f"The run was cancelled while client {step.client_id} had this call: it may have taken effect."
+        return f"{event} while client {step.client_id} had this call: it may have taken effect."
     if step.doubt_number:
-        return "The run was cancelled while it was not known whether this call took effect."
-    return "The run was cancelled before this call began."
+        return f"{event} while it was not known whether this call took effect."
+    return f"{event} before this call began."

@@ -10,8 +10,9 @@ from orchestrator.domain.carrying import done_of, subtasks_of
 from orchestrator.domain.records import Approval, Attempt, Plan, Subtask
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.states import AttemptState
+from orchestrator.domain.unfinished import what_is_left
 
-_PLANNING_ANEW = (("PLAN", "REQUEST_CHANGES"),)
+_PLANNING_ANEW = (("PLAN", "REQUEST_CHANGES"), ("FAILURE", "REPLAN"))
 
 
 def unheeded(snapshot: Snapshot, purpose: str, subtask_id: str) -> Approval | None:
@@ -40,13 +41,15 @@ def in_short(said: Approval | None) -> str:
     return _IN_SHORT.get(action, "a person had it tried again")
 
 
-_IN_SHORT = {"REQUEST_CHANGES": "a person asked for changes"}
+_IN_SHORT = {"REQUEST_CHANGES": "a person asked for changes", "REPLAN": "a person had the work planned anew"}
 
 
 def feedback_for(snapshot: Snapshot, before: Attempt | None, said: Approval | None) -> str:
     """For the agent of the next try, after `before`; empty for a first one."""
     if said is not None and said.decision is not None and said.decision.action == "REQUEST_CHANGES":
         return _changes_asked(snapshot, before, said)
+    if said is not None and said.decision is not None and said.decision.action == "REPLAN":
+        return what_is_left(snapshot, said)
     if before is None or before.state != AttemptState.FAILED:
         return ""
     words = f"The try before failed: {before.failure.message}. Go on from where it stopped."

@@ -73,7 +73,7 @@ def conclude_planning(change: Change, run: Run, attempt: Attempt, world: World) 
         return
     if schedule_retry(change, attempt, policy_of(world.catalog.agents.get(attempt.agent))):
         return
-    ask_about_failure(change, attempt, attempt.failure, None)
+    ask_about_failure(change, attempt, attempt.failure, None, world.catalog)
     move_session(change, "planning_failed", actor=attempt.agent, reason=attempt.failure.message)
 
 

@@ -127,7 +127,7 @@ def _conclude_answer(change: Change, run: Run, attempt: Attempt, world: World) -
         return
     if schedule_retry(change, attempt, policy_of(world.catalog.agents.get(attempt.agent))):
         return
-    ask_about_failure(change, attempt, attempt.failure, None)
+    ask_about_failure(change, attempt, attempt.failure, None, world.catalog)
     move_session(change, "subtask_failed", actor=attempt.agent, reason=attempt.failure.message)
 
 
@@ -174,4 +174,8 @@ def _start_times(change: Change, run: Run) -> list[int]:
     times = [s.not_before_time for s in steps if s.state in (StepState.PENDING, StepState.APPROVED)]
     subtasks = [s for s in snapshot.subtasks.values() if s.not_before_time > now]
     times += [s.not_before_time for s in subtasks if s.state == SubtaskState.PENDING]
-    return times + [a.retry_time for a in snapshot.attempts.values() if a.retry_time > now and a.run_id == run.id]
+    return times + [
+        a.retry_time
+        for a in snapshot.attempts.values()
+        if a.retry_time > now and a.run_id == run.id and not a.subtask_id  # of a subtask's its own time speaks
+    ]

@@ -5,7 +5,7 @@ from orchestrator.domain.attempts import begin_attempt
 from orchestrator.domain.change import Change
 from orchestrator.domain.ending import complete_run
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.records import Attempt, Plan, Run
+from orchestrator.domain.records import Attempt, Plan, Run, Subtask
 from orchestrator.domain.retries import policy_of, schedule_retry
 from orchestrator.domain.starting import World
 from orchestrator.domain.states import AttemptState, SessionState, SubtaskState
@@ -45,7 +45,7 @@ def conclude_subtask(change: Change, run: Run, attempt: Attempt, world: World) -
         change.put(replace(subtask, not_before_time=again))
         return
     subtask = move_subtask(change, subtask, "failed", failure=attempt.failure, reason=attempt.failure.reason)
-    ask_about_failure(change, attempt, attempt.failure, subtask)
+    ask_about_failure(change, attempt, attempt.failure, subtask, world.catalog)
     if change.session.state != SessionState.ERROR_HANDLING:
         move_session(change, "subtask_failed", actor=attempt.agent, reason=attempt.failure.message)
 
@@ -56,9 +56,15 @@ def complete_plan(change: Change, run: Run, plan: Plan) -> bool:
         return False
     move_plan(change, plan, "completed")
     lines = [f"{plan.title}: all {len(mine)} subtasks are done."]
-    lines += [f"- {s.title}: {_first_line(s.result) or s.state.lower()}" for s in mine]
+    lines += [f"- {s.title}: {_came_to(s)}" for s in mine]
     complete_run(change, run, "\n".join(lines), plan.author)
     return True
+
+
+def _came_to(subtask: Subtask) -> str:
+    if subtask.state == SubtaskState.SKIPPED and subtask.skip_reason:
+        return f"skipped: {_first_line(subtask.skip_reason)}"
+    return _first_line(subtask.result) or subtask.state.lower()
 
 
 def _first_line(text: str) -> str:

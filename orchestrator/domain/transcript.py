@@ -10,7 +10,7 @@ from orchestrator.domain.client_tools import offered_tools
 from orchestrator.domain.drafts import PLAN_SCHEMA_JSON, ROUTE_SCHEMA_JSON
 from orchestrator.domain.records import Attempt, Run, Step, Subtask, ToolCall
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.domain.states import StepState
+from orchestrator.domain.states import StepState, SubtaskState
 
 HISTORY_MESSAGES = 40
 
@@ -104,11 +104,20 @@ def _history(snapshot: Snapshot, run: Run) -> list[ChatMessage]:
 def _briefing(snapshot: Snapshot, run: Run, subtask: Subtask) -> list[ChatMessage]:
     plan = snapshot.plans[subtask.plan_id]
     done = [s for s in snapshot.subtasks.values() if s.key in subtask.depends_on and s.plan_id == plan.id]
-    results = "".join(f"\n\nResult of {s.key} ({s.title}):\n{s.result}" for s in done if s.result)
+    results = "".join(f"\n\n{_outcome(s)}" for s in done if s.result or s.state == SubtaskState.SKIPPED)
     return [
         ChatMessage("USER", f"The goal:\n{run.goal}\n\nThe plan: {plan.title}\n{plan.summary}{results}"),
         ChatMessage("USER", f"Subtask {subtask.key}: {subtask.title}\n\n{subtask.instructions}"),
     ]
+
+
+def _outcome(subtask: Subtask) -> str:
+    """What those who depend on it are told."""
+    name = f"{subtask.key} ({subtask.title})"
+    if subtask.state != SubtaskState.SKIPPED:
+        return f"Result of {name}:\n{subtask.result}"
+    why = f", who said: {subtask.skip_reason}" if subtask.skip_reason else ""
+    return f"{name} was not done: it failed ({subtask.failure.message}) and was skipped by a person{why}"
 
 
 def _turns(steps: list[Step]) -> list[ChatMessage]:

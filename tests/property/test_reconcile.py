@@ -43,7 +43,7 @@ Command = Callable[[Change], object]
 Steer = Callable[[Change, str, str, str], object]
 ROLES = frozenset(["lead", "director"])
 ACTIONS = ["APPROVE"] * 4 + ["RETRY"] * 3 + ["REJECT"] * 2 + ["RESPOND", "RESPOND", "EDIT", "EDIT", "ABORT"]
-ACTIONS += ["REQUEST_CHANGES"] * 2
+ACTIONS += ["REQUEST_CHANGES", "REQUEST_CHANGES", "REPLAN", "REPLAN", "SKIP"]
 
 
 def _one_of(data: st.DataObject, things: list[T]) -> T:

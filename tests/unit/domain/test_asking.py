@@ -89,7 +89,7 @@ def test_a_failed_subtask_asks_with_its_reason_and_words() -> None:
     play.approved_plan(task("a"))
     play.fail("FATAL")
     [approval] = play.pending
-    assert (approval.kind, approval.allowed_actions) == ("FAILURE", ["RETRY", "ABORT"])
+    assert (approval.kind, approval.allowed_actions) == ("FAILURE", ["RETRY", "REPLAN", "SKIP", "ABORT"])
     assert approval.preview.title == "Subtask a: Do a failed: MODEL_FAILED"
     assert (approval.preview.text, approval.subtask_id) == ("it broke", play.subtask("a").id)
 

@@ -48,7 +48,7 @@ KINDS: dict[str, tuple[Callable[[], Play], set[str]]] = {
     "PLAN": (plan_asked, {"APPROVE", "REQUEST_CHANGES", "REJECT", "ABORT"}),
     "TOOL_CALL": (call_asked, {"APPROVE", "EDIT", "REJECT", "RESPOND", "ABORT"}),
     "IN_DOUBT": (doubt_asked, {"RESPOND", "RETRY", "REJECT", "ABORT"}),
-    "FAILURE": (failure_asked, {"RETRY", "ABORT"}),
+    "FAILURE": (failure_asked, {"RETRY", "REPLAN", "SKIP", "ABORT"}),
 }
 NEEDS: dict[str, dict[str, Any]] = {
     "RESPOND": {"response_json": '"sent"'},
