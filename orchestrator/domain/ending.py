@@ -130,6 +130,6 @@ def _of_its_end(step: Step, event: str) -> str:
         return f"{event} while this call was under way: it may have taken effect."
     if step.client_id:
         return f"{event} while client {step.client_id} had this call: it may have taken effect."
-    if step.doubt_number:
+    if step.doubt_number or step.state == StepState.IN_DOUBT:
         return f"{event} while it was not known whether this call took effect."
     return f"{event} before this call began."

@@ -124,7 +124,7 @@ class AnySession(RuleBasedStateMachine):
         newest = max(p.version for p in self.play.snapshot.plans.values() if p.run_id == plan.run_id)
 
         def act(change: Change) -> object:
-            return revise_plan(change, plan, draft, "", digest, "boris", self.play.catalog)
+            return revise_plan(change, plan, draft, "", digest, "carla", self.play.catalog)
 
         if plan.state == "DRAFT":
             self._do(act, apart)
@@ -167,6 +167,18 @@ class AnySession(RuleBasedStateMachine):
                 more = worked(self.play.run, self.play.now) + 5 * SECOND
                 return replace(decision, new_limit=Budget(work_duration=more))
         return decision
+
+    @rule(data=st.data(), action=st.sampled_from(["REPLAN", "REPLAN", "SKIP", "RETRY"]), apart=st.booleans())
+    @precondition(lambda self: any(s.subtask_id and s.kind == "MODEL" for s in self.play.flying))
+    def give_up_on_a_subtask(self, data: st.DataObject, action: str, apart: bool) -> None:
+        """One of several fails for good while the others are wherever they are, and a person says what then."""
+        step = _one_of(data, [s for s in self.play.flying if s.subtask_id and s.kind == "MODEL"])
+        fault = Failure("FAULT", "it broke", "FATAL")
+        self._report(Outcome(step.id, step.dispatch_number, "FAILED", failure=fault))
+        for approval in self.play.pending:
+            if (approval.kind, approval.subtask_id) == ("FAILURE", step.subtask_id):
+                decision = self._answer(approval, action, "why")
+                self._do(partial(decide, approval=approval, decision=decision, catalog=self.play.catalog), apart)
 
     @rule(data=st.data())
     @precondition(lambda self: self.play.snapshot.approvals)

@@ -138,6 +138,8 @@ async def test_a_subtask_out_of_tries_asks_a_person(client: Client, executor: Sc
     assert state(await client.get_session(session.id)) == "ERROR_HANDLING"
     assert list(approval.allowed_actions) == [
         approval_pb2.DECISION_ACTION_RETRY,
+        approval_pb2.DECISION_ACTION_REPLAN,
+        approval_pb2.DECISION_ACTION_SKIP,
         approval_pb2.DECISION_ACTION_ABORT,
     ]
     plan = await client.get_plan(plan.id)
