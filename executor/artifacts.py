@@ -18,7 +18,8 @@ async def chunks(ref: Ref, asked: pb.ReadArtifact, roots: Mapping[str, Path]) ->
     try:
         content = await asyncio.to_thread(_content, asked, roots)
     except (PathRefused, OSError) as error:
-        yield _frame(ref, pb.ArtifactChunk(path=asked.path, last=True, error=str(error)))
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        yield _frame(ref, pb.ArtifactChunk(path=asked.path, last=True, error=str(error), missing=missing))
         return
     end = min(len(content), asked.offset + asked.length) if asked.length else len(content)
     sent = hashlib.sha256()

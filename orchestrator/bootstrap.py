@@ -19,15 +19,18 @@ from gen.assent.v1 import (
 from orchestrator.catalog import load_catalog
 from orchestrator.clock import new_id, now_micros
 from orchestrator.domain.catalog import Tool
+from orchestrator.domain.differing import FileNow
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.questions import ASK_USER
-from orchestrator.domain.records import Approval
+from orchestrator.domain.records import Approval, Workspace
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.starting import OVERDUE_GRACE
 from orchestrator.engine.engine import Engine
 from orchestrator.engine.executors import Executors
+from orchestrator.engine.files import FileRefused, NobodyReads
 from orchestrator.engine.link import ExecutorLink
 from orchestrator.operations.context import Context
+from orchestrator.operations.looking import Looking
 from orchestrator.servicers.approvals import Approvals
 from orchestrator.servicers.catalogs import Catalogs
 from orchestrator.servicers.errors import translate
@@ -242,7 +245,7 @@ class Orchestrator:
             ("RunService", Runs(ctx), run_service_pb2_grpc.add_RunServiceServicer_to_server),
             (
                 "ApprovalService",
-                Approvals(ctx, self._inboxes),
+                Approvals(ctx, self._inboxes, Looking(self._database, self._file_now)),
                 approval_service_pb2_grpc.add_ApprovalServiceServicer_to_server,
             ),
             ("CatalogService", Catalogs(ctx), catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server),
@@ -261,6 +264,14 @@ class Orchestrator:
         self._hub.gone(tenant, session_id)
         self._kept.forget(tenant, session_id)
         self._sweeper.nudge()
+
+    async def _file_now(self, workspace: Workspace, path: str, most_bytes: int, seconds: float) -> FileNow | None:
+        try:
+            return FileNow(await self._executors.files.read(workspace, path, most_bytes=most_bytes, seconds=seconds))
+        except FileRefused as refused:
+            return FileNow(None) if refused.missing else None
+        except NobodyReads:
+            return None
 
     def _offer(self, tools: list[Tool]) -> None:
         for tool in tools:

@@ -20,6 +20,10 @@ Send = Callable[[str, frames_pb2.OrchestratorFrame], None]  # an address, and wh
 class FileRefused(Exception):
     """There is no such file, it may not be read, or it is larger than was asked for; the text says which."""
 
+    def __init__(self, message: str, *, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing
+
 
 class NobodyReads(Exception):
     """No executor that offers the workspace answered in time: the same may well succeed later."""
@@ -39,7 +43,7 @@ class _Read:
         if self.answer.done():  # nobody waits for it any more
             return
         if chunk.error:
-            self.answer.set_exception(FileRefused(chunk.error))
+            self.answer.set_exception(FileRefused(chunk.error, missing=chunk.missing))
             return
         if chunk.offset != len(self.data) or len(self.data) + len(chunk.data) > self.most_bytes:
             self.answer.set_exception(NobodyReads(f"the bytes of {self.path!r} came out of order"))

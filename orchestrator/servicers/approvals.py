@@ -1,6 +1,6 @@
 """ApprovalService: the inbox across sessions, and deciding."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from gen.assent.v1 import approval_pb2, grant_pb2, session_service_pb2
 from gen.assent.v1 import approval_service_pb2 as pb
@@ -10,6 +10,7 @@ from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Approval, Decision, Remember
 from orchestrator.operations import approvals, grants
 from orchestrator.operations.context import Caller, Context
+from orchestrator.operations.looking import Looking
 from orchestrator.servicers.budgets import read_budget
 from orchestrator.servicers.convert import enum_word, event_to_proto, item_to_proto, to_proto
 from orchestrator.servicers.later import refuse_later, the_rest_later
@@ -23,9 +24,10 @@ from rpc.errors import Context as RpcContext
 
 @the_rest_later(pb.DESCRIPTOR.services_by_name["ApprovalService"])
 class Approvals:
-    def __init__(self, ctx: Context, inboxes: Inboxes) -> None:
+    def __init__(self, ctx: Context, inboxes: Inboxes, looking: Looking) -> None:
         self._ctx = ctx
         self._inboxes = inboxes
+        self._looking = looking
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, context: RpcContext) -> pb.ListApprovalsResponse:
         who = reader()
@@ -41,14 +43,16 @@ class Approvals:
             keep=decidable_by(who) if request.decidable else None,
             kept_for=("decidable", who.subject, sorted(who.roles)) if request.decidable else (),
         )
-        found = [to_proto(approval_pb2.Approval, a) for a in page.items]
-        return pb.ListApprovalsResponse(approvals=found, next_page_token=page.next_page_token)
+        return pb.ListApprovalsResponse(
+            approvals=await self._looked_at(page.items), next_page_token=page.next_page_token
+        )
 
     async def GetApproval(self, request: pb.GetApprovalRequest, context: RpcContext) -> pb.GetApprovalResponse:
         approval = await queries.get_approval(self._ctx.database, reader().tenant, request.approval_id)
         if approval is None:
             raise NotFound("approval", request.approval_id)
-        return pb.GetApprovalResponse(approval=to_proto(approval_pb2.Approval, approval))
+        [shown] = await self._looked_at([approval])
+        return pb.GetApprovalResponse(approval=shown)
 
     async def DecideApproval(self, request: pb.DecideApprovalRequest, context: RpcContext) -> pb.DecideApprovalResponse:
         who = caller("DecideApproval", request)
@@ -64,7 +68,7 @@ class Approvals:
         wanted = Filter(who.tenant, kind, request.session_id, request.run_id, request.tool)
         with self._inboxes.join(wanted, decidable_by(who) if request.decidable else everything) as watch:
             async for part in watch.parts():
-                yield self._shown(part)
+                yield await self._shown(part)
 
     async def ListGrants(self, request: pb.ListGrantsRequest, context: RpcContext) -> pb.ListGrantsResponse:
         tenant = reader().tenant
@@ -80,9 +84,12 @@ class Approvals:
         grant = await grants.revoke(self._ctx, who, request.grant_id, request.reason)
         return pb.RevokeGrantResponse(grant=to_proto(grant_pb2.Grant, grant))
 
-    def _shown(self, part: Snapshot | list[LoggedEvent] | Heartbeat) -> pb.WatchApprovalsResponse:
+    async def _looked_at(self, found: Sequence[Approval]) -> list[approval_pb2.Approval]:
+        return [to_proto(approval_pb2.Approval, each) for each in await self._looking.at(found)]
+
+    async def _shown(self, part: Snapshot | list[LoggedEvent] | Heartbeat) -> pb.WatchApprovalsResponse:
         if isinstance(part, Snapshot):
-            found = [to_proto(approval_pb2.Approval, a) for a in part.approvals]
+            found = await self._looked_at(part.approvals)
             return pb.WatchApprovalsResponse(approvals=found, snapshot_complete=part.is_complete)
         if isinstance(part, Heartbeat):
             return pb.WatchApprovalsResponse(events=[item_to_proto("", part, self._ctx.clock())])

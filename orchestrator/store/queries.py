@@ -10,7 +10,19 @@ import msgspec
 from sqlalchemy import ColumnElement, Row, select, text
 
 from orchestrator.domain.events import LoggedEvent
-from orchestrator.domain.records import Approval, Attempt, Grant, Key, Message, Plan, Run, Session, Step, Subtask
+from orchestrator.domain.records import (
+    Approval,
+    Attempt,
+    Grant,
+    Key,
+    Message,
+    Plan,
+    Run,
+    Session,
+    Step,
+    Subtask,
+    Workspace,
+)
 from orchestrator.store import codec, tables
 from orchestrator.store.codec import RowCodec, clean, decode_session
 from orchestrator.store.database import Database
@@ -55,6 +67,22 @@ async def list_sessions(
         scope=("sessions", tenant, state, sorted(labels)),
         paging=paging,
     )
+
+
+async def workspaces_of(database: Database, keys: Collection[Key]) -> dict[Key, Workspace]:
+    """Where the files of each of these sessions lie."""
+    rows = await database.fetch(_BODIES, [tenant for tenant, _ in keys], [id for _, id in keys])
+    return {(row["tenant"], row["id"]): _decode_place(row["body"]).workspace for row in rows}
+
+
+class _Place(msgspec.Struct):
+    workspace: Workspace = Workspace()
+
+
+_decode_place = msgspec.json.Decoder(_Place).decode
+_BODIES = """
+SELECT s.tenant, s.id, s.body FROM unnest($1::text[], $2::text[]) AS given(tenant, id)
+JOIN session AS s ON s.tenant = given.tenant AND s.id = given.id"""
 
 
 class Standing(NamedTuple):

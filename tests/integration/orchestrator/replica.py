@@ -69,6 +69,11 @@ class Replica:
         """Whether it tells other replicas what happens here."""
         return bool(self._orchestrator._relay._others)
 
+    @property
+    def has_workspaces(self) -> bool:
+        """Whether an executor with a workspace root has joined."""
+        return bool(self._orchestrator._executors.workspace_roots())
+
     def relays(self, session_id: str) -> bool:
         """Whether another replica is known to want the session's live deltas."""
         return ("default", session_id) in self._orchestrator._relay._watched

@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from executor import bootstrap as executor_bootstrap
 from executor.settings import Settings
+from gen.assent.v1.approval_service_pb2 import GetApprovalRequest, WatchApprovalsRequest
+from orchestrator.operations import looking
 from tests.e2e.services import free_port, until
 from tests.integration.orchestrator.client import Client, words
 from tests.integration.orchestrator.real_executor import serving
@@ -72,6 +75,47 @@ async def test_nothing_is_written_before_the_write_is_approved(
     await client.decide(approval, "REJECT")
     await client.settled(session.id)
     assert not (tmp_path / "root/project/made.txt").exists()
+
+
+async def test_a_write_is_shown_as_what_it_would_change_when_somebody_looks(
+    replicas: Replicas, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(looking, "READ_SECONDS", 10.0)
+    replica = await replicas.start(executor_addrs=address)
+    await until(lambda: replica.has_workspaces)
+    client = replica.client
+    session = await client.new_session(workspace={"directory": "project"})
+    await client.send(session.id)
+    asked = await client.asked(session.id)
+    file = tmp_path / "root/project/made.txt"
+    added = ["@@ -0,0 +1 @@", "+made", "\\ No newline at end of file"]
+
+    async def shown() -> tuple[str, list[str]]:
+        [listed] = await client.pending(session.id)
+        request = GetApprovalRequest(approval_id=asked.id)
+        got = (await client.approvals.GetApproval(request, metadata=client.metadata)).approval
+        call: Any = client.approvals.WatchApprovals(WatchApprovalsRequest(), metadata=client.metadata)
+        watched = (await call.read()).approvals
+        call.cancel()
+        assert listed == got == watched[0]
+        return words(got.preview).get("format", ""), got.preview.text.split("\n")
+
+    assert await shown() == ("DIFF", ["--- /dev/null", "+++ b/made.txt", *added])
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("before\n")
+    assert await shown() == ("DIFF", ["--- a/made.txt", "+++ b/made.txt", "@@ -1 +1 @@", "-before", *added[1:]])
+    for content in (b"\x00\xff", b"x" * (looking.MOST_FILE_BYTES + 1)):
+        file.write_bytes(content)
+        assert await shown() == ("", ["made"])
+    file.unlink()
+    (tmp_path / "secret").write_text("secret")
+    file.symlink_to(tmp_path / "secret")
+    assert await shown() == ("", ["made"])
+    file.unlink()
+    await client.decide(asked, "APPROVE")
+    await client.settled(session.id)
+    assert file.read_text() == "made"
 
 
 async def test_a_number_beyond_doubles_is_executed_as_it_was_approved(replicas: Replicas, address: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.records import Preview, ToolCall
@@ -14,6 +14,7 @@ from orchestrator.domain.showing import MOST_WORDS_BYTES, call_preview, indented
 from orchestrator.domain.visible import MOST_BYTES, MOST_IN_TITLE, cut, title_of, visible, visible_line
 from tests.unit.domain.build import Play, draft, failure, task
 
+QUICK = settings(deadline=None, derandomize=True, database=None)
 HOSTILE = {
     "a colour of a terminal": ("\x1b[8mrm -rf /\x1b[0m", "⟦U+001B⟧[8mrm -rf /⟦U+001B⟧[0m"),
     "a title of a terminal's window": ("\x1b]0;safe\x07ls", "⟦U+001B⟧]0;safe⟦U+0007⟧ls"),
@@ -69,6 +70,7 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
     assert visible(text) == text
 
 
+@QUICK
 @given(st.text(alphabet=st.characters(), max_size=60), st.text(alphabet=st.characters(), max_size=60))
 def test_two_texts_that_differ_never_look_alike(one: str, other: str) -> None:
     assert (visible(one) == visible(other)) == (one == other)
@@ -76,11 +78,13 @@ def test_two_texts_that_differ_never_look_alike(one: str, other: str) -> None:
     assert has_nothing_hidden(visible(one))
 
 
+@QUICK
 @given(st.text(alphabet="a \t\u202e⟦×U+0", max_size=80), st.text(alphabet="a \t\u202e⟦×U+0", max_size=80))
 def test_marks_of_ours_cannot_be_forged(one: str, other: str) -> None:
     assert (visible(one) == visible(other)) == (one == other)
 
 
+@QUICK
 @given(st.text(max_size=80), st.integers(min_value=0, max_value=100))
 def test_what_is_cut_is_a_beginning_and_holds_no_half_of_a_mark(text: str, most: int) -> None:
     seen = visible(text)
@@ -209,6 +213,7 @@ JSON = st.recursive(
 )
 
 
+@QUICK
 @given(st.dictionaries(st.text(max_size=9), JSON, max_size=5), st.booleans(), st.sampled_from([None, 0, 3]))
 def test_layout_changes_nothing_but_space_between_values(value: Any, ascii_only: bool, indent: int | None) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)

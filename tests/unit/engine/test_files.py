@@ -75,6 +75,17 @@ async def test_what_the_executor_refuses_is_an_answer(linked: Linked) -> None:
         await read
 
 
+@pytest.mark.parametrize("missing", [True, False])
+async def test_that_there_is_no_such_file_is_told_from_other_refusals(linked: Linked, missing: bool) -> None:
+    stream = await linked.greeted()
+    read = reading(linked)
+    refusal = frames_pb2.ArtifactChunk(last=True, error="it cannot be opened", missing=missing)
+    stream.say(Frame(step_id=(await asked(stream)).step_id, artifact_chunk=refusal))
+    with pytest.raises(FileRefused) as refused:
+        await read
+    assert refused.value.missing == missing
+
+
 async def test_a_file_that_is_larger_than_asked_for_is_refused_and_not_cut(linked: Linked) -> None:
     stream = await linked.greeted()
     read = reading(linked, most=len(CONTENT) - 1)

@@ -664,6 +664,7 @@ class ArtifactChunk(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """The file, as it was asked for."""
     offset: _builtins.int
@@ -678,6 +679,8 @@ class ArtifactChunk(_message.Message):
     """LAST: SHA-256 (hex) over the bytes that were sent."""
     error: _builtins.str
     """Why there are no bytes: the file does not exist or may not be read. Empty: there are."""
+    missing: _builtins.bool
+    """With `error`: there is no such file."""
     def __init__(
         self,
         *,
@@ -688,10 +691,11 @@ class ArtifactChunk(_message.Message):
         size_bytes: _builtins.int = ...,
         sha256: _builtins.str = ...,
         error: _builtins.str = ...,
+        missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "error", b"error", "last", b"last", "offset", b"offset", "path", b"path", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "error", b"error", "last", b"last", "missing", b"missing", "offset", b"offset", "path", b"path", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
