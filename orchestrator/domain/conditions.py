@@ -20,6 +20,7 @@ VARIABLES = ("arguments", "arguments_sha256", "tool", "agent", "side_effect", "s
 MAX_CHARACTERS = 2_000
 MAX_WORK = 10_000_000  # looks at a value, at most; a fraction of a second
 MAX_REPETITIONS = 100  # of a pattern's counted repetitions, multiplied
+MAKING_OVER = 10  # what giving one value to CEL costs, in looks at a value
 PATTERN_WEIGHT = 1_000  # what compiling a pattern costs, in looks at a value
 
 _COMPREHENSIONS = frozenset(("all", "exists", "exists_one", "map", "filter"))
@@ -105,6 +106,16 @@ def holds(condition: Condition, variables: Mapping[str, Any]) -> bool:
     if not isinstance(result, bool):
         raise Unjudged(f"it gives neither true nor false, but {result!r:.80}")
     return result
+
+
+def effort(condition: Condition, values: int) -> int:
+    """What judging a call whose arguments hold so many values takes at most, to bound several conditions together."""
+    return MAKING_OVER * values + condition.work(values) if condition.reads_arguments else 1
+
+
+def size(arguments: Any) -> int:
+    """How many values there are, themselves included. Raises Unjudged as `holds` does."""
+    return _count(arguments)
 
 
 def _count(arguments: Any) -> int:

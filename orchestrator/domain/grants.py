@@ -4,9 +4,14 @@ A grant answers the rule that asked when it was made, of the policy and the tool
 whatever changes is asked about again. It stands in for a person only; what a policy denies it never allows.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
+from orchestrator.domain import conditions
 from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.catalog import Policy
 from orchestrator.domain.change import Change
+from orchestrator.domain.conditions import BadCondition, Unjudged
 from orchestrator.domain.digests import policy_digest_of, sha256
 from orchestrator.domain.errors import (
     GrantNotOffered,
@@ -21,6 +26,8 @@ from orchestrator.domain.records import Approval, Decision, Grant, Step
 from orchestrator.domain.terms import terms_of_call
 
 MOST_STANDING = 64
+MOST_EFFORT = conditions.MAX_WORK  # for all the constraints that are looked at for one call
+_SPOKEN_OF = frozenset(("arguments", "arguments_sha256"))
 
 
 def check_remember(change: Change, approval: Approval, decision: Decision) -> None:
@@ -35,7 +42,7 @@ def check_remember(change: Change, approval: Approval, decision: Decision) -> No
     if policy_digest_of(approval.preimage) != change.policy.digest:
         raise GrantNotOffered(approval.id, "the policy has changed since it was asked")
     if wish.constraint:
-        raise InvalidInput([Violation("remember.constraint", "is not supported by this version")])
+        _check_constraint(wish.constraint, approval.arguments_json)
     if len(standing(change)) >= MOST_STANDING:
         raise LimitExceeded("standing grants of a session", MOST_STANDING, "remember")
 
@@ -73,12 +80,13 @@ def use_grant(change: Change, step: Step, policy: Policy) -> Step | None:
     if terms_of_call(policy, step).requester_excluded:
         requester = change.snapshot.runs[step.run_id].requester
         grants = [g for g in grants if g.creator != requester]
-    for grant in sorted(grants, key=lambda g: (g.id == step.grant_id, g.create_time, g.id), reverse=True):
-        if _holds(grant.constraint, step.arguments_json):
-            if grant.id != step.grant_id:
-                change.put(replace(grant, uses=grant.uses + 1))
-            return replace(step, grant_id=grant.id)
-    return None
+    grants.sort(key=lambda g: (g.id == step.grant_id, g.create_time, g.id), reverse=True)
+    grant = _allowing(grants, step.arguments_json)
+    if grant is None:
+        return None
+    if grant.id != step.grant_id:
+        change.put(replace(grant, uses=grant.uses + 1))
+    return replace(step, grant_id=grant.id)
 
 
 def standing(change: Change) -> list[Grant]:
@@ -109,15 +117,43 @@ def _same(arguments_json: str) -> str:
     return f'arguments_sha256 == "{sha256(arguments_json)}"'
 
 
-def _holds(constraint: str, arguments_json: str) -> bool:
-    """Whether the arguments satisfy it; what cannot be evaluated does not hold."""
-    if constraint == _same(arguments_json):
-        return True
+def _check_constraint(text: str, arguments_json: str) -> None:
+    """Raises InvalidInput for one that says nothing of the arguments, or is not true of these."""
     try:
-        parse_object(arguments_json)
-    except BadJson:
-        return False
-    return False
+        condition = conditions.compile(text)
+        if _SPOKEN_OF.isdisjoint(condition.program.variables()):
+            problem = "says nothing of the arguments: a grant for whatever they are is not made"
+        elif conditions.holds(condition, _variables(arguments_json)):
+            return
+        else:
+            problem = "is not true of the call itself"
+    except BadCondition as error:
+        problem = f"is no condition: {error}"
+    except Unjudged as error:
+        problem = f"cannot be told of the call itself: {error}"
+    raise InvalidInput([Violation("remember.constraint", problem)])
+
+
+def _allowing(grants: Iterable[Grant], arguments_json: str) -> Grant | None:
+    """The first whose constraint is true of the arguments; what cannot be told, or not with bounded effort, is not."""
+    left, values = MOST_EFFORT, -1
+    for grant in grants:
+        if grant.constraint == _same(arguments_json):
+            return grant
+        try:
+            condition = conditions.compile(grant.constraint)
+            if condition.reads_arguments and values < 0:
+                values = conditions.size(parse_object(arguments_json))
+            left -= conditions.effort(condition, values)
+            if left >= 0 and conditions.holds(condition, _variables(arguments_json)):
+                return grant
+        except (BadCondition, BadJson, Unjudged):
+            continue
+    return None
+
+
+def _variables(arguments_json: str) -> dict[str, Any]:
+    return {"arguments": parse_object(arguments_json), "arguments_sha256": sha256(arguments_json)}
 
 
 def _put(change: Change, grant: Grant, trigger: str, actor: str = "") -> Grant:

@@ -1,6 +1,7 @@
 """Grants over gRPC and HTTP: made by a decision, listed, used, counted, revoked, at whichever replica."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -94,6 +95,20 @@ async def test_a_yes_that_is_remembered_lets_the_same_call_run_again_without_any
     assert f"- `put`, 1 call: granted by developer, where `{grant.constraint}`" in report.markdown
 
 
+async def test_a_constraint_lets_other_arguments_through_and_is_exact_about_large_numbers(
+    client: Client, executor: ScriptedExecutor
+) -> None:
+    grant = await granted(client, constraint="arguments.id > 1234567890123456788 && arguments.id < 1234567890123456791")
+    for number, is_allowed in ((1234567890123456790, True), (1234567890123456791, False)):
+        executor.play = calls("put", json.dumps({"id": number}))
+        await client.send(grant.session_id)
+        if is_allowed:
+            (await executor.next(tool="put")).returns()
+        log = await client.settled(grant.session_id)
+        assert bool(log.of("step_started", arguments_json=json.dumps({"id": number}))) == is_allowed
+    assert [g.uses for g in await listed(client, grant.session_id)] == [1]
+
+
 async def test_a_grant_means_its_own_session_only(client: Client) -> None:
     await granted(client)
     assert (await asked(client)).tool == "put"
@@ -131,6 +146,10 @@ async def test_converse_remembers_too(client: Client) -> None:
         ("APPROVE", {"remember": {"lifetime": {"seconds": 2592001}}}, "INVALID_REQUEST"),
         ("APPROVE", {"remember": {"lifetime": {"nanos": 1}}}, "INVALID_REQUEST"),
         ("APPROVE", {"remember": {"constraint": "x" * 4097}}, "INVALID_REQUEST"),
+        ("APPROVE", {"remember": {"constraint": "true"}}, "INVALID_REQUEST"),
+        ("APPROVE", {"remember": {"constraint": "arguments.id =="}}, "INVALID_REQUEST"),
+        ("APPROVE", {"remember": {"constraint": "arguments.id == 7"}}, "INVALID_REQUEST"),
+        ("APPROVE", {"remember": {"constraint": "arguments.name == 'x'"}}, "INVALID_REQUEST"),
     ],
 )
 async def test_a_wish_that_will_not_do_decides_nothing_and_is_on_record(

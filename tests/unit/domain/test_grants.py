@@ -1,11 +1,13 @@
 """Grants: what may be remembered, which later calls that answers, and how it ends."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from orchestrator.domain import conditions
 from orchestrator.domain.catalog import Catalog, Policy, Rule
 from orchestrator.domain.deciding import decide, is_repeat
 from orchestrator.domain.digests import sha256
@@ -18,7 +20,7 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.events import GrantChanged, StepStarted
 from orchestrator.domain.grants import MOST_STANDING, revoke_grant
-from orchestrator.domain.records import ApprovalTerms, Decision, Grant, Remember, Step
+from orchestrator.domain.records import ApprovalTerms, Decision, Grant, Remember, Step, ToolCall
 from tests.unit.domain.build import CLIENT_TOOLS, POLICY, SECOND, Play, call, catalog, draft, task
 
 HOUR = 3600 * SECOND
@@ -204,6 +206,86 @@ def test_other_arguments_are_asked_about_even_if_they_mean_the_same() -> None:
     play.decide("REJECT")
     play.reply("", replace(call("write_file"), arguments_json='{"path":"a"}'))  # without the blank
     assert play.calls[-1].state == "AWAITING_APPROVAL"
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        'arguments.path == "a"',
+        'arguments.path in ["a", "b"]',
+        'arguments.path.matches("^[ab]$")',
+        'arguments_sha256 != "" && arguments.path != "c"',
+    ],
+)
+def test_a_constraint_decides_which_calls_are_remembered(constraint: str) -> None:
+    play, grant = granted(remember=Remember(constraint))
+    assert grant.constraint == constraint
+    assert again(play, path="a").grant_id == grant.id
+    assert again(play, path="c").state == "AWAITING_APPROVAL"
+
+
+def test_of_several_that_hold_the_newest_is_used() -> None:
+    play, first = granted(remember=Remember('arguments.path == "a" || arguments.path == "b"'))
+    assert again(play, path="c").state == "AWAITING_APPROVAL"
+    play.decide("APPROVE", remember=Remember('arguments.path != "b"'))
+    second = next(g for g in play.snapshot.grants.values() if g.id != first.id)
+    assert again(play, path="a").grant_id == second.id
+    assert again(play, path="b").grant_id == first.id
+
+
+@pytest.mark.parametrize(
+    ("constraint", "problem"),
+    [
+        ("true", "says nothing of the arguments"),
+        ('tool == "write_file"', "says nothing of the arguments"),
+        ('arguments.path == "b"', "is not true of the call itself"),
+        ("arguments.nothing == 1", "cannot be told of the call itself"),
+        ("arguments.path", "cannot be told of the call itself"),
+        ("arguments.path + 1 == 2", "cannot be told of the call itself"),
+        ("arguments.path ==", "is no condition: line 1"),
+        ("now() > 1 && arguments.path == 'a'", "is no condition"),
+        ("arguments.path == 'a' //" + "x" * 3_000, "is no condition: line 1, column 1: is over"),
+        (
+            "".join(f"[1,2,3,4,5,6,7,8,9].all(v{n}, " for n in range(9)) + "arguments.path == 'a'" + ")" * 9,
+            "is no condition",
+        ),
+        ("\x00", "is no condition"),
+    ],
+)
+def test_a_constraint_that_will_not_do_decides_nothing(constraint: str, problem: str) -> None:
+    refused = refuse(asked(), InvalidInput, remember=Remember(constraint))
+    assert str(refused).startswith(f"remember.constraint: {problem}")
+
+
+@pytest.mark.parametrize(
+    "arguments", ["{}", '{"path": 1}', '{"path": "a", "n": 1e300}', '{"path": "a", "n": 36893488147419103232}']
+)
+def test_arguments_of_which_a_constraint_cannot_be_told_are_asked_about(arguments: str) -> None:
+    play, _ = granted(remember=Remember("arguments.path.size() == 1"))
+    play.result()
+    play.reply("", ToolCall("c", "write_file", arguments))
+    assert not play.calls[-1].grant_id
+    assert play.calls[-1].state in ("AWAITING_APPROVAL", "REJECTED")  # without a path no agent may write
+
+
+def test_constraints_that_would_take_long_together_are_not_all_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    play = asked(*["write_file"] * 8)
+    for approval in play.pending:
+        slow = Remember('arguments.path == "a" || arguments.more.exists(x, x == -1)')
+        play.decide("APPROVE", approval, remember=slow)
+    while play.flying[0].kind == "TOOL":
+        play.result()
+    looked: list[str] = []
+    holds = conditions.holds
+
+    def looked_at(condition: conditions.Condition, variables: Mapping[str, Any]) -> bool:
+        looked.append(condition.text)
+        return holds(condition, variables)
+
+    monkeypatch.setattr(conditions, "holds", looked_at)
+    play.reply("", ToolCall("c", "write_file", json.dumps({"path": "b", "more": [0] * 600})))
+    assert play.calls[-1].state == "AWAITING_APPROVAL"
+    assert 0 < len(looked) < 8
 
 
 def test_a_call_of_another_tool_is_asked_about() -> None:
