@@ -54,7 +54,8 @@ def judge_again(change: Change, step: Step, catalog: Catalog) -> bool:
     if offered is not None and offered.schema_digest != step.schema_digest:
         step = replace(step, schema_digest=offered.schema_digest, side_effect=offered.side_effect, grant_id="")
         words = f"{step.tool} is another tool than the one that was allowed: its schema has changed"
-        ask_about_call(change, step, replace(verdict, rule="schema-changed", reason=words))
+        # No rule of the policy's asks: a grant would answer nothing.
+        ask_about_call(change, step, replace(verdict, rule="schema-changed", reason=words, may_remember=False))
         return True
     if verdict.effect != "ASK" or step.approval_id:
         return False

@@ -342,6 +342,73 @@ def test_a_grant_holds_in_later_runs_of_its_session() -> None:
     assert play.calls[-1].grant_id == grant.id
 
 
+# Between the grant's yes and the dispatch
+
+
+def granted_and_waiting() -> tuple[Play, Grant, Step]:
+    """A call that a grant has allowed, and that no executor has room for."""
+    play, grant = granted(remember=Remember(lifetime=HOUR))
+    play.result()
+    [model] = play.flying
+    play.has_room = False
+    play.reply("", call("write_file", path="a"), step=model)
+    step = play.calls[-1]
+    assert (step.state, step.grant_id) == ("APPROVED", grant.id)
+    return play, grant, step
+
+
+def revoke(play: Play, grant: Grant) -> None:
+    play.do(lambda c: revoke_grant(c, c.snapshot.grants[grant.id], "boris", ""))
+
+
+def run_out(play: Play, grant: Grant) -> None:
+    play.now = grant.expire_time
+
+
+@pytest.mark.parametrize("end", [revoke, run_out])
+def test_a_call_whose_grant_ends_before_it_begins_is_asked_about(end: Callable[[Play, Grant], None]) -> None:
+    play, grant, step = granted_and_waiting()
+    end(play, grant)
+    play.has_room = True
+    play.do()
+    step = play.snapshot.steps[step.id]
+    assert (step.state, step.grant_id, [a.step_id for a in play.pending]) == ("AWAITING_APPROVAL", "", [step.id])
+    assert step.dispatch_number == 0
+    play.decide("APPROVE")
+    assert play.snapshot.steps[step.id].state == "DISPATCHED"
+
+
+def test_a_call_that_waits_goes_by_another_grant_when_its_own_has_ended_and_each_counts_once() -> None:
+    play, grant, step = granted_and_waiting()
+    another = replace(grant, id="another", create_time=grant.create_time - 1)
+    play.snapshot.grants["another"] = another
+    play.do()
+    assert (play.snapshot.grants[grant.id].uses, play.snapshot.grants["another"].uses) == (1, 0)
+    revoke(play, grant)
+    play.has_room = True
+    play.do()
+    step = play.snapshot.steps[step.id]
+    assert (step.state, step.grant_id) == ("DISPATCHED", "another")
+    assert (play.snapshot.grants[grant.id].uses, play.snapshot.grants["another"].uses) == (1, 1)
+
+
+def test_what_has_begun_by_a_grant_goes_on_when_the_grant_ends() -> None:
+    play, grant = granted()
+    step = again(play)
+    revoke(play, grant)
+    play.outcome("REFUSED", step)
+    play.wait(60 * SECOND)
+    assert play.snapshot.steps[step.id].state == "DISPATCHED"  # sent again: nothing had happened, it is the same use
+
+
+def test_a_question_that_comes_of_a_changed_tool_is_not_remembered() -> None:
+    play, _, step = granted_and_waiting()
+    changed_schema(play.catalog)
+    play.has_room = True
+    play.do()
+    assert [(a.step_id, a.may_remember) for a in play.pending] == [(step.id, False)]
+
+
 # Ending one
 
 
