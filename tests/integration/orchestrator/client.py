@@ -143,10 +143,12 @@ class Watch:
 class Client:
     """One person's calls."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, subject: str = "developer", tenant: str = "default") -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, *, subject: str = "developer", tenant: str = "default", roles: str = ""
+    ) -> None:
         self.channel = channel
         self.subject = subject
-        self.metadata = ((TENANT, tenant), (SUBJECT, subject))
+        self.metadata = ((TENANT, tenant), (SUBJECT, subject), (ROLES, roles))
         self.sessions = session_service_pb2_grpc.SessionServiceStub(channel)
         self.plans = plan_service_pb2_grpc.PlanServiceStub(channel)
         self.runs = run_service_pb2_grpc.RunServiceStub(channel)
@@ -154,9 +156,9 @@ class Client:
         self.catalog = catalog_service_pb2_grpc.CatalogServiceStub(channel)
         self.usage = usage_service_pb2_grpc.UsageServiceStub(channel)
 
-    def acting_as(self, subject: str, *, tenant: str = "default") -> "Client":
-        """Somebody else, over the same channel."""
-        return Client(self.channel, subject=subject, tenant=tenant)
+    def acting_as(self, subject: str, *, tenant: str = "default", roles: str = "") -> "Client":
+        """Somebody else, over the same channel; `roles` as policies name them, separated by commas."""
+        return Client(self.channel, subject=subject, tenant=tenant, roles=roles)
 
     async def call(self, rpc: Any, request: Any) -> Any:
         """One unary call; a refusal is raised as a Problem."""

@@ -1,11 +1,16 @@
 """An orchestrator of the test's own on a database that is empty, with an executor that the test directs."""
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from orchestrator import bootstrap
+from orchestrator.catalog import load_catalog
+from orchestrator.domain.catalog import Catalog
+from orchestrator.domain.records import ApprovalTerms
 from orchestrator.settings import SHIPPED_CATALOG
 from tests.integration.orchestrator.client import Client
 from tests.integration.orchestrator.replica import Replica, Replicas, Tables, driving, tell_callers_apart
@@ -56,6 +61,22 @@ def hasty_catalog(tmp_path: Path) -> Path:
         with path.open("a") as agent:
             agent.write("retries: {first_backoff_seconds: 0.02}\n")
     return directory
+
+
+@pytest.fixture
+def on_terms(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let replicas that are started from here on ask on these terms, by kind of question."""
+
+    def ask(**terms: ApprovalTerms) -> None:
+        def load(directory: Path) -> Catalog:
+            catalog = load_catalog(directory)
+            catalog.policy = replace(catalog.policy, terms=terms)
+            catalog.policies[catalog.policy.name] = catalog.policy
+            return catalog
+
+        monkeypatch.setattr(bootstrap, "load_catalog", load)
+
+    return ask
 
 
 @pytest.fixture

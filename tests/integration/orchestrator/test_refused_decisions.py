@@ -1,14 +1,17 @@
 """A decision that must not count: refused with its own reason, nothing runs, no event, one row in the audit table."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from gen.assent.v1 import approval_pb2, approval_service_pb2, session_pb2, session_service_pb2
+from orchestrator.domain.records import ApprovalTerms
+from rpc.problem import Problem
 from tests.integration.orchestrator.client import Client, state
 from tests.integration.orchestrator.plays import calls
-from tests.integration.orchestrator.replica import Tables, all_let_go
+from tests.integration.orchestrator.replica import Replicas, Tables, all_let_go
 from tests.integration.orchestrator.scripted_executor import Act, ScriptedExecutor
 
 NOBODY = "00000000-0000-7000-8000-000000000000"
@@ -93,6 +96,65 @@ async def test_a_decision_that_must_not_count_changes_nothing_and_is_on_record(
 
     await client.decide(approval, "APPROVE")
     assert (await executor.next(tool="order")).start.tool.arguments_json == GOOD
+
+
+async def test_who_policy_does_not_allow_decides_nothing_and_is_on_record(
+    on_terms: Callable[..., None], replicas: Replicas, executor: ScriptedExecutor, tables: Tables
+) -> None:
+    """Neither who lacks the role, nor who asked for the run or wrote the plan, whatever their answer is."""
+    terms = ApprovalTerms(["lead"], requester_excluded=True)
+    on_terms(TOOL_CALL=terms, PLAN=terms)
+    client = (await replicas.start()).client
+    await executor.joined()
+    lead = client.acting_as("lena", roles="lead,director")
+    call = await order(lead, executor)
+    await lead.new_plan((session := await lead.new_session()).id)
+    plan = await lead.asked(session.id)
+    await all_let_go()
+    for approval in (call, plan):
+        for who, reason in (
+            (client.acting_as("nobody", roles="intern"), "DECIDER_NOT_ALLOWED"),
+            (client.acting_as("lead", roles="leader"), "DECIDER_NOT_ALLOWED"),
+            (lead, "SELF_APPROVAL"),
+        ):
+            for action in ("APPROVE", "REJECT", "ABORT"):
+                before = await tables.counts()
+                problem = await client.refusal(who.decide(approval, action))
+                assert problem.reason == reason
+                assert await tables.counts() == {**before, "audit": before["audit"] + 1}
+        assert await client.pending(approval.session_id) == [approval]
+    assert {row["reason"] for row in await tables.audited()} == {"DeciderNotAllowed", "SelfApproval"}
+    assert not executor.starts_of(tool="order")
+
+    await client.acting_as("boss", roles="lead").decide(call, "APPROVE")
+    assert (await executor.next(tool="order")).start.tool.arguments_json == GOOD
+
+
+async def test_one_person_is_not_two(
+    on_terms: Callable[..., None], replicas: Replicas, executor: ScriptedExecutor, tables: Tables
+) -> None:
+    """However often and wherever the same person says yes, the second yes is somebody else's."""
+    on_terms(TOOL_CALL=ApprovalTerms(quorum=2))
+    one, other = (await replicas.start()).client, (await replicas.start()).client
+    await executor.joined(2)
+    approval = await order(one, executor)
+    anna = [client.acting_as("anna") for client in (one, other)] * 4
+    answers = await asyncio.gather(*(each.decide(approval, "APPROVE") for each in anna))
+    assert {(state(a), tuple(v.voter for v in a.votes)) for a in answers} == {("PENDING", ("anna",))}
+    log = await one.settled(approval.session_id)
+    assert [e["voter"] for e in log.of("vote_recorded")] == ["anna"]
+    assert not executor.starts_of(tool="order")
+
+    voters = ["boris", "chris", "dora"]
+    told = await asyncio.gather(
+        *(other.acting_as(who).decide(approval, "APPROVE") for who in voters), return_exceptions=True
+    )
+    (decided,) = [a for a in told if isinstance(a, approval_pb2.Approval)]
+    assert {p.reason for p in told if isinstance(p, Problem)} == {"APPROVAL_ALREADY_RESOLVED"}
+    assert (state(decided), len(decided.votes)) == ("RESOLVED", 2)
+    (await executor.next(tool="order")).returns("done")
+    await one.settled(approval.session_id)
+    assert len(executor.starts_of(tool="order")) == 1
 
 
 async def test_what_a_refused_decision_sent_is_kept_no_longer_than_an_id_is(
