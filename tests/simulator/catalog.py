@@ -1,6 +1,7 @@
 """The agents, tools and rules of the simulated world: one tool of each side-effect class, asked about or not."""
 
 from orchestrator.domain.catalog import ARCHITECT, ROUTER, SECOND, Agent, Catalog, Policy, Rule
+from orchestrator.domain.records import ApprovalTerms
 
 # Name → side-effect class. What asks a person is named in POLICY.
 TOOLS = {
@@ -16,14 +17,26 @@ CLIENT_TOOLS = ("tab", "ide")  # the session's own; what no rule names asks, as 
 ASKING = frozenset(("put", "deploy"))
 MODEL_SECONDS, TOOL_SECONDS = 6, 5
 
+LEAD, DIRECTOR = "lead", "director"
+ROLES = {"anna": frozenset((LEAD, DIRECTOR)), "boris": frozenset((LEAD, DIRECTOR))}
+"""Who holds which; everybody else holds none."""
+
+_TWO = ApprovalTerms(
+    [LEAD], quorum=2, wait=20 * SECOND, on_expiry="ESCALATE", escalation_roles=[DIRECTOR], remind_every=8 * SECOND
+)
+_SOON = ApprovalTerms([LEAD], wait=8 * SECOND, on_expiry="DENY", remind_every=3 * SECOND)
+_PLANS = ApprovalTerms([LEAD], requester_excluded=True, wait=15 * SECOND, on_expiry="HALT")
+
 POLICY = Policy(
     "world",
     "world-digest",
     (
         Rule("never", "DENY", ("erase",), reason="nobody may"),
-        Rule("ask", "ASK", tuple(sorted(ASKING)), reason="it changes something"),
+        Rule("two", "ASK", ("put",), reason="it changes something", terms=_TWO),
+        Rule("soon", "ASK", ("deploy",), reason="it changes everything", terms=_SOON),
         Rule("trusted", "ALLOW", ("mail", "index", "tab")),
     ),
+    terms={"PLAN": _PLANS},
 )
 
 

@@ -19,6 +19,7 @@ async def ordinary(world: World) -> None:
     sessions = [await _created(anna) for _ in range(random.choice([1, 2, 2, 3]))]
     watchers = [world.loop.outside.spawn(Watcher(world.person("eve"), id).follow()) for id in sessions]
     deciders = [world.loop.outside.spawn(_decides(world, person, random)) for person in (anna, boris)]
+    deciders += [world.loop.outside.spawn(_meddles(world.person("mallory"), random))]
     deciders += [world.loop.outside.spawn(_client(world.person(name), random)) for name in ("ide", "web")]
     authors = [world.loop.outside.spawn(_author(world, id, random)) for id in sessions]
     if random.random() < 0.9:
@@ -49,7 +50,8 @@ def _nothing_pending(world: World) -> bool:
 def _nothing_timed(world: World) -> bool:
     """A client's call is over in time, whoever is there."""
     ready = "SELECT FROM step JOIN run ON run.id = step.run_id WHERE step.state = 'READY' AND run.state <> 'PAUSED'"
-    return not world.evidence.fetch(ready)
+    expiring = "SELECT FROM approval WHERE state = 'PENDING' AND (body::json->>'expire_time')::bigint > 0"
+    return not world.evidence.fetch(f"{ready} UNION ALL {expiring} LIMIT 1")
 
 
 async def _created(person: Person) -> str:
@@ -63,12 +65,22 @@ async def _decides(world: World, person: Person, random: Random) -> None:
     while True:
         await asyncio.sleep(random.uniform(0.3, 3.0))
         for approval in await person.pending():
-            if random.random() < 0.7:
+            has_voted = any(vote.voter == person.name for vote in approval.votes)
+            if random.random() < (0.1 if has_voted else 0.7):
                 await person.decide(approval, kindly=world.calm)
         if world.calm:
             for run in await person.runs():
                 if run.state == run_pb2.RUN_STATE_PAUSED:
                     await person.resume(run.id)
+
+
+async def _meddles(person: Person, random: Random) -> None:
+    """Somebody without a role, who answers all the same."""
+    while True:
+        await asyncio.sleep(random.uniform(2.0, 8.0))
+        for approval in await person.pending():
+            if approval.terms.roles:
+                await person.decide(approval, kindly=True)
 
 
 async def _client(person: Person, random: Random) -> None:

@@ -21,7 +21,7 @@ from gen.assent.v1 import (
 )
 from rpc.principal import PERMISSIONS, Principal
 from rpc.problem import Problem
-from tests.simulator.catalog import CLIENT_TOOLS
+from tests.simulator.catalog import CLIENT_TOOLS, ROLES
 from tests.simulator.history import Command, History, View
 from tests.simulator.replicas import Replica
 from tests.simulator.script import draw_plan
@@ -63,7 +63,7 @@ class Person:
         self._replicas = replicas
         self._history = history
         self._new_id = new_id
-        self.principal = Principal("default", name, PERMISSIONS)
+        self.principal = Principal("default", name, PERMISSIONS, ROLES.get(name, frozenset()))
 
     async def do(self, path: str, request: Any) -> Any:
         """The first answer, or None: refused, or nobody could say."""

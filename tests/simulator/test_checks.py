@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.frozen import replace
+from orchestrator.domain.records import Approval
 from tests.simulator.catalog import ASKING, TOOLS
 from tests.simulator.checks import violations
 from tests.simulator.history import History, Started
@@ -42,6 +43,8 @@ def _has_all(history: History) -> Iterator[bool]:
     yield any(written.owner for written in history.written)
     yield any(run.state == "COMPLETED" for run in history.rows.runs)
     yield any(len(view.events) > 5 for view in history.views)
+    yield any(approval.state == "EXPIRED" and approval.tool for approval in history.rows.approvals)
+    yield any(len(approval.votes) > 1 and approval.consume_time for approval in history.rows.approvals)
 
 
 def test_a_sound_history_passes(sound: History) -> None:
@@ -129,6 +132,74 @@ def _about_something_else(history: History) -> None:
     _spoil(history.rows.approvals, lambda a: a.id == id, decision=replace(decision, digest="0" * 64))
 
 
+def _voted(history: History) -> Approval:
+    """One that was decided by two, and let its call run."""
+    return next(a for a in history.rows.approvals if len(a.votes) > 1 and a.consume_time)
+
+
+def _respoil(history: History, approval: Approval, **changes: Any) -> None:
+    _spoil(history.rows.approvals, lambda a: a.id == approval.id, **changes)
+
+
+def _one_vote(history: History) -> None:
+    """As the row and the log would have it if one were taken for enough."""
+    approval = _voted(history)
+    _respoil(history, approval, votes=approval.votes[:1])
+    for log in history.rows.logs.values():
+        voted = [e for e in log if e.payload_json.startswith('{"vote_recorded":') and approval.id in e.payload_json]
+        for event in voted[1:]:
+            log.remove(event)
+
+
+def _same_vote(history: History) -> None:
+    approval = _voted(history)
+    _respoil(history, approval, votes=[approval.votes[0], approval.votes[0]])
+    _edit(history, "vote_recorded", lambda body: body.update(voter=approval.votes[0].voter))
+    for log in history.rows.logs.values():
+        for at, event in enumerate(log):
+            if event.payload_json.startswith('{"vote_recorded":') and approval.id in event.payload_json:
+                body = {**json.loads(event.payload_json)["vote_recorded"], "voter": approval.votes[0].voter}
+                log[at] = replace(event, payload_json=json.dumps({"vote_recorded": body}))
+
+
+def _decided_by(history: History, who: str) -> None:
+    approval = next(a for a in history.rows.approvals if a.terms.roles and a.decision and a.kind == "TOOL_CALL")
+    assert approval.decision is not None
+    _respoil(history, approval, decision=replace(approval.decision, decider=who))
+
+
+def _decided_oneself(history: History) -> None:
+    approval = next(a for a in history.rows.approvals if a.decision is not None)
+    assert approval.decision is not None
+    _respoil(
+        history, approval, requester=approval.decision.decider, terms=replace(approval.terms, requester_excluded=True)
+    )
+
+
+def _decided_late(history: History) -> None:
+    approval = next(a for a in history.rows.approvals if a.decision is not None and a.expire_time)
+    _respoil(history, approval, expire_time=approval.resolve_time)
+
+
+def _ran_on_an_expired_one(history: History) -> None:
+    """The call of a question that nobody answered in time is started with it all the same."""
+    expired = next(a for a in history.rows.approvals if a.state == "EXPIRED" and a.tool in ASKING)
+    body = {"step_id": expired.step_id, "dispatch_number": 1, "kind": "TOOL", "run_id": "", "approval_id": expired.id}
+    _append(history, "step_started", body)
+    step = next(step for step in history.rows.steps if step.id == expired.step_id)
+    history.started.append(
+        dataclasses.replace(
+            history.started[0], step_id=step.id, dispatch=1, tool=step.tool, arguments_json=step.arguments_json
+        )
+    )
+
+
+def _settled_twice(history: History) -> None:
+    log = next(log for log in history.rows.logs.values() if any("approval_resolved" in e.payload_json for e in log))
+    again = next(e for e in log if e.payload_json.startswith('{"approval_resolved":'))
+    log.append(replace(again, sequence=len(log) + 1))
+
+
 def _other_arguments(history: History) -> None:
     history.started[0].arguments_json = "{}"
 
@@ -210,6 +281,22 @@ SPOILS: dict[str, tuple[str, Spoil]] = {
     "the decision is about something else": ("approvals", _about_something_else),
     "an approval was used twice": ("approvals", _used_twice),
     "dispatched before the decision": ("approvals", _early_dispatch),
+    "what expired lets a call run": ("approvals", _ran_on_an_expired_one),
+    "one vote lets run what needs two": ("approvals", _one_vote),
+    "one vote was enough where two are needed": ("decisions", _one_vote),
+    "somebody voted twice": ("decisions", _same_vote),
+    "the votes are not those of the log": (
+        "decisions",
+        lambda h: _respoil(h, _voted(h), votes=list(reversed(_voted(h).votes))),
+    ),
+    "somebody without the role decided": ("decisions", lambda h: _decided_by(h, "mallory")),
+    "somebody decided what they asked for": ("decisions", _decided_oneself),
+    "a decision came too late": ("decisions", _decided_late),
+    "a question was settled twice": ("decisions", _settled_twice),
+    "an expired question has a decision": (
+        "decisions",
+        lambda h: _spoil(h.rows.approvals, lambda a: a.decision is not None, state="EXPIRED"),
+    ),
     "a message was lost": ("commands", _drop_message),
     "a message is there twice": ("commands", _double_message),
     "two winners": ("commands", _another_decider),

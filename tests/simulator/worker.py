@@ -42,6 +42,10 @@ def report_of(history: History, *, whole: bool) -> dict[str, Any]:
         "client calls": sum(step.client_id != "" for step in rows.steps),
         "runs": len(rows.runs),
         "decisions": sum(approval.state == "RESOLVED" for approval in rows.approvals),
+        "votes": sum(len(approval.votes) for approval in rows.approvals),
+        "expired": sum(approval.state == "EXPIRED" for approval in rows.approvals),
+        "superseded": sum(approval.state == "SUPERSEDED" for approval in rows.approvals),
+        "refused": sum(len(command.refusals) for command in history.commands),
         "in doubt": sum(approval.kind == "IN_DOUBT" for approval in rows.approvals),
     }
     trace = history.trace if whole else history.trace[-TRACE_LINES:] if found else []

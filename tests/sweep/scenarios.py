@@ -45,7 +45,7 @@ class Scene:
 
     def __init__(self, world: World, scenario: Scenario) -> None:
         self.world, self.scenario = world, scenario
-        self.anna = world.person("anna")
+        self.anna, self.boris = world.person("anna"), world.person("boris")
         self.others: list[asyncio.Task[None]] = []
 
     def at(self, replica: int) -> Person:
@@ -133,7 +133,8 @@ class Scene:
             edited_arguments_json='{"what": "something else"}' if action == "EDIT" else "",
             response_json='"it is done"' if action == "RESPOND" else "",
         )
-        await self.anna.do("ApprovalService/DecideApproval", request)
+        has_voted = any(vote.voter == self.anna.name for vote in approval.votes)
+        await (self.boris if has_voted else self.anna).do("ApprovalService/DecideApproval", request)
 
 
 # The scenarios of the promise

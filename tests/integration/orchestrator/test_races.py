@@ -113,8 +113,8 @@ async def judge(race: Race, client: Client, executor: ScriptedExecutor) -> str:
             winner = decider or _who_settled(race, settled["state"], learned["decider"])
             assert learned == {"state": settled["state"], "action": action, "decider": winner}, race
     if words(race.approval)["kind"] == "PLAN":
-        ran = {subtask_id for e in log.of("step_started") if (subtask_id := e.get("subtask_id"))}
-        assert action == "APPROVE" or not ran, race
+        begun = {subtask_id for e in log.of("step_started") if (subtask_id := e.get("subtask_id"))}
+        assert action == "APPROVE" or not begun, race
     else:
         calls = {step.id for step in await client.steps(race.approval.run_id) if step.tool}
         ran = [act.start.tool.arguments_json for act in executor.acts if act.step_id in calls]

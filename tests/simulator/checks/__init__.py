@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from tests.simulator.checks.commands import check_commands
 from tests.simulator.checks.control import check_control
+from tests.simulator.checks.decisions import check_decisions
 from tests.simulator.checks.ends import check_ends
 from tests.simulator.checks.fencing import check_fencing
 from tests.simulator.checks.logs import check_logs, check_views
@@ -20,6 +21,7 @@ CHECKS: tuple[Check, ...] = (
     check_fencing,
     check_starts,
     check_approvals,
+    check_decisions,
     check_commands,
     check_control,
     check_ends,

@@ -10,7 +10,8 @@ def check_commands(history: History) -> Iterator[str]:
     kept = {(caller, request_id) for caller, request_id, _ in history.rows.requests}
     for command in history.commands:
         where = f"{command.path} {command.request_id} of {command.who}"
-        if any(answer != command.answers[0] for answer in command.answers):
+        is_kept = command.path not in _WITHOUT_ROW or (command.who, command.request_id) in kept
+        if is_kept and any(answer != command.answers[0] for answer in command.answers):
             yield f"{where} got different answers"
         if command.answers and command.refusals:
             yield f"{where} was answered and refused: {command.refusals}"
@@ -52,7 +53,8 @@ def _decided(history: History, command: Command) -> Iterator[str]:
     approval = next((a for a in history.rows.approvals if a.id == command.request.approval_id), None)
     decision = approval.decision if approval else None
     action = approval_pb2.DecisionAction.Name(command.request.action).removeprefix("DECISION_ACTION_")
-    if decision is None or (decision.action, decision.decider) != (action, command.who):
+    has_voted = approval is not None and any((v.action, v.voter) == (action, command.who) for v in approval.votes)
+    if not has_voted and (decision is None or (decision.action, decision.decider) != (action, command.who)):
         yield f"{action} was accepted, and the decision is {decision}"
 
 

@@ -63,6 +63,8 @@ def _why_not(started: Started, step: Step, approval: Approval | None) -> str:
     if approval is None or approval.decision is None or approval.state != "RESOLVED":
         return "without a decision"
     decision = approval.decision
+    if decision.action != "EDIT" and len({vote.voter for vote in approval.votes}) < approval.terms.quorum > 1:
+        return "without enough votes"
     if decision.digest != approval.digest:
         return "with a decision about something else"
     if not approval.consume_time:
