@@ -6,6 +6,7 @@ from orchestrator.domain.budgets import budget_in_words
 from orchestrator.domain.catalog import ARCHITECT, SECOND, Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import (
+    artifact_preimage,
     budget_preimage,
     doubt_preimage,
     failure_preimage,
@@ -15,9 +16,22 @@ from orchestrator.domain.digests import (
     tool_preimage,
 )
 from orchestrator.domain.events import ApprovalRequested
+from orchestrator.domain.expected import in_words as expected_in_words
+from orchestrator.domain.expected import is_text
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.policy import Verdict
-from orchestrator.domain.records import Approval, ApprovalTerms, Attempt, Failure, Plan, Preview, Run, Step, Subtask
+from orchestrator.domain.records import (
+    Approval,
+    ApprovalTerms,
+    Artifact,
+    Attempt,
+    Failure,
+    Plan,
+    Preview,
+    Run,
+    Step,
+    Subtask,
+)
 from orchestrator.domain.retries import in_words, tries_in_a_row
 from orchestrator.domain.showing import call_preview, one_line, presentable
 from orchestrator.domain.states import ApprovalState
@@ -31,6 +45,7 @@ ACTIONS = {
     "IN_DOUBT": ["RESPOND", "RETRY", "REJECT", "ABORT"],
     "BUDGET": ["APPROVE", "REJECT", "ABORT"],
     "FAILURE": ["RETRY", "REPLAN", "SKIP", "ABORT"],
+    "ARTIFACT": ["APPROVE", "EDIT", "REQUEST_CHANGES", "REJECT", "ABORT"],
 }
 """What each kind of approval may be answered with, as far as that is possible of the one that is asked."""
 
@@ -121,6 +136,31 @@ def ask_about_budget(change: Change, run: Run, limit_name: str, limit: int, used
     return _ask(change, replace(approval, plan_id=run.plan_id))
 
 
+def ask_about_artifact(change: Change, subtask: Subtask, artifact: Artifact, gate: str) -> Approval:
+    """Whether exactly these bytes pass the gate."""
+    made = f"edited by {artifact.editor}" if artifact.editor else f"left by {subtask.agent}"
+    facts = f"{artifact.media_type}, {artifact.size_bytes} bytes, {made}. SHA-256: {artifact.sha256}"
+    shown = Preview(
+        f"{gate}: {artifact.name} of {subtask.key}",
+        f"{facts}\n\n{artifact.preview}" if artifact.preview else facts,
+        artifact.path,
+        agent=subtask.agent,
+        truncated=len(artifact.preview.encode()) < artifact.size_bytes,
+    )
+    preimage = artifact_preimage(artifact, _plan_version(change), gate)
+    approval = replace(
+        _new_approval(change, "ARTIFACT", artifact.run_id, preimage, shown),
+        plan_id=subtask.plan_id,
+        plan_version=_plan_version(change),
+        subtask_id=subtask.id,
+        artifact_id=artifact.id,
+        gate=gate,
+    )
+    if not is_text(artifact.media_type):
+        approval = replace(approval, allowed_actions=[a for a in approval.allowed_actions if a != "EDIT"])
+    return _ask(change, approval)
+
+
 _PURPOSES = {"PLANNING": "Planning", "ANSWER": "Answering", "ROUTING": "Routing"}
 
 
@@ -205,6 +245,8 @@ def _plan_as_markdown(change: Change, plan: Plan, subtasks: list[Subtask]) -> st
             f"{title}, by {subtask.agent}{after}{_carried(subtask)}",
             *(f"   {line}" for line in subtask.instructions.split("\n")),
             *([f"   Retries: {in_words(subtask.retry_policy)}."] if subtask.retry_policy else []),
+            *(f"   Leaves {expected_in_words(each)}." for each in subtask.artifacts),
+            *([f"   Gates: {', '.join(subtask.gates)}."] if subtask.gates else []),
         ]
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 `advance_attempt` does one thing at a time until nothing is due; it never waits and never calls out.
 """
 
+from orchestrator.domain.artifacts import is_exhausted
 from orchestrator.domain.calls import advance_call, new_step, propose
 from orchestrator.domain.carrying import as_draft, done_of
 from orchestrator.domain.change import Change
@@ -10,6 +11,7 @@ from orchestrator.domain.drafts import CORRECTIONS, check_answer
 from orchestrator.domain.errors import Violation
 from orchestrator.domain.events import AttemptSuperseded
 from orchestrator.domain.frozen import replace
+from orchestrator.domain.gates import bring_on
 from orchestrator.domain.heeding import feedback_for, in_short, unheeded
 from orchestrator.domain.records import Attempt, Failure, Step, Subtask, is_done
 from orchestrator.domain.retries import is_quarantined
@@ -100,6 +102,10 @@ def _advance_calls(change: Change, attempt: Attempt, calls: list[Step], steps: l
 def _answered(change: Change, attempt: Attempt, model: Step, steps: list[Step], world: World) -> bool:
     """A final answer ends the attempt; one that does not do goes back to the model, which reads why."""
     assert model.reply is not None
+    if (brought_on := bring_on(change, attempt, model, world)) is not None:
+        return brought_on
+    if model.feedback:  # about its files
+        return _go_back(change, attempt, model, steps, world)
     done = [as_draft(subtask) for subtask in done_of(change.snapshot, change.snapshot.plan)]
     problems = check_answer(attempt.purpose, model.reply.text, world.catalog, done)
     if not problems:
@@ -112,6 +118,14 @@ def _answered(change: Change, attempt: Attempt, model: Step, steps: list[Step], 
         return True
     change.put(replace(model, feedback=_correction(problems)))
     return _next_model_step(change, attempt, steps, world)
+
+
+def _go_back(change: Change, attempt: Attempt, model: Step, steps: list[Step], world: World) -> bool:
+    """The model has been told what is wrong with what it left."""
+    if not is_exhausted(change, attempt, steps):
+        return _next_model_step(change, attempt, steps, world)
+    end_attempt(change, attempt, "failed", failure=Failure("ARTIFACT_INVALID", model.feedback[:2000], "HUMAN_REQUIRED"))
+    return True
 
 
 def _correction(problems: list[Violation]) -> str:

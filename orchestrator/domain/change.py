@@ -10,6 +10,7 @@ from typing import TypeVar
 from orchestrator.domain.catalog import Policy
 from orchestrator.domain.events import Event
 from orchestrator.domain.frozen import dataclass, replace
+from orchestrator.domain.reading import Reading
 from orchestrator.domain.records import (
     Approval,
     Artifact,
@@ -82,6 +83,7 @@ class Change:
     blocked: bool = False  # something is due that no executor has room for
     waits_since: list[int] = field(default_factory=list)  # … of each such step, for how long already
     policy: Policy = field(default_factory=Policy)
+    reads: dict[str, Reading] = field(default_factory=dict)  # by subtask: to be read once this is written
     limit_reached: str = ""  # the limit of the run for which a call that is due does not start
     may_run: bool = True  # whether one more of the tenant's runs may be RUNNING
     running: int = 0  # how many more are, after this

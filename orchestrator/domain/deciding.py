@@ -1,6 +1,8 @@
 """A person's decision and its effect on plan, step, subtask, run and session. Exactly one wins; nothing runs here."""
 
-from orchestrator.domain import failing, limits, questions, revising
+from collections.abc import Callable
+
+from orchestrator.domain import failing, limits, questions, reviewing, revising
 from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.editing import check_edit, edit_call
@@ -16,6 +18,7 @@ from orchestrator.domain.frozen import replace
 from orchestrator.domain.grants import check_remember, make_grant
 from orchestrator.domain.records import Approval, Decision, Failure, ToolResult
 from orchestrator.domain.results import read_result
+from orchestrator.domain.reviewing import check_edited, edit_artifact
 from orchestrator.domain.states import ApprovalState, RunState
 from orchestrator.domain.terms import Decider, check_decider, is_overdue
 from orchestrator.domain.transitions import (
@@ -37,7 +40,8 @@ def is_repeat(approval: Approval, decision: Decision) -> bool:
     won = approval.decision
     if won is None:
         return False
-    return replace(won, decide_time=0, edited_digest="", grant_id="") == replace(decision, decide_time=0)
+    made = replace(won, decide_time=0, edited_digest="", edited_artifact_id="", grant_id="")
+    return made == replace(decision, decide_time=0)
 
 
 def check_decision(approval: Approval, decision: Decision, decider: Decider, author: str, now: int) -> None:
@@ -59,18 +63,24 @@ def check_decision(approval: Approval, decision: Decision, decider: Decider, aut
         raise ActionNotAllowed(approval.id, decision.action, tuple(approval.allowed_actions))
     if decision.digest != approval.digest:
         raise DigestMismatch(approval.id, approval.digest, decision.digest)
-    for action, part in _PARTS.items():
-        if (decision.action == action) != bool(getattr(decision, part)):
-            words = f"is what {action} needs" if decision.action == action else f"goes with {action} only"
-            raise InvalidInput([Violation(part, words)])
+    for action, of, part, name in _PARTS:
+        needed = decision.action == action and of(approval.kind)
+        if needed != bool(getattr(decision, part)):
+            words = f"is what {action} needs" if needed else f"goes with {action} only"
+            raise InvalidInput([Violation(name, words if decision.action != action or needed else _OF_ANOTHER)])
     if decision.action in _SAID and not decision.feedback.strip():
         raise InvalidInput([Violation("feedback", f"is what {decision.action} needs")])
     if decision.response_json:
         read_result(decision.response_json, "response_json")
 
 
-# What an action needs besides its name, and no other takes.
-_PARTS = {"RESPOND": "response_json", "EDIT": "edited_arguments_json"}
+# What an action needs besides its name, and no other takes: of which kinds, and what a client calls it.
+_PARTS: tuple[tuple[str, Callable[[str], bool], str, str], ...] = (
+    ("RESPOND", lambda kind: True, "response_json", "response_json"),
+    ("EDIT", lambda kind: kind != "ARTIFACT", "edited_arguments_json", "edited_arguments_json"),
+    ("EDIT", lambda kind: kind == "ARTIFACT", "edited_sha256", "edited_artifact"),
+)
+_OF_ANOTHER = "goes with EDIT of another kind of approval"
 _SAID = ("REQUEST_CHANGES",)  # … and what is nothing without a person's words
 
 
@@ -80,14 +90,19 @@ def decide(
     decision: Decision,
     catalog: Catalog,
     roles: frozenset[str] = frozenset(),
+    *,
+    edited_artifact: bytes = b"",
 ) -> Approval:
     """Record the decision of somebody who holds these roles, and do what it means, once enough of them have said so.
 
-    Raises as check_decision, check_vote and check_edit do.
+    `edited_artifact` are the bytes that an EDIT of an artifact has the SHA-256 of. Raises as check_decision,
+    check_vote, check_edit and check_edited do.
     """
     plan = change.snapshot.plans.get(approval.plan_id) if approval.kind == "PLAN" else None
     check_decision(approval, decision, Decider(decision.decider, roles), plan.author if plan else "", change.now)
-    if decision.action == "EDIT":
+    if decision.action == "EDIT" and approval.kind == "ARTIFACT":
+        check_edited(change, approval, edited_artifact, catalog)
+    elif decision.action == "EDIT":
         check_edit(change.session, change.snapshot.steps[approval.step_id], decision, catalog)
     questions.check_answer(approval, decision)
     limits.check_new_limit(change, approval, decision)
@@ -104,7 +119,9 @@ def decide(
         run = change.snapshot.runs[approval.run_id]
         cancel_run(change, run, actor=decision.decider, reason=decision.feedback or "aborted by a decision")
         return approval
-    if decision.action == "EDIT":
+    if decision.action == "EDIT" and approval.kind == "ARTIFACT":
+        approval = edit_artifact(change, approval, decision, edited_artifact, catalog)
+    elif decision.action == "EDIT":
         approval = edit_call(change, approval, decision, catalog)
     else:
         _EFFECTS[approval.kind, decision.action](change, approval, decision)
@@ -192,6 +209,7 @@ _EFFECTS = {
     ("IN_DOUBT", "REJECT"): _reject_doubt,
     **failing.EFFECTS,
     **limits.EFFECTS,
+    **reviewing.EFFECTS,
     **questions.EFFECTS,
     **revising.EFFECTS,
 }

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from orchestrator.domain.records import Approval, Plan, RetryPolicy, Run, Step, Subtask
+from orchestrator.domain.records import Approval, Artifact, Decision, Plan, RetryPolicy, Run, Step, Subtask
 
 
 def sha256(text: str) -> str:
@@ -29,6 +29,8 @@ def plan_preimage(plan: Plan, subtasks: Iterable[Subtask]) -> str:
                 "agent": s.agent,
                 "depends_on": s.depends_on,
                 **_if_said("retry_policy", s.retry_policy),
+                **({"artifacts": [asdict(each) for each in s.artifacts]} if s.artifacts else {}),
+                **({"gates": s.gates} if s.gates else {}),
                 **_if_carried(s),
             }
             for s in sorted(subtasks, key=lambda s: s.position)
@@ -87,6 +89,21 @@ def failure_preimage(tenant: str, session_id: str, run_id: str, attempt_id: str,
     return _lines(kind="failure", tenant=tenant, session=session_id, run=run_id, attempt=attempt_id, reason=reason)
 
 
+def artifact_preimage(artifact: Artifact, plan_version: int, gate: str) -> str:
+    """Names the bytes, and the one gate that they are to pass."""
+    return _lines(
+        kind="artifact",
+        tenant=artifact.tenant,
+        session=artifact.session_id,
+        run=artifact.run_id,
+        plan_version=str(plan_version),
+        subtask=artifact.subtask_id,
+        artifact=artifact.id,
+        sha256=artifact.sha256,
+        gate=gate,
+    )
+
+
 def budget_preimage(run: Run, limit_name: str, limit: int) -> str:
     """Names the limit that was reached: once it is raised, a decision about the lower one means nothing."""
     return _lines(
@@ -112,6 +129,8 @@ def allows(approval: Approval, step: Step) -> bool:
     is_first_use = step.dispatch_number == step.doubt_number
     if is_first_use != (approval.consume_time == 0):
         return False
+    if approval.kind == "ARTIFACT":
+        return _allows_writing_back(decision, step)
     allowed: tuple[str, str, str]  # the step that was asked about, the digest and the arguments that may run
     match approval.kind, decision.action, step.doubt_number > 0:
         case ("TOOL_CALL", "APPROVE", False) | ("IN_DOUBT", "RETRY", True):
@@ -121,6 +140,14 @@ def allows(approval: Approval, step: Step) -> bool:
         case _:
             return False
     return allowed == (approval.step_id, sha256(step.approval_preimage), step.arguments_json)
+
+
+def _allows_writing_back(decision: Decision, step: Step) -> bool:
+    """Whether this is the very call that the edit of an artifact has made."""
+    said = step.approval_preimage
+    is_edits = decision.action == "EDIT" and decision.edited_digest == sha256(said)
+    named = (line_of(said, "step"), line_of(said, "arguments_sha256"))
+    return is_edits and not step.doubt_number and named == (step.id, sha256(step.arguments_json))
 
 
 def line_of(preimage: str, key: str) -> str:

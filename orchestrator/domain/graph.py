@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.domain.errors import Violation
+from orchestrator.domain.expected import check_expected
 from orchestrator.domain.records import ExpectedArtifact, RetryPolicy
 from orchestrator.domain.retries import check_policy
 
@@ -65,6 +66,7 @@ def _check_fields(path: str, draft: SubtaskDraft, agents: list[str]) -> Iterable
         yield Violation(f"{path}.agent", f"no agent {draft.agent!r} may do subtasks; these may: {', '.join(agents)}")
     if draft.retry_policy is not None:
         yield from check_policy(draft.retry_policy, f"{path}.retry_policy")
+    yield from check_expected(draft.artifacts, draft.gates, path)
 
 
 def _check_keys(drafts: Sequence[SubtaskDraft], done: Mapping[str, SubtaskDraft]) -> Iterable[Violation]:

@@ -108,6 +108,8 @@ def store_draft(change: Change, run: Run, draft: PlanDraft, author: str, done: S
                 position,
                 list(d.depends_on),
                 retry_policy=d.retry_policy,
+                artifacts=list(d.artifacts),
+                gates=list(d.gates),
             )
         )
         for position, d in enumerate((d for d in draft.subtasks if d.key not in keys), start=1 + len(carried))

@@ -147,7 +147,7 @@ def _settle(change: Change) -> None:
     if run is None:
         change.put_session(runnable=False, due_time=0, settled=not queued, queue_time=queue_time)
         return
-    flying = is_flying(change.snapshot)
+    flying = is_flying(change.snapshot) or bool(change.reads)
     ready = [s for s in change.snapshot.steps.values() if s.state == StepState.READY]
     due = _start_times(change, run)
     if run.pause is not None or is_used_up(run, change.now):

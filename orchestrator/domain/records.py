@@ -400,6 +400,7 @@ class Decision:
     new_limit: Budget | None = None  # APPROVE of a BUDGET: what it may consume in all
     grant_id: str = ""  # APPROVE of a TOOL_CALL: the grant it made
     edited_artifact_id: str = ""  # EDIT of an ARTIFACT: what takes its place
+    edited_sha256: str = ""  # … and SHA-256 of its bytes
     remember: Remember | None = None  # APPROVE of a TOOL_CALL
 
 
@@ -530,6 +531,7 @@ class Artifact:
     replaces_artifact_id: str = ""
     editor: str = ""
     create_time: int = 0
+    preview: str = ""  # the beginning of its text, for those who decide
 
 
 Row = Session | Message | Run | Plan | Subtask | Attempt | Step | Approval | Grant | Artifact

@@ -1,5 +1,6 @@
 """Starting a step: where it can run, until when, and that its approval is a yes to exactly these bytes."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from orchestrator.domain.budgets import hold_back
@@ -41,6 +42,7 @@ class World:
 
     catalog: Catalog
     place: Placement
+    may_read: Callable[[Workspace], bool] = lambda workspace: True  # an executor that offers it is there
 
 
 def start(change: Change, step: Step, world: World) -> bool:

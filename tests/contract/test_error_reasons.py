@@ -17,7 +17,6 @@ _MAKERS = {"Failure", "Problem", "Refusal", "StepFailed"}
 # Documented for what the contract has and this version does not do.
 _LATER = {
     *(f"{kind}_NOT_FOUND" for kind in ("ARTIFACT", "MESSAGE", "SCHEMA", "SUBTASK", "WORKFLOW")),
-    "ARTIFACT_INVALID",
     "INVALID_DEFINITION",
     "PLANNING_FAILED",
     "SUBTASK_FAILED",

@@ -343,6 +343,7 @@ class Decision(_message.Message):
     GRANT_ID_FIELD_NUMBER: _builtins.int
     EDITED_ARTIFACT_ID_FIELD_NUMBER: _builtins.int
     REMEMBER_FIELD_NUMBER: _builtins.int
+    EDITED_SHA256_FIELD_NUMBER: _builtins.int
     action: Global___DecisionAction.ValueType
     """What was answered."""
     decider: _builtins.str
@@ -361,6 +362,8 @@ class Decision(_message.Message):
     """APPROVE of a TOOL_CALL: the grant it made; empty: none."""
     edited_artifact_id: _builtins.str
     """EDIT of an ARTIFACT: the artifact that takes the place of the one asked about; empty otherwise."""
+    edited_sha256: _builtins.str
+    """EDIT of an ARTIFACT: SHA-256 (hex) of the bytes that take its place; empty otherwise."""
     @_builtins.property
     def decide_time(self) -> _timestamp_pb2.Timestamp:
         """When the answer was accepted."""
@@ -388,10 +391,11 @@ class Decision(_message.Message):
         grant_id: _builtins.str = ...,
         edited_artifact_id: _builtins.str = ...,
         remember: _grant_pb2.Remember | None = ...,
+        edited_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time", "new_limit", b"new_limit", "remember", b"remember"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decide_time", b"decide_time", "decider", b"decider", "digest", b"digest", "edited_arguments_json", b"edited_arguments_json", "edited_artifact_id", b"edited_artifact_id", "edited_digest", b"edited_digest", "feedback", b"feedback", "grant_id", b"grant_id", "new_limit", b"new_limit", "remember", b"remember", "response_json", b"response_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decide_time", b"decide_time", "decider", b"decider", "digest", b"digest", "edited_arguments_json", b"edited_arguments_json", "edited_artifact_id", b"edited_artifact_id", "edited_digest", b"edited_digest", "edited_sha256", b"edited_sha256", "feedback", b"feedback", "grant_id", b"grant_id", "new_limit", b"new_limit", "remember", b"remember", "response_json", b"response_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

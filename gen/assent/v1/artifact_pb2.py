@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61ssent/v1/artifact.proto\x12\tassent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x02\n\x08\x41rtifact\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x12\n\nsubtask_id\x18\x04 \x01(\t\x12\x12\n\nattempt_id\x18\x05 \x01(\t\x12\x0c\n\x04name\x18\x06 \x01(\t\x12\x12\n\nmedia_type\x18\x07 \x01(\t\x12\x0e\n\x06sha256\x18\x08 \x01(\t\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12\x15\n\rschema_digest\x18\n \x01(\t\x12\r\n\x05valid\x18\x0b \x01(\x08\x12\x0e\n\x06\x65rrors\x18\x0c \x03(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04path\x18\x0e \x01(\t\x12\x1c\n\x14replaces_artifact_id\x18\x0f \x01(\t\x12\x0e\n\x06\x65\x64itor\x18\x10 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61ssent/v1/artifact.proto\x12\tassent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x02\n\x08\x41rtifact\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x12\n\nsubtask_id\x18\x04 \x01(\t\x12\x12\n\nattempt_id\x18\x05 \x01(\t\x12\x0c\n\x04name\x18\x06 \x01(\t\x12\x12\n\nmedia_type\x18\x07 \x01(\t\x12\x0e\n\x06sha256\x18\x08 \x01(\t\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12\x15\n\rschema_digest\x18\n \x01(\t\x12\r\n\x05valid\x18\x0b \x01(\x08\x12\x0e\n\x06\x65rrors\x18\x0c \x03(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04path\x18\x0e \x01(\t\x12\x1c\n\x14replaces_artifact_id\x18\x0f \x01(\t\x12\x0e\n\x06\x65\x64itor\x18\x10 \x01(\t\x12\x0f\n\x07preview\x18\x11 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gen.assent.v1.artifact_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ARTIFACT']._serialized_start=73
-  _globals['_ARTIFACT']._serialized_end=404
+  _globals['_ARTIFACT']._serialized_end=421
 # @@protoc_insertion_point(module_scope)

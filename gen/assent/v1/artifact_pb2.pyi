@@ -41,6 +41,7 @@ class Artifact(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     REPLACES_ARTIFACT_ID_FIELD_NUMBER: _builtins.int
     EDITOR_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, set by the server."""
     session_id: _builtins.str
@@ -69,6 +70,8 @@ class Artifact(_message.Message):
     """The artifact that a person's edit replaced by this one; empty: none."""
     editor: _builtins.str
     """The principal who edited it; empty: its agent left it so."""
+    preview: _builtins.str
+    """The beginning of its text, as it stands; empty: it is no text, or an empty one."""
     @_builtins.property
     def errors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it does not satisfy, one sentence each; empty when valid."""
@@ -96,10 +99,11 @@ class Artifact(_message.Message):
         path: _builtins.str = ...,
         replaces_artifact_id: _builtins.str = ...,
         editor: _builtins.str = ...,
+        preview: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "create_time", b"create_time", "editor", b"editor", "errors", b"errors", "id", b"id", "media_type", b"media_type", "name", b"name", "path", b"path", "replaces_artifact_id", b"replaces_artifact_id", "run_id", b"run_id", "schema_digest", b"schema_digest", "session_id", b"session_id", "sha256", b"sha256", "size_bytes", b"size_bytes", "subtask_id", b"subtask_id", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "create_time", b"create_time", "editor", b"editor", "errors", b"errors", "id", b"id", "media_type", b"media_type", "name", b"name", "path", b"path", "preview", b"preview", "replaces_artifact_id", b"replaces_artifact_id", "run_id", b"run_id", "schema_digest", b"schema_digest", "session_id", b"session_id", "sha256", b"sha256", "size_bytes", b"size_bytes", "subtask_id", b"subtask_id", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from orchestrator.domain.artifacts import take_files
 from orchestrator.domain.catalog import ARCHITECT, ROUTER, Agent, Catalog, Policy, Rule, Tool
 from orchestrator.domain.change import Change
 from orchestrator.domain.commands import create_session, receive_message, submit_plan
@@ -16,8 +17,10 @@ from orchestrator.domain.control import cancel, close, pause, resume
 from orchestrator.domain.deciding import decide
 from orchestrator.domain.drafts import PlanDraft
 from orchestrator.domain.events import Event
+from orchestrator.domain.expected import check_bytes, path_of
 from orchestrator.domain.graph import SubtaskDraft
 from orchestrator.domain.outcomes import Outcome, fold
+from orchestrator.domain.reading import FoundFile, Gathered, Reading
 from orchestrator.domain.reconcile import reconcile
 from orchestrator.domain.records import (
     Approval,
@@ -129,6 +132,7 @@ class Play:
         self.catalog = book or catalog()
         self.now = 1_000 * SECOND
         self.has_room = True
+        self.may_read = True
         self.may_run = True
         self.events: list[Event] = []
         created = create_session(Session("t", "s1", **session), self.now, self.new_id)
@@ -140,7 +144,7 @@ class Play:
 
     @property
     def world(self) -> World:
-        return World(self.catalog, self._place)
+        return World(self.catalog, self._place, lambda _: self.may_read)
 
     def _place(self, step: Step, workspace: Workspace) -> Place | NoPlace:
         return Place("executor-1", "127.0.0.1:1") if self.has_room else NoPlace("NO_SLOT")
@@ -205,6 +209,19 @@ class Play:
         usage = Usage(input_tokens=10, output_tokens=1)
         return self.outcome("SUCCEEDED", step, reply=ModelReply(text, tool_calls=list(calls)), usage=usage)
 
+    def files(self, **contents: bytes) -> Change:
+        """What is wanted is read: of each path the bytes given here, `_` for `.` in its name; others do not exist."""
+        [reading] = self.do().reads.values()
+        return self.do(lambda c: take_files(c, self.gathered(reading, **contents)))
+
+    def gathered(self, reading: Reading, **contents: bytes) -> Gathered:
+        found = []
+        for expected in reading.expected:
+            data = contents.get(path_of(expected).replace(".", "_"))
+            checked = None if data is None else check_bytes(expected, data)
+            found.append(FoundFile(expected, checked, "" if checked else "does not exist"))
+        return Gathered(reading.subtask_id, reading.answer_id, tuple(found))
+
     def result(self, content: str = "ok", step: Step | None = None) -> Change:
         return self.outcome("SUCCEEDED", step, result=ToolResult(content))
 
@@ -219,11 +236,15 @@ class Play:
         *,
         by: str = "anna",
         roles: Sequence[str] = (),
+        digest: str = "",
+        edited_artifact: bytes = b"",
         **said: Any,
     ) -> Change:
         chosen = approval or self.pending[0]
-        decision = Decision(action, by, self.now, chosen.digest, feedback, **said)
-        return self.do(lambda c: decide(c, chosen, decision, self.catalog, frozenset(roles)))
+        decision = Decision(action, by, self.now, digest or chosen.digest, feedback, **said)
+        return self.do(
+            lambda c: decide(c, chosen, decision, self.catalog, frozenset(roles), edited_artifact=edited_artifact)
+        )
 
     def wait(self, microseconds: int) -> Change:
         self.now += microseconds

@@ -1,0 +1,136 @@
+"""What a person decides about an artifact at a gate, and what comes of it; that a gate asks is gates.py's part.
+
+An edit makes another artifact of the bytes they wrote and, so that whoever works on reads those too, one call that
+writes them back into the workspace: the edit is its approval, and policy judges it like any.
+"""
+
+import json
+
+from orchestrator.domain.arguments import parse_object
+from orchestrator.domain.artifacts import current, new_artifact, record, send_back
+from orchestrator.domain.calls import new_step
+from orchestrator.domain.catalog import Catalog
+from orchestrator.domain.change import Change
+from orchestrator.domain.client_tools import is_clients, offered_tools
+from orchestrator.domain.digests import sha256, tool_preimage
+from orchestrator.domain.errors import InvalidInput, Violation
+from orchestrator.domain.expected import check_bytes, is_text
+from orchestrator.domain.frozen import replace
+from orchestrator.domain.policy import Call, judge
+from orchestrator.domain.records import Approval, Artifact, Attempt, Decision, Failure, Step
+from orchestrator.domain.states import ApprovalState, AttemptState, StepState
+from orchestrator.domain.subtasks import fail_subtask
+from orchestrator.domain.transitions import end_attempt, move_step, settle_approval
+
+WRITE = "write_file"
+MOST_EDITED_BYTES = 128 * 1024  # it travels as a call's arguments, escaped
+
+
+def check_edited(change: Change, approval: Approval, edited: bytes, catalog: Catalog) -> None:
+    """Raises InvalidInput for bytes that do not do, or that cannot be written back."""
+    artifact = change.snapshot.artifacts[approval.artifact_id]
+    subtask = change.snapshot.subtasks[approval.subtask_id]
+    expected = next(e for e in subtask.artifacts if e.name == artifact.name)
+    problems = list(check_bytes(replace(expected, media_type=artifact.media_type), edited).errors)
+    if len(edited) > MOST_EDITED_BYTES:
+        problems.append(f"has {len(edited)} bytes; {MOST_EDITED_BYTES} can be written back")
+    if not is_text(artifact.media_type):
+        problems.append(f"cannot be edited: {artifact.media_type} is no text")
+    tool, agent = offered_tools(change.session, catalog).get(WRITE), catalog.agents.get(subtask.agent)
+    if tool is None or agent is None or is_clients(change.session, catalog, WRITE):
+        problems.append(f"cannot be written back now: there is no {WRITE}, or no agent {subtask.agent!r}")
+    elif not problems:
+        text = _arguments(artifact, edited)
+        call = Call(WRITE, parse_object(text), agent, tool, text, change.session.labels)
+        verdict = judge(change.policy, call)
+        if verdict.effect == "DENY":
+            problems.append(f"is not allowed: {verdict.reason}")
+    if problems:
+        raise InvalidInput([Violation("edited_artifact", problem) for problem in problems])
+
+
+def edit_artifact(change: Change, approval: Approval, decision: Decision, edited: bytes, catalog: Catalog) -> Approval:
+    """Another artifact of exactly these bytes takes its place, and a call that the edit allows writes them back."""
+    artifact = change.snapshot.artifacts[approval.artifact_id]
+    attempt = change.snapshot.attempts[artifact.attempt_id]
+    subtask = change.snapshot.subtasks[approval.subtask_id]
+    expected = next(e for e in subtask.artifacts if e.name == artifact.name)
+    checked = check_bytes(replace(expected, media_type=artifact.media_type), edited)
+    made = new_artifact(change, attempt, expected, checked)
+    made = record(change, replace(made, replaces_artifact_id=artifact.id, editor=decision.decider))
+    step = _write_back(change, attempt, approval, made, edited, catalog)
+    decided = replace(decision, edited_artifact_id=made.id, edited_digest=sha256(step.approval_preimage))
+    return change.put(replace(approval, decision=decided))
+
+
+def _write_back(
+    change: Change, attempt: Attempt, approval: Approval, artifact: Artifact, edited: bytes, catalog: Catalog
+) -> Step:
+    tool = offered_tools(change.session, catalog)[WRITE]
+    ordinal = 1 + max(s.ordinal for s in change.snapshot.steps.values() if s.attempt_id == attempt.id)
+    step = replace(
+        new_step(change, attempt, "TOOL", StepState.PROPOSED, ordinal),
+        tool=WRITE,
+        arguments_json=_arguments(artifact, edited),
+        side_effect=tool.side_effect,
+        schema_digest=tool.schema_digest,
+        approval_id=approval.id,
+    )
+    preimage = tool_preimage(step, approval.plan_version, change.policy.digest)
+    return move_step(change, replace(step, approval_preimage=preimage), "allowed")
+
+
+def _arguments(artifact: Artifact, edited: bytes) -> str:
+    return json.dumps({"path": artifact.path, "content": edited.decode()}, ensure_ascii=False)
+
+
+def _approve(change: Change, approval: Approval, decision: Decision) -> None:
+    """The rules go on: the next gate, or the end."""
+
+
+def _request_changes(change: Change, approval: Approval, decision: Decision) -> None:
+    attempt = _attempt_of(change, approval)
+    steps = [s for s in change.snapshot.steps.values() if s.attempt_id == attempt.id and s.kind == "MODEL"]
+    artifact = change.snapshot.artifacts[approval.artifact_id]
+    lines = [
+        f"{decision.decider} has looked at {artifact.path} ({approval.gate}) and asks for changes: {decision.feedback}"
+    ]
+    others = current(change.snapshot, change.snapshot.subtasks[approval.subtask_id], attempt)
+    lines += [f"{a.path} is now as {a.editor} has edited it: read it before you change it." for a in others if a.editor]
+    _withdraw_others(change, approval, f"changes were asked for at {approval.gate}")
+    subtask = change.snapshot.subtasks[approval.subtask_id]
+    send_back(change, subtask, max(steps, key=lambda s: s.ordinal), "\n".join(lines), decision.decider)
+
+
+def _reject(change: Change, approval: Approval, decision: Decision) -> None:
+    """The attempt has failed, as if by itself; what becomes of the subtask a person decides."""
+    artifact = change.snapshot.artifacts[approval.artifact_id]
+    words = f"{artifact.path} was rejected at {approval.gate} by {decision.decider}"
+    if decision.feedback:
+        words += f": {decision.feedback}"
+    _withdraw_others(change, approval, f"{artifact.path} was rejected")
+    attempt = _attempt_of(change, approval)
+    attempt = end_attempt(change, attempt, "failed", failure=Failure("REJECTED", words, "HUMAN_REQUIRED"))
+    fail_subtask(change, attempt)
+
+
+def _withdraw_others(change: Change, approval: Approval, reason: str) -> None:
+    """What is still asked about the subtask's other artifacts: they will be others."""
+    for other in list(change.snapshot.approvals.values()):
+        if (other.kind, other.subtask_id) != ("ARTIFACT", approval.subtask_id):
+            continue
+        if other.state == ApprovalState.PENDING and other.id != approval.id:
+            settle_approval(change, other, "superseded", reason=reason)
+
+
+def _attempt_of(change: Change, approval: Approval) -> Attempt:
+    attempt = change.snapshot.attempts[change.snapshot.artifacts[approval.artifact_id].attempt_id]
+    assert attempt.state == AttemptState.RUNNING
+    return attempt
+
+
+EFFECTS = {
+    ("ARTIFACT", "APPROVE"): _approve,
+    ("ARTIFACT", "REQUEST_CHANGES"): _request_changes,
+    ("ARTIFACT", "REJECT"): _reject,
+}
