@@ -25,6 +25,9 @@ def bring_on(change: Change, attempt: Attempt, answer: Step, world: World) -> bo
         return None
     if (written := _write_edits(change, attempt, world)) is not None or answer.feedback:
         return written
+    if attempt.failure.reason:  # a person has rejected what it left
+        end_attempt(change, attempt, "failed", failure=attempt.failure)
+        return True
     if subtask.state == SubtaskState.RUNNING:
         move_subtask(change, subtask, "answered")
         return True

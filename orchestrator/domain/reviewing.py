@@ -19,8 +19,7 @@ from orchestrator.domain.frozen import replace
 from orchestrator.domain.policy import Call, judge
 from orchestrator.domain.records import Approval, Artifact, Attempt, Decision, Failure, Step
 from orchestrator.domain.states import ApprovalState, AttemptState, StepState
-from orchestrator.domain.subtasks import fail_subtask
-from orchestrator.domain.transitions import end_attempt, move_step, settle_approval
+from orchestrator.domain.transitions import move_step, settle_approval
 
 WRITE = "write_file"
 MOST_EDITED_BYTES = 128 * 1024  # it travels as a call's arguments, escaped
@@ -103,15 +102,13 @@ def _request_changes(change: Change, approval: Approval, decision: Decision) -> 
 
 
 def _reject(change: Change, approval: Approval, decision: Decision) -> None:
-    """The attempt has failed, as if by itself; what becomes of the subtask a person decides."""
+    """The rules end the attempt with it, and ask what becomes of the subtask."""
     artifact = change.snapshot.artifacts[approval.artifact_id]
     words = f"{artifact.path} was rejected at {approval.gate} by {decision.decider}"
     if decision.feedback:
         words += f": {decision.feedback}"
     _withdraw_others(change, approval, f"{artifact.path} was rejected")
-    attempt = _attempt_of(change, approval)
-    attempt = end_attempt(change, attempt, "failed", failure=Failure("REJECTED", words, "HUMAN_REQUIRED"))
-    fail_subtask(change, attempt)
+    change.put(replace(_attempt_of(change, approval), failure=Failure("REJECTED", words, "HUMAN_REQUIRED")))
 
 
 def _withdraw_others(change: Change, approval: Approval, reason: str) -> None:

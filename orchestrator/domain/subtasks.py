@@ -44,12 +44,6 @@ def conclude_subtask(change: Change, run: Run, attempt: Attempt, world: World) -
         subtask = move_subtask(change, subtask, trigger, failure=attempt.failure, reason=attempt.failure.reason)
         change.put(replace(subtask, not_before_time=again))
         return
-    fail_subtask(change, attempt)
-
-
-def fail_subtask(change: Change, attempt: Attempt) -> None:
-    """No attempt follows by itself: a person is asked."""
-    subtask = change.snapshot.subtasks[attempt.subtask_id]
     subtask = move_subtask(change, subtask, "failed", failure=attempt.failure, reason=attempt.failure.reason)
     ask_about_failure(change, attempt, attempt.failure, subtask, world.catalog)
     if change.session.state != SessionState.ERROR_HANDLING:

@@ -13,8 +13,8 @@ from orchestrator.domain.digests import allows, line_of
 from orchestrator.domain.errors import ActionNotAllowed, DigestMismatch, InvalidInput, InvalidPlan
 from orchestrator.domain.events import ArtifactRecorded, SubtaskStateChanged
 from orchestrator.domain.graph import SubtaskDraft
-from orchestrator.domain.records import Approval, Artifact, Budget, ExpectedArtifact, Step, ToolResult
-from tests.unit.domain.build import Play, call, draft, task
+from orchestrator.domain.records import Approval, ApprovalTerms, Artifact, Budget, ExpectedArtifact, Step, ToolResult
+from tests.unit.domain.build import POLICY, SECOND, Play, call, catalog, draft, task
 
 REPORT, DATA = ExpectedArtifact("report.md"), ExpectedArtifact("data.json", schema_json='{"required": ["n"]}')
 
@@ -23,9 +23,10 @@ def leaving(*artifacts: ExpectedArtifact, gates: tuple[str, ...] = (), key: str 
     return replace(task(key), artifacts=artifacts or (REPORT,), gates=gates)
 
 
-def answered(*artifacts: ExpectedArtifact, gates: tuple[str, ...] = (), **session: Any) -> Play:
+def answered(*artifacts: ExpectedArtifact, gates: tuple[str, ...] = (), terms: ApprovalTerms | None = None) -> Play:
     """A subtask whose agent has written something and answered."""
-    play = Play(**session).approved_plan(leaving(*artifacts, gates=gates))
+    book = catalog(policy=replace(POLICY, terms={"ARTIFACT": terms or ApprovalTerms()}))
+    play = Play(book).approved_plan(leaving(*artifacts, gates=gates))
     play.reply("", call("index_files"))
     play.result()
     play.snapshot.session = replace(play.session, workspace=replace(play.session.workspace, root_id="root"))
@@ -33,8 +34,8 @@ def answered(*artifacts: ExpectedArtifact, gates: tuple[str, ...] = (), **sessio
     return play
 
 
-def at_gate(*gates: str, content: bytes = b"# Report\n") -> Play:
-    play = answered(gates=gates or ("review",))
+def at_gate(*gates: str, content: bytes = b"# Report\n", terms: ApprovalTerms | None = None) -> Play:
+    play = answered(gates=gates or ("review",), terms=terms)
     play.files(report_md=content)
     return play
 
@@ -508,3 +509,19 @@ def test_the_steps_of_a_gated_subtask_are_told_as_they_happen() -> None:
     play.decide("APPROVE")
     mine = [e for e in play.events if isinstance(e, SubtaskStateChanged)]
     assert [e.trigger for e in mine] == ["started", "answered", "gate_asked", "succeeded"]
+
+
+@pytest.mark.parametrize("on_expiry", ["DENY", "HALT", "ESCALATE"])
+def test_a_gate_that_nobody_answers_in_time_ends_as_its_terms_say(on_expiry: str) -> None:
+    terms = ApprovalTerms(wait=SECOND, on_expiry=on_expiry, escalation_roles=["director"])
+    play = at_gate("review", terms=terms)
+    [asked] = play.pending
+    play.wait(2 * SECOND)
+    assert play.snapshot.approvals[asked.id].state == "EXPIRED"
+    [now] = play.pending
+    if on_expiry == "DENY":
+        assert (now.kind, state(play)) == ("FAILURE", "FAILED")
+        assert "report.md was rejected at review" in now.preview.text
+    else:
+        assert (now.kind, now.gate, now.artifact_id) == ("ARTIFACT", "review", asked.artifact_id)
+        assert (state(play), play.run.state) == ("AWAITING_APPROVAL", "PAUSED" if on_expiry == "HALT" else "WAITING")
