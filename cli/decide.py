@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cli.client import Client, new_request_id
-from cli.preview import OldText, preview, title
+from cli.preview import preview, title
 from cli.screen import Show
 from gen.assent.v1.approval_pb2 import (
     APPROVAL_KIND_ARTIFACT,
@@ -78,15 +78,15 @@ def choices_for(approval: Approval) -> list[Choice]:
     return [choice for choice in CHOICES if choice.action in approval.allowed_actions]
 
 
-async def ask_person(approval: Approval, ask: Ask, show: Show, old_text: OldText) -> Answer:
+async def ask_person(approval: Approval, ask: Ask, show: Show) -> Answer:
     """Show what is asked about and ask until there is an answer; `v` shows all of it."""
     choices = choices_for(approval)
-    show(preview(approval, old_text))
+    show(preview(approval))
     offers = ", ".join(f"[{choice.key}] {choice.words}" for choice in choices)
     while True:
         typed = (await ask(f"{title(approval)}: {offers}, [v] view all > ")).strip().lower()
         if typed == "v":
-            show(preview(approval, old_text, limit=0))
+            show(preview(approval, limit=0))
         for choice in choices:
             if typed in (choice.key, choice.words):
                 if (approval.kind, choice.action) == (APPROVAL_KIND_BUDGET, DECISION_ACTION_APPROVE):

@@ -54,7 +54,7 @@ async def demo(settings: DemoSettings, console: Console) -> None:
             root = stack.settings.data_dir / "workspaces"
             announce(stack, console, hint="")
             console.print(f"\n[bold]{escape(settings.goal)}[/]  [dim]({who})[/]\n", soft_wrap=True)
-            manner = Manner(yes=yes, workspace_root=root, detachable=False)
+            manner = Manner(yes=yes, detachable=False)
             async with Client(str(reachable(stack.settings.grpc_address))) as client:
                 ended = await run(client, settings.goal, console, manner)
                 report = await get_report(client, ended.id)

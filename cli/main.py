@@ -183,7 +183,7 @@ def run(
     Ends with 0 when the run COMPLETED, with 5 when it ended otherwise, with 6 when --yes met a question it leaves
     to a person.
     """
-    manner = Manner(yes, plain, data_dir / "workspaces")
+    manner = Manner(yes, plain)
     _ask(server, lambda client: run_goal(client, goal, new_console(), manner, session_id=session, agent=agent))
 
 
@@ -199,7 +199,7 @@ def watch(
     server: options.Server = SERVER,
 ) -> None:
     """Follow a session until nothing runs or waits in it, deciding here what has to be decided."""
-    manner = Manner(yes, plain, data_dir / "workspaces")
+    manner = Manner(yes, plain)
     _ask(server, lambda client: watch_session(client, session, new_console(), manner, after=after))
 
 

@@ -2,18 +2,15 @@
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
 from cli.client import Client, new_request_id
-from cli.preview import OldText, no_old_text, old_text_in
 from cli.screen import Screen
 from cli.terminal import ask, has_person, new_screen
 from cli.trouble import ExitCode, Trouble
 from cli.view import SessionView
-from cli.watch import Decider, Done, Look, Nobody, Person, Script, Watch, nothing_left, run_ended
-from gen.assent.v1.approval_pb2 import Approval
+from cli.watch import Decider, Done, Nobody, Person, Script, Watch, nothing_left, run_ended
 from gen.assent.v1.run_pb2 import Run
 from gen.assent.v1.session_pb2 import Session
 from gen.assent.v1.session_service_pb2 import CreateSessionRequest, GetSessionRequest, SendMessageRequest
@@ -27,7 +24,6 @@ class Manner:
 
     yes: bool = False
     plain: bool = False
-    workspace_root: Path | None = None  # where workspaces lie on this machine, for diffs; None: elsewhere
     detachable: bool = True  # the services outlive this command
 
 
@@ -91,21 +87,6 @@ async def follow(
 
 
 def _decider(client: Client, screen: Screen, manner: Manner) -> Decider:
-    look = _look(client, manner)
     if manner.yes:
-        return Script(client, screen, look)
-    return Person(client, screen, ask, look) if has_person() else Nobody(screen)
-
-
-def _look(client: Client, manner: Manner) -> Look:
-    """Old contents come from this machine's own disk, where the workspaces are known to lie on it."""
-
-    async def look(approval: Approval) -> OldText:
-        root = manner.workspace_root
-        if root is None or not approval.preview.path:
-            return no_old_text
-        session = await get_session(client, approval.session_id)
-        directory = session.workspace.directory
-        return old_text_in(root / directory) if directory else no_old_text
-
-    return look
+        return Script(client, screen)
+    return Person(client, screen, ask) if has_person() else Nobody(client, screen)

@@ -1,23 +1,22 @@
 """Following a session: its events go into the view and onto the screen, its approvals to whoever decides here."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from cli.client import Client
 from cli.decide import Ask, answer_of_a_script, ask_person, decide
-from cli.preview import OldText, preview
+from cli.preview import preview
 from cli.screen import Screen
 from cli.story import Line, tell
 from cli.trouble import ExitCode, Trouble
 from cli.view import Gap, SessionView
 from cli.words import one_line, state_of
 from gen.assent.v1.approval_pb2 import Approval
+from gen.assent.v1.approval_service_pb2 import GetApprovalRequest
 
 Done = Callable[[SessionView], bool]
-Look = Callable[[Approval], Awaitable[OldText]]
-"""How to learn what a workspace holds now, where this machine can."""
 
 NOT_THEIRS = frozenset({"DECIDER_NOT_ALLOWED", "SELF_APPROVAL"})  # somebody else must: asking again is no use
 LOST = frozenset({"APPROVAL_ALREADY_RESOLVED", "APPROVAL_SUPERSEDED"})
@@ -128,6 +127,13 @@ def nothing_left(view: SessionView) -> bool:
     return all(run.ended for run in view.runs.values()) and view.state in RESTING
 
 
+async def looked_at(client: Client, approval: Approval) -> Approval:
+    """As the server shows it now: of a write the event that asked has no diff."""
+    if not approval.preview.path:
+        return approval
+    return (await client.call(client.approvals.GetApproval, GetApprovalRequest(approval_id=approval.id))).approval
+
+
 @dataclass
 class Person:
     """Asks the person at the terminal."""
@@ -135,14 +141,13 @@ class Person:
     client: Client
     screen: Screen
     ask: Ask
-    look: Look
 
     async def answer(self, approval: Approval) -> None:
-        old_text = await self.look(approval)
+        approval = await looked_at(self.client, approval)
         while True:
             with self.screen.still() as show:
                 try:
-                    answer = await ask_person(approval, self.ask, show, old_text)
+                    answer = await ask_person(approval, self.ask, show)
                 except asyncio.CancelledError:
                     show([Line("")])  # ends the line of the prompt
                     raise
@@ -164,10 +169,9 @@ class Script:
 
     client: Client
     screen: Screen
-    look: Look
 
     async def answer(self, approval: Approval) -> None:
-        self.screen.show(preview(approval, await self.look(approval)))
+        self.screen.show(preview(await looked_at(self.client, approval)))
         answer = answer_of_a_script(approval)
         if answer is None:
             kind = state_of(approval, "kind")
@@ -187,9 +191,10 @@ class Script:
 class Nobody:
     """No terminal and no `--yes`: says how it can be decided, and goes on watching."""
 
+    client: Client
     screen: Screen
 
     async def answer(self, approval: Approval) -> None:
-        self.screen.show(preview(approval))
+        self.screen.show(preview(await looked_at(self.client, approval)))
         ways = f"assent approve {approval.id}  or  assent reject {approval.id} --feedback …"
         self.screen.show([Line(f"  decide with: {ways}", "ask")])

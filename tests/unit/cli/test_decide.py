@@ -3,7 +3,6 @@
 import pytest
 
 from cli.decide import Answer, ask_person
-from cli.preview import no_old_text
 from gen.assent.v1.approval_pb2 import (
     APPROVAL_KIND_BUDGET,
     DECISION_ACTION_ABORT,
@@ -29,7 +28,7 @@ async def test_who_allows_more_time_is_asked_how_much_until_it_is_a_number(nonse
         prompts.append(prompt)
         return typed.pop(0)
 
-    answer = await ask_person(LIMIT, ask, lambda lines: None, no_old_text)
+    answer = await ask_person(LIMIT, ask, lambda lines: None)
     assert answer == Answer(DECISION_ACTION_APPROVE, work_seconds=90)
     assert prompts[1:] == ["How long may it work in all, in seconds? "] * (1 + len(nonsense))
 
@@ -53,5 +52,5 @@ async def test_who_allows_more_is_asked_about_the_limit_that_is_reached(
         prompts.append(prompt)
         return typed.pop(0)
 
-    assert await ask_person(asked, ask, lambda lines: None, no_old_text) == answer
+    assert await ask_person(asked, ask, lambda lines: None) == answer
     assert prompts[1:] == [question] * 2

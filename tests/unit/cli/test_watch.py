@@ -11,7 +11,6 @@ from rich.console import Console
 
 from cli import run as running
 from cli.client import Client
-from cli.preview import OldText, no_old_text
 from cli.run import Manner
 from cli.screen import Show
 from cli.story import Line
@@ -19,7 +18,6 @@ from cli.trouble import ExitCode, Trouble
 from cli.view import SessionView
 from cli.watch import Person, Watch, run_ended
 from gen.assent.v1 import approval_pb2 as approvals
-from gen.assent.v1.approval_pb2 import Approval
 from gen.assent.v1.event_pb2 import SessionEvent
 from gen.assent.v1.session_service_pb2 import SendMessageRequest
 from rpc.problem import Problem
@@ -86,7 +84,7 @@ async def test_a_stream_that_takes_long_to_come_back_is_told_of_once() -> None:
                 yield SessionEvent(session_id=session_id, sequence=sequence)
 
     client, screen = Away("127.0.0.1:1"), Scribe()
-    decider = Person(client, screen, ask=lambda _prompt: asyncio.sleep(0, ""), look=unseen)
+    decider = Person(client, screen, ask=lambda _prompt: asyncio.sleep(0, ""))
     await Watch(client, SessionView(SESSION), screen, decider).until(lambda view: view.last_sequence == 2)
     assert screen.lines == [f"the stream was lost (refused); going on after event {place}" for place in (0, 1)]
 
@@ -211,10 +209,6 @@ class Scribe:
         yield self.show
 
 
-async def unseen(_approval: Approval) -> OldText:
-    return no_old_text
-
-
 async def follow_as(client: Client, typed: list[str], screen: Scribe) -> list[str]:
     """Follow the run with a person who types these lines; the prompts they saw."""
     prompts: list[str] = []
@@ -227,7 +221,7 @@ async def follow_as(client: Client, typed: list[str], screen: Scribe) -> list[st
         return typed.pop(0)
 
     view = SessionView(SESSION)
-    await Watch(client, view, screen, Person(client, screen, ask, unseen)).until(run_ended(RUN))
+    await Watch(client, view, screen, Person(client, screen, ask)).until(run_ended(RUN))
     return prompts
 
 
