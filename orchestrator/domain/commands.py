@@ -15,6 +15,7 @@ from orchestrator.domain.errors import (
     LimitExceeded,
     SessionBusy,
     UnknownAgent,
+    UnknownPolicy,
     Violation,
     WrongState,
 )
@@ -59,6 +60,14 @@ def switch_agent(change: Change, agent: str, actor: str, catalog: Catalog) -> Se
     change.emit(AgentSwitched(change.session.agent, agent, actor))
     change.put_session(agent=agent)
     return change.session
+
+
+def check_policy(name: str, catalog: Catalog) -> str:
+    """The name of a policy that there is; empty: the default's. Raises UnknownPolicy."""
+    if catalog.policy_named(name) is None:
+        there_are = ", ".join(sorted(catalog.policies))
+        raise UnknownPolicy([Violation("settings.policy", f"no policy {name!r}; there are: {there_are}")])
+    return name
 
 
 def receive_message(

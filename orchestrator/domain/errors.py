@@ -70,6 +70,11 @@ class UnknownAgent(InvalidInput):
 
 
 @dataclass
+class UnknownPolicy(InvalidInput):
+    """The catalog has no such policy."""
+
+
+@dataclass
 class InvalidPageToken(InvalidInput):
     """The page token is not one that this list gave for this filter."""
 

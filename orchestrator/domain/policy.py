@@ -18,6 +18,10 @@ WRITING_TOOLS = frozenset(("write_file",))
 _REPEATABLE = ("READ_ONLY", "IDEMPOTENT")
 
 
+ANY_AGENT = Agent("", "", "", "", tools=("*",), write_globs=("**",))
+"""Whoever it is: bounded by the policy alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What is judged: the call, who makes it, and the labels of the session it is made in."""

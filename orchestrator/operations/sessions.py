@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from orchestrator.domain import control
 from orchestrator.domain.change import Change
 from orchestrator.domain.client_tools import check_client_tools
-from orchestrator.domain.commands import check_agent, create_session, receive_message, switch_agent
+from orchestrator.domain.commands import check_agent, check_policy, create_session, receive_message, switch_agent
 from orchestrator.domain.errors import (
     InvalidInput,
     NotFound,
@@ -42,6 +42,7 @@ class NewSession:
     budget: Budget = field(default_factory=Budget)
     priority: int = 0
     client_tools: Sequence[ClientTool] = ()
+    policy: str = ""  # empty: the catalog's default
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ async def create(ctx: Context, caller: Caller, wish: NewSession) -> Session:
         creator=caller.subject,
         budget=wish.budget,
         priority=wish.priority,
+        policy=check_policy(wish.policy, ctx.catalog),
     )
     change = create_session(session, ctx.clock(), ctx.new_id)
     made = replace(change.session, last_sequence=change.next_sequence - 1)

@@ -25,6 +25,7 @@ from orchestrator.domain.errors import (
     StaleVersion,
     StorageUnavailable,
     UnknownAgent,
+    UnknownPolicy,
     WorkspaceNotAllowed,
     WrongState,
 )
@@ -68,6 +69,7 @@ _INVALID: dict[type[InvalidInput], str] = {
     InvalidPlan: "INVALID_PLAN",
     InvalidPageToken: "INVALID_PAGE_TOKEN",
     UnknownAgent: "AGENT_NOT_FOUND",
+    UnknownPolicy: "POLICY_NOT_FOUND",
     WorkspaceNotAllowed: "WORKSPACE_NOT_ALLOWED",
 }
 

@@ -36,7 +36,7 @@ class Sessions:
 
     async def CreateSession(self, request: pb.CreateSessionRequest, context: RpcContext) -> pb.CreateSessionResponse:
         refuse_later(
-            ("settings.", request.settings, ("policy", "allowed_providers")),
+            ("settings.", request.settings, ("allowed_providers",)),
             ("workspace.", request.workspace, ("repository", "base_branch")),
         )
         wish = NewSession(
@@ -49,6 +49,7 @@ class Sessions:
             read_budget(request.settings.budget, "settings.budget"),
             request.settings.priority,
             [_client_tool(tool) for tool in request.client_tools],
+            request.settings.policy,
         )
         session = await sessions.create(self._ctx, caller("CreateSession", request), wish)
         return pb.CreateSessionResponse(session=to_proto(session_pb2.Session, session))

@@ -4,6 +4,7 @@ isort:skip_file
 The catalog: the agents, workflows, policies, schemas, tools and models that sessions use."""
 
 from gen.assent.v1 import agent_pb2 as _agent_pb2
+from gen.assent.v1 import approval_pb2 as _approval_pb2
 from gen.assent.v1 import model_pb2 as _model_pb2
 from gen.assent.v1 import policy_pb2 as _policy_pb2
 from gen.assent.v1 import schema_pb2 as _schema_pb2
@@ -947,9 +948,9 @@ class ExplainPolicyRequest(_message.Message):
     digest: _builtins.str
     """Which version. Empty: the current one."""
     session_id: _builtins.str
-    """The session whose grants count. Empty: none do."""
+    """The session in which it would be called, by its policy, its tools and its grants. Empty: none."""
     agent: _builtins.str
-    """The agent that would call."""
+    """The agent that would call. Empty: one that may use every tool and write every file."""
     tool: _builtins.str
     """The tool that would be called."""
     arguments_json: _builtins.str
@@ -1014,6 +1015,9 @@ class ExplainPolicyResponse(_message.Message):
     POLICY_DIGEST_FIELD_NUMBER: _builtins.int
     GRANT_ID_FIELD_NUMBER: _builtins.int
     VERDICTS_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    MAY_REMEMBER_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     effect: _policy_pb2.PolicyEffect.ValueType
     """What would happen."""
     rule: _builtins.str
@@ -1024,9 +1028,17 @@ class ExplainPolicyResponse(_message.Message):
     """The version of the policy that was asked."""
     grant_id: _builtins.str
     """The grant that allows it; empty: none."""
+    may_remember: _builtins.bool
+    """ASK: "approve and remember" is offered."""
+    policy: _builtins.str
+    """The name of the policy that was asked."""
     @_builtins.property
     def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleVerdict]:
         """Every rule that was looked at, in order, up to the one that decides."""
+
+    @_builtins.property
+    def terms(self) -> _approval_pb2.ApprovalTerms:
+        """ASK: who may decide, how many must, and how long it waits."""
 
     def __init__(
         self,
@@ -1037,10 +1049,13 @@ class ExplainPolicyResponse(_message.Message):
         policy_digest: _builtins.str = ...,
         grant_id: _builtins.str = ...,
         verdicts: _abc.Iterable[Global___RuleVerdict] | None = ...,
+        terms: _approval_pb2.ApprovalTerms | None = ...,
+        may_remember: _builtins.bool = ...,
+        policy: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "grant_id", b"grant_id", "policy_digest", b"policy_digest", "reason", b"reason", "rule", b"rule", "verdicts", b"verdicts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "grant_id", b"grant_id", "may_remember", b"may_remember", "policy", b"policy", "policy_digest", b"policy_digest", "reason", b"reason", "rule", b"rule", "terms", b"terms", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

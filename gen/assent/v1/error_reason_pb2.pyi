@@ -46,7 +46,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_WORKFLOW_NOT_FOUND: _ErrorReason.ValueType  # 8
     """No workflow has that name or digest. NOT_FOUND, FATAL. Example: {"workflow": "release"}"""
     ERROR_REASON_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 9
-    """No policy has that name or digest. NOT_FOUND, FATAL. Example: {"policy": "strict"}"""
+    """No policy has that name or digest. NOT_FOUND where the policy itself was asked for, INVALID_ARGUMENT with the field
+    where a request names it; FATAL. Example: {"policy": "strict"}
+    """
     ERROR_REASON_SCHEMA_NOT_FOUND: _ErrorReason.ValueType  # 10
     """No JSON Schema has that name or digest. NOT_FOUND, FATAL. Example: {"schema": "invoice"}"""
     ERROR_REASON_TOOL_NOT_FOUND: _ErrorReason.ValueType  # 11
@@ -280,7 +282,9 @@ where a request names it; FATAL. In a Failure: the agent of the work is no longe
 ERROR_REASON_WORKFLOW_NOT_FOUND: ErrorReason.ValueType  # 8
 """No workflow has that name or digest. NOT_FOUND, FATAL. Example: {"workflow": "release"}"""
 ERROR_REASON_POLICY_NOT_FOUND: ErrorReason.ValueType  # 9
-"""No policy has that name or digest. NOT_FOUND, FATAL. Example: {"policy": "strict"}"""
+"""No policy has that name or digest. NOT_FOUND where the policy itself was asked for, INVALID_ARGUMENT with the field
+where a request names it; FATAL. Example: {"policy": "strict"}
+"""
 ERROR_REASON_SCHEMA_NOT_FOUND: ErrorReason.ValueType  # 10
 """No JSON Schema has that name or digest. NOT_FOUND, FATAL. Example: {"schema": "invoice"}"""
 ERROR_REASON_TOOL_NOT_FOUND: ErrorReason.ValueType  # 11

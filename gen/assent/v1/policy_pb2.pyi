@@ -114,7 +114,9 @@ class PolicyRule(_message.Message):
 
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The paths in the workspace it is about, as globs: it applies when the call names one of them. Empty: any, or none."""
+        """The paths in the workspace it is about, as globs. DENY and ASK apply when the call names one of them, or one that may
+        lead anywhere; ALLOW when it names no other. Empty: any, or none.
+        """
 
     @_builtins.property
     def terms(self) -> _approval_pb2.ApprovalTerms:

@@ -318,7 +318,6 @@ async def test_bytes_that_are_no_message_are_refused(client: Client, tables: Tab
     ("fields", "named"),
     [
         ({"settings": {"budget": {"cost_usd_micros": 5}}}, "settings.budget.cost_usd_micros"),
-        ({"settings": {"policy": "strict"}}, "settings.policy"),
         ({"settings": {"allowed_providers": ["openai"]}}, "settings.allowed_providers"),
         ({"workspace": {"repository": "https://example.org/x.git"}}, "workspace.repository"),
         ({"workspace": {"base_branch": "main"}}, "workspace.base_branch"),
