@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import bootstrap
+from orchestrator import bootstrap, clock
 from orchestrator.catalog import load_catalog
 from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.records import ApprovalTerms
 from orchestrator.settings import SHIPPED_CATALOG
 from tests.integration.orchestrator.client import Client
-from tests.integration.orchestrator.replica import Replica, Replicas, Tables, driving, tell_callers_apart
+from tests.integration.orchestrator.replica import PassTime, Replica, Replicas, Tables, driving, tell_callers_apart
 from tests.integration.orchestrator.scripted_executor import ScriptedExecutor
 from tests.postgres import Databases
 
@@ -95,3 +95,17 @@ def client(replica: Replica) -> Client:
 async def tables(database_url: str) -> AsyncIterator[Tables]:
     async with Tables.of(database_url) as tables:
         yield tables
+
+
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch, tables: Tables) -> PassTime:
+    """Moves the clocks there are: the database's and that of every replica that is started from here on."""
+    ahead = 0.0
+    monkeypatch.setattr(bootstrap, "now_micros", lambda: clock.now_micros() + round(ahead * 1e6))
+
+    async def move(seconds: float) -> None:
+        nonlocal ahead
+        ahead += seconds
+        await tables.pass_time(ahead)
+
+    return move

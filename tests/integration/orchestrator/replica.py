@@ -1,7 +1,7 @@
 """Orchestrators in this process, on one database: started, stopped, crashed; and a look at what they left in it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -15,6 +15,8 @@ from orchestrator.settings import Settings
 from orchestrator.store import snapshots
 from rpc.server import Server
 from tests.integration.orchestrator.client import LIMIT_SECONDS, Client, connected, principal_of
+
+PassTime = Callable[[float], Awaitable[None]]
 
 
 class Replica:

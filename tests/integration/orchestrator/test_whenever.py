@@ -6,30 +6,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from gen.assent.v1 import approval_pb2
-from orchestrator import bootstrap, clock
 from tests.integration.orchestrator.client import Client, state, subtask, words
 from tests.integration.orchestrator.plays import answers, calls
-from tests.integration.orchestrator.replica import Replica, Replicas, Tables, all_let_go, driving
+from tests.integration.orchestrator.replica import PassTime, Replica, Replicas, Tables, all_let_go, driving
 from tests.integration.orchestrator.scripted_executor import Act, ScriptedExecutor
 
 WEEK = 7 * 24 * 3600.0
 CALL = '{"to": "bob"}'
-
-PassTime = Callable[[float], Awaitable[None]]
-
-
-@pytest.fixture
-def pass_time(monkeypatch: pytest.MonkeyPatch, tables: Tables) -> PassTime:
-    """Moves the clocks there are: the database's and that of every replica that is started from here on."""
-    ahead = 0.0
-    monkeypatch.setattr(bootstrap, "now_micros", lambda: clock.now_micros() + round(ahead * 1e6))
-
-    async def move(seconds: float) -> None:
-        nonlocal ahead
-        ahead += seconds
-        await tables.pass_time(ahead)
-
-    return move
 
 
 async def asked_for_a_plan(client: Client, executor: ScriptedExecutor) -> approval_pb2.Approval:
