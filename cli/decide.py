@@ -4,13 +4,16 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from cli.answering import NoAnswer, as_json, hint_of
 from cli.client import Client, new_request_id
 from cli.preview import preview, title
 from cli.screen import Show
+from cli.story import Line
 from gen.assent.v1.approval_pb2 import (
     APPROVAL_KIND_ARTIFACT,
     APPROVAL_KIND_BUDGET,
     APPROVAL_KIND_PLAN,
+    APPROVAL_KIND_QUESTION,
     APPROVAL_KIND_TOOL_CALL,
     DECISION_ACTION_ABORT,
     DECISION_ACTION_APPROVE,
@@ -91,10 +94,24 @@ async def ask_person(approval: Approval, ask: Ask, show: Show) -> Answer:
             if typed in (choice.key, choice.words):
                 if (approval.kind, choice.action) == (APPROVAL_KIND_BUDGET, DECISION_ACTION_APPROVE):
                     return await _ask_limit(approval, choice.action, ask)
+                if (approval.kind, choice.action) == (APPROVAL_KIND_QUESTION, DECISION_ACTION_RESPOND):
+                    return await ask_for_answer(approval, ask, show)
                 said = (await ask(choice.wants)).strip() if choice.wants else ""
                 if choice.action == DECISION_ACTION_RESPOND:
                     return Answer(choice.action, response_json=json.dumps(said, ensure_ascii=False))
                 return Answer(choice.action, said)
+
+
+async def ask_for_answer(approval: Approval, ask: Ask, show: Show) -> Answer:
+    """An answer to an agent's question, until it can be one."""
+    while True:
+        typed = (await ask(f"Your answer ({hint_of(approval)}): ")).strip()
+        if not typed:
+            continue
+        try:
+            return Answer(DECISION_ACTION_RESPOND, response_json=as_json(typed, approval))
+        except NoAnswer as fault:
+            show([Line(f"  not an answer: {fault}", "bad")])
 
 
 async def _ask_limit(approval: Approval, action: DecisionAction.ValueType, ask: Ask) -> Answer:

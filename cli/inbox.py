@@ -1,19 +1,26 @@
 """`assent approvals`, `approve`, `reject`, `decide`: deciding without following, from any machine, at any time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from rich.console import Console
 
+from cli.answering import NoAnswer, as_json
 from cli.client import Client
-from cli.decide import ACTIONS, Answer, decide
+from cli.decide import ACTIONS, Answer, ask_for_answer, decide
 from cli.preview import preview, question, title
 from cli.screen import print_lines
 from cli.story import Line
+from cli.terminal import ask, has_person
 from cli.terms import in_short, terms_of, votes_of
 from cli.trouble import ExitCode, Trouble
 from cli.words import one_line, state_of, value_name
-from gen.assent.v1.approval_pb2 import APPROVAL_STATE_PENDING, Approval
+from gen.assent.v1.approval_pb2 import (
+    APPROVAL_KIND_QUESTION,
+    APPROVAL_STATE_PENDING,
+    DECISION_ACTION_RESPOND,
+    Approval,
+)
 from gen.assent.v1.approval_service_pb2 import (
     GetApprovalRequest,
     ListApprovalsRequest,
@@ -150,20 +157,35 @@ async def show_approval(client: Client, approval_id: str, console: Console) -> N
 
 
 async def answer_approval(
-    client: Client, approval_id: str, answer: Answer, console: Console, *, digest: str = ""
+    client: Client, approval_id: str, answer: Answer, console: Console, *, digest: str = "", words: str = ""
 ) -> None:
-    """Decide one approval. With `digest`, only if it is still about exactly that."""
+    """Decide one approval. With `digest`, only if it is still about exactly that; `words` are an answer as typed."""
     approval = await get_approval(client, approval_id)
     if digest and digest != approval.digest:
         raise Trouble(f"approval {approval_id} is about {approval.digest}, not {digest}: look at it again")
     if approval.state == APPROVAL_STATE_PENDING:
         print_lines(console, [question(approval), *preview(approval), *terms_of(approval, datetime.now(UTC))])
+        answer = await _worded(approval, answer, words, console)
     decided = await decide(client, approval, answer)
     said = f"{state_of(decided.decision, 'action')} by {decided.decision.decider}"
     if decided.state == APPROVAL_STATE_PENDING:
         said = f"your vote is counted: {votes_of(decided)}; the rest is for others to say"
     follow = f"follow with: assent watch {approval.session_id}"
     print_lines(console, [Line(f"  {said}", "ok"), Line(f"  {follow}", "quiet")])
+
+
+async def _worded(approval: Approval, answer: Answer, words: str, console: Console) -> Answer:
+    """The answer to a question as its schema wants it; who gave none is asked for it at a terminal."""
+    if answer.action != DECISION_ACTION_RESPOND or answer.response_json:
+        return answer
+    if words:
+        try:
+            return replace(answer, response_json=as_json(words, approval))
+        except NoAnswer as fault:
+            raise Trouble(f"not decided: {fault}", ExitCode.USAGE) from None
+    if approval.kind != APPROVAL_KIND_QUESTION or not has_person():
+        return answer
+    return await ask_for_answer(approval, ask, lambda lines: print_lines(console, lines))
 
 
 def answer_of(action: str, feedback: str, arguments: bytes, response: bytes) -> Answer:

@@ -259,18 +259,23 @@ def decide(
     feedback: options.Feedback = "",
     arguments: options.Arguments = None,
     response: options.Response = None,
+    words: options.Words = "",
     digest: options.Digest = "",
     server: options.Server = SERVER,
 ) -> None:
     """Give any answer an approval takes: approve, edit, reject, respond, retry, abort …
 
-    edit runs the call with the arguments of a file instead, as exactly those bytes. respond gives the content of a file
-    as the call's result, and nothing runs. The file is JSON text.
+    edit runs the call with the arguments of a file instead, as exactly those bytes. respond answers an agent's
+    question, or gives a call's result, and nothing runs: with the JSON text of a file, or with --answer. At a terminal
+    a question's answer is asked for.
     """
     answer = inbox.answer_of(
         action, feedback, arguments.read() if arguments else b"", response.read() if response else b""
     )
-    _ask(server, lambda client: inbox.answer_approval(client, approval, answer, new_console(), digest=digest))
+    _ask(
+        server,
+        lambda client: inbox.answer_approval(client, approval, answer, new_console(), digest=digest, words=words),
+    )
 
 
 @commands.command(rich_help_panel=WORKING)

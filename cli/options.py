@@ -120,6 +120,10 @@ Response = Annotated[
     typer.FileBinaryRead | None,
     typer.Option("--response", metavar="FILE", help="For respond: the call's result, as JSON; - reads it from stdin."),
 ]
+Words = Annotated[
+    str,
+    typer.Option("--answer", metavar="TEXT", help="For respond: the answer in plain words, or an option's number."),
+]
 WorkSeconds = Annotated[
     float,
     typer.Option("--work-seconds", metavar="N", min=0, max=1e9, help="For a limit: how long the run may work in all."),

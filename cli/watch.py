@@ -13,7 +13,7 @@ from cli.story import Line, tell
 from cli.trouble import ExitCode, Trouble
 from cli.view import Gap, SessionView
 from cli.words import one_line, state_of
-from gen.assent.v1.approval_pb2 import Approval
+from gen.assent.v1.approval_pb2 import APPROVAL_KIND_QUESTION, Approval
 from gen.assent.v1.approval_service_pb2 import GetApprovalRequest
 
 Done = Callable[[SessionView], bool]
@@ -197,4 +197,6 @@ class Nobody:
     async def answer(self, approval: Approval) -> None:
         self.screen.show(preview(await looked_at(self.client, approval)))
         ways = f"assent approve {approval.id}  or  assent reject {approval.id} --feedback …"
+        if approval.kind == APPROVAL_KIND_QUESTION:
+            ways = f"assent decide {approval.id} respond --answer …"
         self.screen.show([Line(f"  decide with: {ways}", "ask")])
