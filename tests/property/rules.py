@@ -352,7 +352,7 @@ class History:
             case StepFinished():
                 assert self.flying.pop(event.step_id, 0) in (0, event.dispatch_number)
             case ToolCallReady():
-                assert event.step_id not in self.answered
+                assert not self.answered.get(event.step_id)  # it may be handed over again, but not after a result
                 self.answered[event.step_id] = False
             case ToolCallClaimed():
                 assert not self.answered[event.step_id]
