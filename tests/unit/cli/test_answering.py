@@ -6,7 +6,6 @@ import pytest
 
 from cli.answering import NoAnswer, as_json, hint_of, options_of
 from cli.decide import Answer, ask_person
-from cli.preview import no_old_text
 from cli.story import Line
 from gen.assent.v1.approval_pb2 import (
     APPROVAL_KIND_QUESTION,
@@ -106,7 +105,7 @@ async def test_who_answers_sees_question_and_options_and_is_asked_until_it_is_an
         prompts.append(prompt)
         return typed.pop(0)
 
-    answer = await ask_person(question(None, COLOURS), ask, shown.extend, no_old_text)
+    answer = await ask_person(question(None, COLOURS), ask, shown.extend)
     assert answer == Answer(DECISION_ACTION_RESPOND, response_json=json.dumps(COLOURS[1], ensure_ascii=False))
     assert prompts[1:] == ["Your answer (1 to 2, or your own words): "] * 3
     texts = [line.text for line in shown]
