@@ -37,7 +37,7 @@ _COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?assent +(.*)$", re.M)
 
 
 def of_the_command_line() -> Iterator[str]:
-    for command in group().commands.values():
+    for command in (group(), *group().commands.values()):
         for parameter in command.params:
             names = parameter.envvar or ()
             yield from [names] if isinstance(names, str) else names
@@ -142,11 +142,17 @@ def test_every_command_that_is_shown_exists(page: Path) -> None:
     known = group().commands
     for _, block in _FENCED.findall(page.read_text(encoding="utf-8")):
         for line in _COMMAND.findall(block):
-            name, *arguments = line.split("#")[0].split()
+            name, *arguments = _without_common_options(line.split("#")[0].split())
             assert name in known, f"assent {name} in {page.name}"
             options = {option for parameter in known[name].params for option in parameter.opts}
             shown = {word for word in arguments if word.startswith("--")}
             assert shown <= options, f"assent {line} in {page.name}"
+
+
+def _without_common_options(words: list[str]) -> list[str]:
+    """From the command's name on; options that stand before it are every command's, and take a value."""
+    common = {option for parameter in group().params for option in parameter.opts}
+    return _without_common_options(words[2:]) if words[0] in common else words
 
 
 def test_every_command_is_in_the_page_about_commands() -> None:
