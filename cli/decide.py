@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from cli.answering import NoAnswer, as_json, hint_of
 from cli.client import Client, new_request_id
+from cli.grants import remember
 from cli.preview import preview, title
 from cli.screen import Show
 from cli.story import Line
+from cli.trouble import Trouble
 from gen.assent.v1.approval_pb2 import (
     APPROVAL_KIND_ARTIFACT,
     APPROVAL_KIND_BUDGET,
@@ -28,6 +30,7 @@ from gen.assent.v1.approval_pb2 import (
 )
 from gen.assent.v1.approval_service_pb2 import DecideApprovalRequest
 from gen.assent.v1.budget_pb2 import Budget
+from gen.assent.v1.grant_pb2 import Remember
 
 MOST_SECONDS = 1e9  # thirty years
 
@@ -45,8 +48,10 @@ class Choice:
     wants: str = ""
 
 
+REMEMBER = Choice("m", "approve and remember", DECISION_ACTION_APPROVE)
 CHOICES = (
     Choice("a", "approve", DECISION_ACTION_APPROVE),
+    REMEMBER,
     Choice("c", "ask for changes", DECISION_ACTION_REQUEST_CHANGES, "What should change? "),
     Choice("s", "answer", DECISION_ACTION_RESPOND, "Your answer: "),
     Choice("t", "try again", DECISION_ACTION_RETRY),
@@ -69,6 +74,7 @@ class Answer:
     work_seconds: float = 0
     calls: int = 0
     tokens: int = 0
+    remember: Remember | None = None  # approving a call
 
 
 ACTIONS: dict[str, DecisionAction.ValueType] = {
@@ -78,7 +84,8 @@ ACTIONS: dict[str, DecisionAction.ValueType] = {
 
 def choices_for(approval: Approval) -> list[Choice]:
     """The answers this approval takes and a terminal can give."""
-    return [choice for choice in CHOICES if choice.action in approval.allowed_actions]
+    choices = [choice for choice in CHOICES if choice.action in approval.allowed_actions]
+    return choices if approval.may_remember else [choice for choice in choices if choice is not REMEMBER]
 
 
 async def ask_person(approval: Approval, ask: Ask, show: Show) -> Answer:
@@ -96,6 +103,8 @@ async def ask_person(approval: Approval, ask: Ask, show: Show) -> Answer:
                     return await _ask_limit(approval, choice.action, ask)
                 if (approval.kind, choice.action) == (APPROVAL_KIND_QUESTION, DECISION_ACTION_RESPOND):
                     return await ask_for_answer(approval, ask, show)
+                if choice is REMEMBER:
+                    return Answer(choice.action, remember=await _ask_remember(ask))
                 said = (await ask(choice.wants)).strip() if choice.wants else ""
                 if choice.action == DECISION_ACTION_RESPOND:
                     return Answer(choice.action, response_json=json.dumps(said, ensure_ascii=False))
@@ -122,6 +131,18 @@ async def _ask_limit(approval: Approval, action: DecisionAction.ValueType, ask: 
     if "limit: total_tokens" in lines:
         return Answer(action, tokens=int(await _ask_number(ask, "How many tokens may it use in all? ", 1)))
     return Answer(action, work_seconds=await _ask_number(ask, "How long may it work in all, in seconds? "))
+
+
+async def _ask_remember(ask: Ask) -> Remember:
+    """For which calls, and how long, until it is a length of time."""
+    only = (
+        await ask('For which arguments (such as arguments.path.startsWith("docs/"))? Empty: exactly these: ')
+    ).strip()
+    while True:
+        try:
+            return remember(only, (await ask("For how long (30m, 8h, 7d)? Empty: 1h: ")).strip())
+        except Trouble:
+            continue
 
 
 async def _ask_number(ask: Ask, prompt: str, least: float = 0) -> float:
@@ -155,6 +176,8 @@ async def decide(client: Client, approval: Approval, answer: Answer) -> Approval
     )
     if answer.calls or answer.tokens:
         request.new_limit.MergeFrom(Budget(calls=answer.calls, total_tokens=answer.tokens))
+    if answer.remember is not None:
+        request.remember.CopyFrom(answer.remember)
     if answer.work_seconds:
         request.new_limit.work_duration.FromMicroseconds(round(answer.work_seconds * 1e6))
     response = await client.call(client.approvals.DecideApproval, request)

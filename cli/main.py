@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from cli import inbox, options, steer
+from cli import grants, inbox, options, steer
 from cli.client import Client
 from cli.decide import Answer
 from cli.demo import GOAL, SCRIPT, DemoSettings
@@ -41,6 +41,7 @@ WORKING = "Working with them"
 SERVER = "127.0.0.1:50051"
 ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="The approval's id.", show_default=False)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
+GrantId = Annotated[str, typer.Argument(metavar="GRANT", help="The grant's id.", show_default=False)]
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.", show_default=False)]
 
 
@@ -232,11 +233,19 @@ def approve(
     work_seconds: options.WorkSeconds = 0,
     calls: options.Calls = 0,
     tokens: options.Tokens = 0,
+    remember: options.RememberIt = False,
+    only: options.Only = "",
+    lifetime: options.For = "",
     digest: options.Digest = "",
     server: options.Server = SERVER,
 ) -> None:
-    """Let exactly what an approval shows happen."""
-    answer = Answer(DECISION_ACTION_APPROVE, feedback, work_seconds=work_seconds, calls=calls, tokens=tokens)
+    """Let exactly what an approval shows happen; with --remember, later calls like it too, in its session."""
+    if (only or lifetime) and not remember:
+        raise typer.BadParameter("goes with --remember", param_hint="--only" if only else "--for")
+    wish = grants.remember(only, lifetime) if remember else None
+    answer = Answer(
+        DECISION_ACTION_APPROVE, feedback, work_seconds=work_seconds, calls=calls, tokens=tokens, remember=wish
+    )
     _ask(server, lambda client: inbox.answer_approval(client, approval, answer, new_console(), digest=digest))
 
 
@@ -276,6 +285,28 @@ def decide(
         server,
         lambda client: inbox.answer_approval(client, approval, answer, new_console(), digest=digest, words=words),
     )
+
+
+@commands.command("grants", rich_help_panel=WORKING)
+def list_grants(session: SessionId, server: options.Server = SERVER) -> None:
+    """List the remembered yeses of a session: which calls run unasked, until when, and how often they did."""
+    _ask(server, lambda client: grants.list_grants(client, session, new_console()))
+
+
+@commands.command(rich_help_panel=WORKING)
+def revoke(grant: GrantId, reason: options.Reason = "", server: options.Server = SERVER) -> None:
+    """End a remembered yes: calls like it are asked about again."""
+    _ask(server, lambda client: grants.revoke_grant(client, grant, reason, new_console()))
+
+
+@commands.command(rich_help_panel=WORKING)
+def switch(
+    session: SessionId,
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Its name; auto routes each.", show_default=False)],
+    server: options.Server = SERVER,
+) -> None:
+    """Set whom a session's messages to come go to; what is queued and what runs keeps its agent."""
+    _ask(server, lambda client: steer.switch_agent(client, session, agent, new_console()))
 
 
 @commands.command(rich_help_panel=WORKING)

@@ -130,6 +130,16 @@ WorkSeconds = Annotated[
 ]
 Calls = Annotated[int, typer.Option("--calls", min=0, help="For a limit: how many calls the run may make in all.")]
 Tokens = Annotated[int, typer.Option("--tokens", min=0, help="For a limit: how many tokens the run may use in all.")]
+RememberIt = Annotated[bool, typer.Option("--remember", help="For a call: let calls like it run unasked from now on.")]
+Only = Annotated[
+    str,
+    typer.Option(
+        "--only",
+        metavar="CEL",
+        help="With --remember: which calls, as a condition over `arguments`; not: exactly this.",
+    ),
+]
+For = Annotated[str, typer.Option("--for", metavar="TIME", help="With --remember: how long, as 30m, 8h, 7d; not: 1h.")]
 Reason = Annotated[str, typer.Option("--reason", "-m", metavar="TEXT", help="Why, for whoever reads the log later.")]
 Digest = Annotated[
     str,

@@ -1,4 +1,4 @@
-"""`assent pause`, `resume`, `cancel`, `close`: steering a run or a session without following it."""
+"""`assent pause`, `resume`, `cancel`, `close`, `switch`: steering a run or a session without following it."""
 
 from rich.console import Console
 
@@ -8,7 +8,7 @@ from cli.story import Line
 from cli.words import one_line, state_of
 from gen.assent.v1.run_pb2 import Run
 from gen.assent.v1.run_service_pb2 import CancelRunRequest, PauseRunRequest, ResumeRunRequest
-from gen.assent.v1.session_service_pb2 import CloseSessionRequest
+from gen.assent.v1.session_service_pb2 import CloseSessionRequest, SwitchAgentRequest
 
 
 async def pause_run(client: Client, run_id: str, reason: str, console: Console) -> None:
@@ -49,6 +49,13 @@ async def close_session(client: Client, session_id: str, reason: str, console: C
     request = CloseSessionRequest(session_id=session_id, request_id=new_request_id(), reason=reason)
     session = (await client.call(client.sessions.CloseSession, request)).session
     print_lines(console, [Line(f"session {session.id} is {state_of(session, 'state')}", "bad")])
+
+
+async def switch_agent(client: Client, session_id: str, agent: str, console: Console) -> None:
+    """Messages to come go to this agent."""
+    request = SwitchAgentRequest(session_id=session_id, request_id=new_request_id(), agent=agent)
+    session = (await client.call(client.sessions.SwitchAgent, request)).session
+    print_lines(console, [Line(f"session {session.id} is {one_line(session.agent)}'s now", "ok")])
 
 
 def _follow(run: Run) -> Line:

@@ -139,7 +139,8 @@ def _step_started(view: SessionView, event: events.StepStarted) -> list[Line]:
     if not step.is_tool:
         return []
     again = f" (dispatch {step.dispatch_number})" if step.dispatch_number > 1 else ""
-    return [Line(f"  {step.agent} ▸ {call(step)}{again}", "tool")]
+    unasked = f" (by grant {event.grant_id})" if event.grant_id else ""
+    return [Line(f"  {step.agent} ▸ {call(step)}{again}{unasked}", "tool")]
 
 
 def _step_waiting(view: SessionView, event: events.StepWaiting) -> list[Line]:
@@ -194,7 +195,12 @@ def _approval_reminder(view: SessionView, event: events.ApprovalReminder) -> lis
 
 
 def _grant_changed(view: SessionView, event: events.GrantChanged) -> list[Line]:
-    return [Line(f"a grant for {printable(event.grant.tool)} was {event.trigger}{_by(event.actor)}", "notice")]
+    grant, calls = event.grant, f"calls of {printable(event.grant.tool)}"
+    if event.trigger == "made":
+        where = one_line(grant.constraint)
+        return [Line(f"{printable(event.actor)} lets {calls} run unasked, where {where} (grant {grant.id})", "notice")]
+    how = "has run out" if event.trigger == "expired" else f"was {event.trigger}{_by(event.actor)}"
+    return [Line(f"grant {grant.id} {how}: {calls} are asked about again", "notice")]
 
 
 def _tool_call_ready(view: SessionView, event: events.ToolCallReady) -> list[Line]:

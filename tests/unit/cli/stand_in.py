@@ -15,6 +15,7 @@ import grpc
 from gen.assent.v1 import approval_pb2, approval_service_pb2, run_report_pb2, run_service_pb2, session_service_pb2
 from gen.assent.v1.approval_service_pb2_grpc import add_ApprovalServiceServicer_to_server
 from gen.assent.v1.event_pb2 import SessionEvent
+from gen.assent.v1.grant_pb2 import Grant
 from gen.assent.v1.message_pb2 import Message
 from gen.assent.v1.run_pb2 import Run
 from gen.assent.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
@@ -64,6 +65,7 @@ class StandIn:
     steered: list[Any] = field(default_factory=list)  # requests to pause, resume, cancel, close
     run: Run = field(default_factory=lambda: Run(id=RUN, session_id=SESSION))  # what steering answers
     streams: list[int] = field(default_factory=list)  # the after_sequence of each
+    grants: list[Grant] = field(default_factory=list)
     report: run_report_pb2.RunReport = field(default_factory=run_report_pb2.RunReport)
     refuse: list[Problem] = field(default_factory=list)  # given, in turn, instead of answers to decisions
     callers: list[list[tuple[str, str]]] = field(default_factory=list)  # what each call said of who makes it
@@ -174,6 +176,17 @@ class StandIn:
             return approval_service_pb2.DecideApprovalResponse(approval=approval)
         approval = await self._resolve(request.approval_id, request.action, "developer", request.feedback)
         return approval_service_pb2.DecideApprovalResponse(approval=approval)
+
+    async def ListGrants(self, request: Any, context: Any) -> approval_service_pb2.ListGrantsResponse:
+        return approval_service_pb2.ListGrantsResponse(grants=self.grants)
+
+    async def RevokeGrant(self, request: Any, context: Any) -> approval_service_pb2.RevokeGrantResponse:
+        await self._steer(request, context)
+        return approval_service_pb2.RevokeGrantResponse(grant=self.grants[0])
+
+    async def SwitchAgent(self, request: Any, context: Any) -> session_service_pb2.SwitchAgentResponse:
+        await self._steer(request, context)
+        return session_service_pb2.SwitchAgentResponse(session=Session(id=SESSION, agent=request.agent))
 
     async def PauseRun(self, request: Any, context: Any) -> run_service_pb2.PauseRunResponse:
         return run_service_pb2.PauseRunResponse(run=await self._steer(request, context))

@@ -6,12 +6,14 @@ import pty
 import re
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from gen.assent.v1 import approval_pb2
 from gen.assent.v1.approval_pb2 import (
@@ -20,6 +22,7 @@ from gen.assent.v1.approval_pb2 import (
     DECISION_ACTION_REJECT,
     DECISION_ACTION_RESPOND,
 )
+from gen.assent.v1.grant_pb2 import Grant
 from gen.assent.v1.run_pb2 import (
     RUN_STATE_CANCELLED,
     RUN_STATE_CREATED,
@@ -186,6 +189,60 @@ async def test_approve_says_how_much_more_a_run_may_use(assent: Command, stand_i
     (decision,) = stand_in.decisions
     assert (decision.new_limit.calls, decision.new_limit.total_tokens) == (50, 9000)
     assert not decision.new_limit.HasField("work_duration")
+
+
+async def test_approve_remembers_for_whom_and_how_long_it_is_told(assent: Command, stand_in: StandIn) -> None:
+    await stand_in.play(acts()[1])
+    only = "arguments.path.startsWith('docs/')"
+    for said in ((), ("--only", only), ("--for", "30m"), ("--only", only, "--for", "7d")):
+        assert (await assent("approve", WRITE_APPROVAL.id, "--remember", *said)).code == 0
+    wished = [d.remember for d in stand_in.decisions]
+    assert all(d.HasField("remember") for d in stand_in.decisions)
+    assert [w.constraint for w in wished] == ["", only, "", only]
+    assert [w.HasField("lifetime") and w.lifetime.seconds for w in wished] == [False, False, 1800, 7 * 86_400]
+
+
+@pytest.mark.parametrize(
+    "said", [("--only", "true"), ("--for", "1h"), ("--remember", "--for", "soon"), ("--remember", "--for", "1w")]
+)
+async def test_approve_refuses_to_remember_what_is_not_clear(
+    assent: Command, stand_in: StandIn, said: tuple[str, ...]
+) -> None:
+    await stand_in.play(acts()[1])
+    assert (await assent("approve", WRITE_APPROVAL.id, *said)).code == 2
+    assert stand_in.decisions == []
+
+
+async def test_grants_are_listed_and_revoked(assent: Command, stand_in: StandIn) -> None:
+    day, past = Timestamp(seconds=int(time.time()) + 86_400), Timestamp(seconds=1)
+    about: dict[str, Any] = {"tool": "write_file", "creator": "anna", "constraint": "arguments.path == 'a'"}
+    stand_in.grants = [
+        Grant(id="g1", **about, expire_time=day, uses=1),
+        Grant(id="g2", **about, expire_time=past, end_time=past),
+        Grant(id="g3", **about, expire_time=day, revoke_time=past, revoker="bo\x1bris", revoke_reason="why"),
+    ]
+    ended = await assent("grants", SESSION)
+    assert ended.output.splitlines() == [
+        "g1  write_file  by anna, used 1 time, 24h left",
+        "  where arguments.path == 'a'",
+        "g2  write_file  by anna, used 0 times, expired",
+        "  where arguments.path == 'a'",
+        "g3  write_file  by anna, used 0 times, revoked by bo\\x1bris: why",
+        "  where arguments.path == 'a'",
+    ]
+    ended = await assent("revoke", "g1", "--reason", "enough")
+    assert (ended.code, ended.output) == (0, "grant g1 is revoked: calls of write_file are asked about again\n")
+    (request,) = stand_in.steered
+    assert (request.grant_id, request.reason, bool(request.request_id)) == ("g1", "enough", True)
+    stand_in.grants = []
+    assert (await assent("grants", SESSION)).output == "no yes is remembered in this session\n"
+
+
+async def test_the_agent_of_a_session_is_switched(assent: Command, stand_in: StandIn) -> None:
+    ended = await assent("switch", SESSION, "ask")
+    assert (ended.code, ended.output) == (0, f"session {SESSION} is ask's now\n")
+    (request,) = stand_in.steered
+    assert (request.session_id, request.agent, bool(request.request_id)) == (SESSION, "ask", True)
 
 
 async def test_decide_reads_a_response_from_standard_input(assent: Command, stand_in: StandIn) -> None:

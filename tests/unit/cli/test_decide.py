@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.decide import Answer, ask_person
+from cli.decide import Answer, ask_person, choices_for
 from gen.assent.v1.approval_pb2 import (
     APPROVAL_KIND_BUDGET,
     DECISION_ACTION_ABORT,
@@ -11,6 +11,7 @@ from gen.assent.v1.approval_pb2 import (
     Approval,
     Preview,
 )
+from gen.assent.v1.grant_pb2 import Remember
 
 LIMIT = Approval(
     kind=APPROVAL_KIND_BUDGET,
@@ -31,6 +32,24 @@ async def test_who_allows_more_time_is_asked_how_much_until_it_is_a_number(nonse
     answer = await ask_person(LIMIT, ask, lambda lines: None)
     assert answer == Answer(DECISION_ACTION_APPROVE, work_seconds=90)
     assert prompts[1:] == ["How long may it work in all, in seconds? "] * (1 + len(nonsense))
+
+
+async def test_who_may_remember_is_asked_for_which_calls_and_how_long() -> None:
+    call = Approval(allowed_actions=[DECISION_ACTION_APPROVE], preview=Preview(title="Write a"), may_remember=True)
+    typed = ["m", "arguments.path == 'a'", "soon", "2h"]
+    prompts: list[str] = []
+
+    async def ask(prompt: str) -> str:
+        prompts.append(prompt)
+        return typed.pop(0)
+
+    answer = await ask_person(call, ask, lambda lines: None)
+    wish = Remember(constraint="arguments.path == 'a'")
+    wish.lifetime.FromSeconds(7200)
+    assert answer == Answer(DECISION_ACTION_APPROVE, remember=wish)
+    assert "[m] approve and remember" in prompts[0]
+    call.may_remember = False
+    assert "remember" not in " ".join(choice.words for choice in choices_for(call))
 
 
 @pytest.mark.parametrize(

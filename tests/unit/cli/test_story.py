@@ -47,6 +47,21 @@ def test_what_did_not_go_smoothly_is_told_at_the_end_of_a_run() -> None:
     assert line.endswith(", 1 new attempt, 4 faults, 2 lost executors")
 
 
+def test_a_remembered_yes_is_told_with_what_it_means_and_whom_it_lets_pass() -> None:
+    grant = {"id": "g1", "tool": "write_file", "constraint": "arguments.path == 'a'"}
+    assert told(
+        [
+            event(grant_changed={"grant": grant, "trigger": "made", "actor": "anna"}),
+            event(grant_changed={"grant": grant, "trigger": "revoked", "actor": "boris"}),
+            event(grant_changed={"grant": grant, "trigger": "expired"}),
+        ]
+    ) == [
+        "anna lets calls of write_file run unasked, where arguments.path == 'a' (grant g1)",
+        "grant g1 was revoked by boris: calls of write_file are asked about again",
+        "grant g1 has run out: calls of write_file are asked about again",
+    ]
+
+
 def test_a_limit_of_time_is_told_in_seconds_and_any_other_as_it_is() -> None:
     time = {"run_id": RUN, "limit_name": "work_duration", "limit": 60_000_000, "used": 60_250_000}
     calls = {"run_id": RUN, "limit_name": "calls", "limit": 60, "used": 60}
