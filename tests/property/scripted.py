@@ -7,14 +7,27 @@ from orchestrator.domain.graph import SubtaskDraft
 from orchestrator.domain.records import ApprovalTerms, Failure, ModelReply, ToolCall, ToolResult, Usage
 from tests.unit.domain.build import SECOND, TOOLS, plan_answer, route_answer, task
 
-GOOD_ARGUMENTS = ['{"path": "notes.md"}', '{"id": 1234567890123456789}', "{}", ""]
+GOOD_ARGUMENTS = ['{"path": "notes.md"}', '{"id": 1234567890123456789}', "{}", "", '{"question": "Well?"}']
 BAD_ARGUMENTS = ['{"path": "../x"}', "{bad", '{"a":1,"a":2}', "[]", "1" * 5_000]
 TEXTS = ["", "done", "{}", "```json\n{}\n```", "{bad", route_answer("atomic", "wizard")]
 
+_NO_EXECUTORS = ["ask_ide", "open_tab", "tab_doubt", "tab_halt", "ask_user"]
 calls = st.builds(
     ToolCall,
     st.sampled_from(["", "c1", "c1-3", "call-2"]),
-    st.sampled_from([*TOOLS, "write_file", "run_command", "no_such_tool", "ask_ide", "open_tab"]),
+    st.sampled_from(
+        [
+            *TOOLS,
+            "write_file",
+            "run_command",
+            "no_such_tool",
+            "ask_ide",
+            "open_tab",
+            "tab_doubt",
+            "tab_halt",
+            "ask_user",
+        ]
+    ),
     st.sampled_from(GOOD_ARGUMENTS * 4 + BAD_ARGUMENTS),
 )
 

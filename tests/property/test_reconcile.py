@@ -31,7 +31,7 @@ from orchestrator.domain.errors import (
 from orchestrator.domain.events import RunFinished, ToolCallReady
 from orchestrator.domain.outcomes import Outcome, fold
 from orchestrator.domain.reconcile import reconcile
-from orchestrator.domain.records import Approval, ApprovalTerms, Budget, Decision, Failure, Step, ToolResult
+from orchestrator.domain.records import Approval, ApprovalTerms, Budget, ClientTool, Decision, Failure, Step, ToolResult
 from orchestrator.domain.revising import revise_plan
 from orchestrator.domain.terms import is_overdue
 from orchestrator.domain.worktime import worked
@@ -42,6 +42,11 @@ T = TypeVar("T")
 Command = Callable[[Change], object]
 Steer = Callable[[Change, str, str, str], object]
 ROLES = frozenset(["lead", "director"])
+TOOLS_OF_CLIENTS = [
+    *CLIENT_TOOLS,
+    ClientTool("tab_doubt", time_limit=30 * SECOND, on_timeout="ASK"),
+    ClientTool("tab_halt", time_limit=30 * SECOND, on_timeout="HALT"),
+]
 ACTIONS = ["APPROVE"] * 4 + ["RETRY"] * 3 + ["REJECT"] * 2 + ["RESPOND", "RESPOND", "EDIT", "EDIT", "ABORT"]
 ACTIONS += ["REQUEST_CHANGES", "REQUEST_CHANGES", "REPLAN", "REPLAN", "SKIP"]
 
@@ -61,7 +66,7 @@ class AnySession(RuleBasedStateMachine):
     )
     def create(self, when_busy: str, budget: int, terms: dict[str, ApprovalTerms]) -> None:
         book = catalog(policy=replace(POLICY, terms=terms))
-        self.play = Play(book, when_busy=when_busy, client_tools=CLIENT_TOOLS, budget=Budget(work_duration=budget))
+        self.play = Play(book, when_busy=when_busy, client_tools=TOOLS_OF_CLIENTS, budget=Budget(work_duration=budget))
         self.closed = False
         self.history = rules.History()
         self.last_ended = ""
