@@ -83,7 +83,10 @@ def ask_about_question(
 ) -> Step:
     """The step awaits its answer; the digest covers the exact bytes of the question."""
     shown = [f"{number}. {one_line(option)}" for number, option in enumerate(options, 1)]
-    preview = Preview(f"Question: {one_line(question)}", "\n".join([question, *shown]), agent=step.agent)
+    words = _words_beside(change, step)
+    preview = Preview(
+        f"Question: {one_line(question)}", "\n".join([question, *shown]), agent=step.agent, agent_words=words
+    )
     preimage = question_preimage(step, _plan_version(change))
     approval = _of_call(change, step, _new_approval(change, "QUESTION", step.run_id, preimage, preview))
     approval = _ask(change, replace(approval, response_schema_json=answer_schema_json))
@@ -229,9 +232,13 @@ def ask_again(change: Change, earlier: Approval, terms: ApprovalTerms) -> Approv
 
 
 def _call_preview(change: Change, step: Step, reason: str) -> Preview:
+    return call_preview(step, reason, _words_beside(change, step))
+
+
+def _words_beside(change: Change, step: Step) -> str:
+    """What the model said when it made the call."""
     proposal = change.snapshot.steps.get(step.model_step_id)
-    said = proposal.reply.text if proposal and proposal.reply else ""
-    return call_preview(step, reason, said)
+    return proposal.reply.text if proposal and proposal.reply else ""
 
 
 def _plan_as_markdown(change: Change, plan: Plan, subtasks: list[Subtask]) -> str:
