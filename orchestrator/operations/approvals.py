@@ -1,6 +1,7 @@
 """Deciding approvals: exactly one decision wins, and every refused one leaves its row in the audit table."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from orchestrator.domain.change import Change
@@ -35,15 +36,40 @@ async def decide_approval(
 ) -> Decided:
     """With a `session_id`, only that session's approval; with `on_plan`, only a plan's, or only something else's.
 
-    Raises NotFound, InvalidInput, InvalidJson, ActionNotAllowed, DigestMismatch, and ApprovalAlreadyResolved with the
-    winner.
+    Raises NotFound, InvalidInput, InvalidJson, DeciderNotAllowed, SelfApproval, ActionNotAllowed, DigestMismatch, and
+    ApprovalAlreadyResolved with the winner. To be called within `audited`.
     """
+    # What the session's snapshot says of the approval is newest; the row is read where that does not have it.
+    stored = None if session_id else await _stored(ctx, caller, approval_id, session_id)
+
+    def decide_now(change: Change) -> Callable[[], Decided]:
+        began_after = change.session.last_sequence
+        approval = change.snapshot.approvals.get(approval_id, stored)
+        if approval is None or (approval is stored and stored.state == ApprovalState.PENDING):
+            raise _Overtaken
+        if on_plan is not None and on_plan != (approval.kind == "PLAN"):
+            raise InvalidInput([Violation("approval_id", f"names an approval of the kind {approval.kind}")])
+        if is_repeat(approval, decision) and not is_overdue(approval, change.now):
+            return lambda: Decided(approval, began_after)
+        decided = decide(change, approval, replace(decision, decide_time=change.now), ctx.catalog, caller.roles)
+        return lambda: Decided(change.snapshot.approvals.get(approval_id, decided), began_after)
+
+    while True:
+        try:
+            return await command(ctx, caller, stored.session_id if stored else session_id, Decided, decide_now)
+        except _Overtaken:
+            stored = await _stored(ctx, caller, approval_id, session_id)
+
+
+@asynccontextmanager
+async def audited(ctx: Context, caller: Caller, approval_id: str, action: str, digest: str) -> AsyncIterator[None]:
+    """Around a decision, from when it is read on: one that is refused, wherever, leaves its row."""
     try:
-        return await _decide(ctx, caller, approval_id, decision, session_id, on_plan)
+        yield
     except StorageUnavailable:
         raise
     except DomainError as refusal:
-        await record_refusal(ctx, caller, approval_id, decision.action, decision.digest, refusal)
+        await record_refusal(ctx, caller, approval_id, action, digest, refusal)
         raise
 
 
@@ -66,31 +92,6 @@ async def record_refusal(
         create_time=ctx.clock(),
         step_id=step_id[:LONGEST],
     )
-
-
-async def _decide(
-    ctx: Context, caller: Caller, approval_id: str, decision: Decision, session_id: str, on_plan: bool | None
-) -> Decided:
-    """What the session's snapshot says of the approval is newest; the row is read where that does not have it."""
-    stored = None if session_id else await _stored(ctx, caller, approval_id, session_id)
-
-    def decide_now(change: Change) -> Callable[[], Decided]:
-        began_after = change.session.last_sequence
-        approval = change.snapshot.approvals.get(approval_id, stored)
-        if approval is None or (approval is stored and stored.state == ApprovalState.PENDING):
-            raise _Overtaken
-        if on_plan is not None and on_plan != (approval.kind == "PLAN"):
-            raise InvalidInput([Violation("approval_id", f"names an approval of the kind {approval.kind}")])
-        if is_repeat(approval, decision) and not is_overdue(approval, change.now):
-            return lambda: Decided(approval, began_after)
-        decided = decide(change, approval, replace(decision, decide_time=change.now), ctx.catalog, caller.roles)
-        return lambda: Decided(change.snapshot.approvals.get(approval_id, decided), began_after)
-
-    while True:
-        try:
-            return await command(ctx, caller, stored.session_id if stored else session_id, Decided, decide_now)
-        except _Overtaken:
-            stored = await _stored(ctx, caller, approval_id, session_id)
 
 
 async def _stored(ctx: Context, caller: Caller, approval_id: str, session_id: str) -> Approval:

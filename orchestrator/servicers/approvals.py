@@ -1,6 +1,7 @@
 """ApprovalService: the inbox across sessions, and deciding."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from gen.assent.v1 import approval_pb2, grant_pb2, session_service_pb2
 from gen.assent.v1 import approval_service_pb2 as pb
@@ -9,6 +10,7 @@ from orchestrator.domain.errors import NotFound
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Approval, Decision, Remember
 from orchestrator.operations import approvals, grants
+from orchestrator.operations.approvals import Decided
 from orchestrator.operations.context import Caller, Context
 from orchestrator.operations.looking import Looking
 from orchestrator.servicers.budgets import read_budget
@@ -56,8 +58,7 @@ class Approvals:
 
     async def DecideApproval(self, request: pb.DecideApprovalRequest, context: RpcContext) -> pb.DecideApprovalResponse:
         who = caller("DecideApproval", request)
-        decision = decision_of(request, who)
-        decided = await approvals.decide_approval(self._ctx, who, request.approval_id, decision)
+        decided = await decide_as_said(self._ctx, who, request)
         return pb.DecideApprovalResponse(approval=to_proto(approval_pb2.Approval, decided.approval))
 
     async def WatchApprovals(
@@ -101,7 +102,17 @@ def decidable_by(who: Caller) -> Callable[[Approval], bool]:
     return lambda approval: may_decide(approval, who.subject, who.roles)
 
 
-def decision_of(said: pb.DecideApprovalRequest | session_service_pb2.DecisionInput, who: Caller) -> Decision:
+Said = pb.DecideApprovalRequest | session_service_pb2.DecisionInput
+
+
+async def decide_as_said(ctx: Context, who: Caller, said: Said, **where: Any) -> Decided:
+    """`where` is what decide_approval takes of it. Raises as that does, and what is wrong with the words themselves."""
+    action = enum_word(approval_pb2.DecisionAction.DESCRIPTOR, said.action)
+    async with approvals.audited(ctx, who, said.approval_id, action, said.digest):
+        return await approvals.decide_approval(ctx, who, said.approval_id, decision_of(said, who), **where)
+
+
+def decision_of(said: Said, who: Caller) -> Decision:
     """What was answered. Raises InvalidInput."""
     refuse_later(("", said, ("edited_artifact",)))
     action = enum_word(approval_pb2.DecisionAction.DESCRIPTOR, said.action)

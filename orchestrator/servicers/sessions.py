@@ -9,10 +9,10 @@ from orchestrator.domain.errors import InvalidInput, NotFound
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import ClientTool
 from orchestrator.domain.states import RunState
-from orchestrator.operations import approvals, client_calls, sessions
+from orchestrator.operations import client_calls, sessions
 from orchestrator.operations.context import Caller, Context
 from orchestrator.operations.sessions import NewSession
-from orchestrator.servicers.approvals import decision_of
+from orchestrator.servicers.approvals import decide_as_said
 from orchestrator.servicers.budgets import read_budget
 from orchestrator.servicers.convert import enum_word, event_to_proto, item_to_proto, to_proto
 from orchestrator.servicers.later import refuse_later, the_rest_later
@@ -187,13 +187,8 @@ class Sessions:
                 return sent.message.sequence - 1
             case "tool_decision" | "plan_decision" as name:
                 said = getattr(request, name)
-                decided = await approvals.decide_approval(
-                    self._ctx,
-                    who,
-                    said.approval_id,
-                    decision_of(said, who),
-                    session_id=request.session_id,
-                    on_plan=name == "plan_decision",
+                decided = await decide_as_said(
+                    self._ctx, who, said, session_id=request.session_id, on_plan=name == "plan_decision"
                 )
                 return decided.began_after
             case "tool_result":

@@ -53,6 +53,11 @@ REFUSED: dict[str, tuple[Say, str, str]] = {
     "an action there is not": (lambda c, a: raw(c, a, action=77), "INVALID_REQUEST", "InvalidRequest"),
     "another's question": (lambda c, a: raw(c, a, approval_id=NOBODY), "APPROVAL_NOT_FOUND", "NotFound"),
     "no id": (lambda c, a: raw(c, a, approval_id="x" * 5000), "INVALID_REQUEST", "InvalidRequest"),
+    "a limit that is not kept": (
+        lambda c, a: raw(c, a, new_limit={"cost_usd_micros": 5}),
+        "INVALID_REQUEST",
+        "InvalidInput",
+    ),
     "an action it does not take": (lambda c, a: c.decide(a, "SKIP"), "ACTION_NOT_ALLOWED", "ActionNotAllowed"),
     "another tenant": (anothers, "APPROVAL_NOT_FOUND", "NotFound"),
     "arguments that break the tool's schema": (
