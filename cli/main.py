@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from cli import grants, inbox, options, steer
+from cli import policy as policies
 from cli.client import Client
 from cli.decide import Answer
 from cli.demo import GOAL, SCRIPT, DemoSettings
@@ -38,6 +39,8 @@ commands = typer.Typer(
 )
 RUNNING = "Running the services"
 WORKING = "Working with them"
+policy = typer.Typer(no_args_is_help=True, help="Try a policy before it judges anything.")
+commands.add_typer(policy, name="policy", rich_help_panel=RUNNING)
 SERVER = "127.0.0.1:50051"
 ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="The approval's id.", show_default=False)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
@@ -346,3 +349,23 @@ def report(
 ) -> None:
     """Show what a run did, what it cost and who approved what."""
     _ask(server, lambda client: show_report(client, run, new_console()))
+
+
+@policy.command("test")
+def try_policy(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A policy, or cases for one.", show_default=False)],
+    tool: options.CalledTool = "",
+    arguments: options.CalledArguments = "{}",
+    agent: options.CallingAgent = "",
+    side_effect: options.SideEffect = "",
+    label: options.Labels = None,
+    catalog_dir: options.CatalogDir = None,
+) -> None:
+    """Say which rule decides a call and why, who may answer and how long it waits; or check a file of cases.
+
+    Exit code 1 means that a case differs from what it expects, 2 that a file or an option is wrong. No server is asked.
+    """
+    call = policies.TriedCall(tool, arguments, agent, side_effect, tuple(label or ()))
+    if not tool and call != policies.TriedCall():
+        raise typer.BadParameter("goes with --tool: cases bring their own", param_hint="what is said of a call")
+    sys.exit(policies.try_policy(file, call, catalog_dir))

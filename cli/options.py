@@ -145,3 +145,23 @@ Digest = Annotated[
     str,
     typer.Option("--digest", metavar="SHA256", help="Decide only if it is still about exactly this."),
 ]
+CalledTool = Annotated[
+    str, typer.Option("--tool", metavar="NAME", help="The tool that would be called.", show_default=False)
+]
+CalledArguments = Annotated[
+    str, typer.Option("--arguments", metavar="JSON", help="The call's arguments, as JSON text.")
+]
+CallingAgent = Annotated[
+    str, typer.Option("--agent", metavar="NAME", help="Who would call it; without it, somebody who may do everything.")
+]
+SideEffect = Annotated[
+    str,
+    typer.Option(
+        "--side-effect",
+        metavar="CLASS",
+        help="READ_ONLY, IDEMPOTENT or NON_IDEMPOTENT, of a tool that does not come with Assent.",
+    ),
+]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label of the session; may be repeated.")
+]

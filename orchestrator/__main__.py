@@ -1,4 +1,4 @@
-"""`python -m orchestrator [serve|migrate]`: run a replica, or bring the database's schema up to date."""
+"""`python -m orchestrator [serve|migrate|policy …]`: run a replica, bring the schema up to date, try a policy."""
 
 import asyncio
 import sys
@@ -13,11 +13,13 @@ from rpc.addresses import BadAddress
 from rpc.settings import tell_wrong_settings
 from rpc.shutdown import run_until_signal
 
-USAGE = "usage: python -m orchestrator [serve|migrate]"
+USAGE = "usage: python -m orchestrator [serve|migrate|policy FILE …]"
 
 
 def main(arguments: list[str]) -> int:
     command = arguments[0] if arguments else "serve"
+    if command == "policy":
+        return _try_policy(arguments[1:])
     if command not in ("serve", "migrate") or len(arguments) > 1:
         sys.stderr.write(f"{USAGE}\n")
         return 2
@@ -40,6 +42,12 @@ def main(arguments: list[str]) -> int:
 
 
 # Each imports what it alone needs: one is waited for while the other is not even there.
+
+
+def _try_policy(arguments: list[str]) -> int:
+    from orchestrator.policy_cases import main as try_policy
+
+    return try_policy(arguments)
 
 
 def _migrate(settings: Settings) -> None:

@@ -1,8 +1,10 @@
 """The documents say what is there: settings, metrics, links, RPCs, error reasons, drawn machines, commands."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -15,6 +17,7 @@ from gateway.settings import Settings as GatewaySettings
 from gen.assent.v1 import error_reason_pb2
 from orchestrator.bootstrap import Usages
 from orchestrator.domain.states import MACHINES
+from orchestrator.policy_cases import main as try_policy
 from orchestrator.servicers.approvals import Approvals
 from orchestrator.servicers.catalogs import Catalogs
 from orchestrator.servicers.later import the_rest_later
@@ -37,7 +40,7 @@ _COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?assent +(.*)$", re.M)
 
 
 def of_the_command_line() -> Iterator[str]:
-    for command in (group(), *group().commands.values()):
+    for command in (group(), *all_commands().values()):
         for parameter in command.params:
             names = parameter.envvar or ()
             yield from [names] if isinstance(names, str) else names
@@ -47,6 +50,15 @@ def group() -> TyperGroup:
     command = typer.main.get_command(commands)
     assert isinstance(command, TyperGroup)
     return command
+
+
+def all_commands() -> dict[str, Any]:
+    """By what is typed after `assent`, those within a group too."""
+    found: dict[str, Any] = {}
+    for name, command in group().commands.items():
+        inner = command.commands.items() if isinstance(command, TyperGroup) else [("", command)]
+        found |= {f"{name} {part}".strip(): each for part, each in inner}
+    return found
 
 
 def test_every_setting_is_in_the_table_and_nothing_else_is() -> None:
@@ -139,10 +151,12 @@ def test_the_machines_are_drawn_as_they_are() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_that_is_shown_exists(page: Path) -> None:
-    known = group().commands
+    known = all_commands()
     for _, block in _FENCED.findall(page.read_text(encoding="utf-8")):
         for line in _COMMAND.findall(block):
             name, *arguments = _without_common_options(line.split("#")[0].split())
+            if arguments and f"{name} {arguments[0]}" in known:
+                name = f"{name} {arguments.pop(0)}"
             assert name in known, f"assent {name} in {page.name}"
             options = {option for parameter in known[name].params for option in parameter.opts}
             shown = {word for word in arguments if word.startswith("--")}
@@ -157,7 +171,28 @@ def _without_common_options(words: list[str]) -> list[str]:
 
 def test_every_command_is_in_the_page_about_commands() -> None:
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    for name, command in group().commands.items():
+    for name, command in all_commands().items():
         assert f"| `assent {name}" in page
         options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
         assert {option for option in options if option not in page} <= {"--help"}, f"assent {name}"
+
+
+def test_the_policies_that_are_shown_are_read(tmp_path: Path) -> None:
+    blocks = [text for _, text in _FENCED.findall((ROOT / "docs" / "agents-and-policy.md").read_text(encoding="utf-8"))]
+    (shown,) = [block for block in blocks if "\nrules:\n" in block]
+    (cases,) = [block for block in blocks if "\ncases:\n" in block]
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "strict.yaml").write_text(shown)
+    (tmp_path / "cases.yaml").write_text(cases)
+    assert try_policy([str(tmp_path / "cases.yaml")]) == 0
+
+
+def test_a_policy_is_tried_as_it_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = [text for _, text in _FENCED.findall((ROOT / "docs" / "agents-and-policy.md").read_text(encoding="utf-8"))]
+    (shown,) = [block for block in blocks if "\nrules:\n" in block]
+    (session,) = [block for block in blocks if block.startswith("$ assent policy test")]
+    command, *lines = session.splitlines()
+    (tmp_path / "strict.yaml").write_text(shown)
+    try_policy([str(tmp_path / "strict.yaml"), *shlex.split(command)[5:]])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1:] == lines[1:]
