@@ -248,12 +248,12 @@ async def test_a_rejection_carries_the_persons_words() -> None:
 
 
 async def test_a_refused_decision_is_said_and_asked_again() -> None:
-    refused = Problem(grpc.StatusCode.FAILED_PRECONDITION, "SELF_APPROVAL", "ask somebody else")
+    refused = Problem(grpc.StatusCode.FAILED_PRECONDITION, "DIGEST_MISMATCH", "look again")
     stand_in = StandIn(acts(), refuse=[refused])
     screen = Scribe()
     async with connected(stand_in) as client:
         await follow_as(client, ["a\n", "a\n", "a\n"], screen)
-    assert "  not decided: ask somebody else (SELF_APPROVAL)" in screen.lines
+    assert "  not decided: look again (DIGEST_MISMATCH)" in screen.lines
 
 
 async def test_a_question_answered_elsewhere_is_withdrawn() -> None:
