@@ -22,7 +22,7 @@ from orchestrator.domain.catalog import Tool
 from orchestrator.domain.differing import FileNow
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.questions import ASK_USER
-from orchestrator.domain.records import Approval, Workspace
+from orchestrator.domain.records import Approval, Session, Workspace
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.starting import OVERDUE_GRACE
 from orchestrator.engine.engine import Engine
@@ -35,6 +35,7 @@ from orchestrator.servicers.approvals import Approvals
 from orchestrator.servicers.catalogs import Catalogs
 from orchestrator.servicers.errors import translate
 from orchestrator.servicers.later import the_rest_later
+from orchestrator.servicers.notice import body_of
 from orchestrator.servicers.plans import Plans
 from orchestrator.servicers.refused import audited
 from orchestrator.servicers.runs import Runs
@@ -56,6 +57,7 @@ from orchestrator.streaming.inbox import Filter, Inboxes
 from orchestrator.streaming.reading import SharedReading, Wanted
 from orchestrator.streaming.relay import Relay
 from orchestrator.streaming.shown import Tally
+from orchestrator.streaming.webhook import Webhook
 from rpc.metrics import MetricsServer
 from rpc.server import Server, Service
 
@@ -141,12 +143,14 @@ class Orchestrator:
         log = SharedReading(_Log(self._database))
         self._hub = Hub(log)
         self._inboxes = Inboxes(log, _Pending(self._database), self._hub.ended)
+        self._webhook = self._make_webhook()
         self._writer = Writer(
             self._database.connect_writer,
             clock=now_micros,
-            on_written=lambda *written: self._relay.written(*written),
+            on_written=self._written,
             runs_per_tenant=settings.runs_per_tenant,
             on_fewer_running=lambda: self._engine.look(),
+            delivers=self._webhook is not None,
         )
         await self._writer.start()
         self._kept = Kept()
@@ -161,6 +165,7 @@ class Orchestrator:
         works = [self._engine.run(), self._hub.look_around(), self._watch_overdue(), self._watch_readiness()]
         works += [self._inboxes.run(), self._relay.run(), *(link.run() for link in self._links)]
         works.append(self._sweeper.run())
+        works += [self._webhook.run()] if self._webhook else []
         self._tasks = [asyncio.create_task(work) for work in works]
         return port
 
@@ -190,6 +195,17 @@ class Orchestrator:
         await self._writer.close()
         await self._database.close()
         self._metrics.close()
+
+    def _make_webhook(self) -> Webhook | None:
+        settings = self._settings
+        if not settings.webhook_url:
+            return None
+        return Webhook(self._database, settings.webhook_url, settings.webhook_key, body_of)
+
+    def _written(self, session: Session, events: Sequence[LoggedEvent]) -> None:
+        self._relay.written(session, events)
+        if self._webhook is not None:
+            self._webhook.written(events)
 
     def _make_engine(self) -> Engine:
         settings = self._settings

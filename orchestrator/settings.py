@@ -2,12 +2,14 @@
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rpc import failpoints
 
+LEAST_SECRET_BYTES = 16
 SHIPPED_CATALOG = Path(__file__).parent.parent / "catalog"
 
 
@@ -26,6 +28,9 @@ class Settings(BaseSettings):
     failpoint: str = ""  # NAME:N:ACTION, comma-separated; for tests and staging
     retention_days: int = Field(0, ge=0)  # 0: finished sessions are kept
     runs_per_tenant: int = Field(0, ge=0)  # 0: no limit
+    webhook_url: str = ""  # empty: nobody is told
+    webhook_secret: SecretStr = SecretStr("")
+    webhook_secret_file: str = ""  # a file that holds it instead
     reflection: bool = True  # until there is authentication, every orchestrator is a development one
 
     @field_validator("database_url")
@@ -45,6 +50,41 @@ class Settings(BaseSettings):
         failpoints.parse(text)
         return text
 
+    @field_validator("webhook_url")
+    @classmethod
+    def _leads_somewhere(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("must be an http:// or https:// URL")
+        if parts.username or parts.password or parts.fragment:
+            raise ValueError("must hold no user, no password and no fragment: deliveries are signed with the secret")
+        return url
+
+    @field_validator("webhook_secret_file")
+    @classmethod
+    def _has_a_secret(cls, file: str, info: ValidationInfo) -> str:
+        said = info.data.get("webhook_secret", SecretStr("")).get_secret_value()
+        if file and said:
+            raise ValueError("and ASSENT_WEBHOOK_SECRET are both set")
+        if info.data.get("webhook_url") and len(_secret(said, file)) < LEAST_SECRET_BYTES:
+            raise ValueError(
+                f"or ASSENT_WEBHOOK_SECRET must give a secret of {LEAST_SECRET_BYTES} bytes or more to sign with"
+            )
+        return file
+
+    @property
+    def webhook_key(self) -> bytes:
+        """What deliveries are signed with."""
+        return _secret(self.webhook_secret.get_secret_value(), self.webhook_secret_file)
+
     @property
     def executors(self) -> list[str]:
         return [address.strip() for address in self.executor_addrs.split(",") if address.strip()]
+
+
+def _secret(said: str, file: str) -> bytes:
+    """As it is written; of a file, without the line feed at its end."""
+    try:
+        return Path(file).read_bytes().strip() if file else said.encode()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None

@@ -10,6 +10,9 @@ from orchestrator.domain.records import Session
 from orchestrator.store.codec import CODECS, Values, clean, encode_session
 from orchestrator.store.statement import EVENT, REQUEST, text_for
 
+TOLD_OF = frozenset({"approval_requested", "approval_reminder", "approval_resolved"})
+"""The events that a webhook is told of, where there is one."""
+
 _NO_REQUEST: Values = (None,) * (len(REQUEST) + 1)
 
 
@@ -28,6 +31,7 @@ class Prepared:
     running: int  # how many more of the tenant's runs are RUNNING after it; 0 where they are not limited
     runs_limit: int
     size: int  # bytes, roughly: what bounds a batch
+    deliveries: list[Values]  # the sequences of the events that the webhook is told of
 
     @property
     def kind(self) -> str:
@@ -39,8 +43,13 @@ class Prepared:
         return "release" if self.change_set.release else "engine"
 
 
-def prepare(change_set: ChangeSet, sealed: list[LoggedEvent], trace_id: str, runs_limit: int = 0) -> Prepared:
-    """Encode a change set and its sealed events. At most `runs_limit` of its tenant's runs may be RUNNING; 0: any."""
+def prepare(
+    change_set: ChangeSet, sealed: list[LoggedEvent], trace_id: str, runs_limit: int = 0, *, delivers: bool = False
+) -> Prepared:
+    """Encode a change set and its sealed events. At most `runs_limit` of its tenant's runs may be RUNNING; 0: any.
+
+    `delivers`: a webhook is to be told of what concerns people.
+    """
     session, last = change_set.session, sealed[-1] if sealed else None
     rows: dict[str, list[Values]] = defaultdict(list)
     size = 1000
@@ -76,7 +85,10 @@ def prepare(change_set: ChangeSet, sealed: list[LoggedEvent], trace_id: str, run
     has_request = change_set.request is not None
     running = change_set.running if runs_limit else 0
     values = encode_session(session)
-    return Prepared(change_set, sealed, fence, values, request, logged, rows, has_request, running, runs_limit, size)
+    deliveries: list[Values] = [(sequence,) for sequence, name, *_ in logged if delivers and name in TOLD_OF]
+    return Prepared(
+        change_set, sealed, fence, values, request, logged, rows, has_request, running, runs_limit, size, deliveries
+    )
 
 
 def _request_values(request: Request) -> Values:
@@ -99,7 +111,10 @@ def statement_of(batch: Sequence[Prepared]) -> tuple[str, list[object]]:
     parameters += _numbered([p.events for p in batch], len(EVENT))
     for codec in touched:
         parameters += _numbered([p.rows.get(codec.table.name, ()) for p in batch], len(codec.columns))
-    return text_for(tuple(codec.table.name for codec in touched), requests, counted), parameters
+    delivers = any(p.deliveries for p in batch)
+    if delivers:
+        parameters += _numbered([p.deliveries for p in batch], 1)
+    return text_for(tuple(codec.table.name for codec in touched), requests, counted, delivers), parameters
 
 
 def _numbered(groups: Iterable[Sequence[Values]], width: int) -> list[Sequence[object]]:

@@ -35,12 +35,13 @@ EVENT = ("sequence", "name", "payload_json", "hash", "previous_hash")
 
 
 @cache
-def text_for(touched: tuple[str, ...], requests: bool, counted: bool = False) -> str:
-    """The statement for a batch that writes the tables `touched`, and whether any change set has a request or counts.
+def text_for(touched: tuple[str, ...], requests: bool, counted: bool = False, delivers: bool = False) -> str:
+    """The statement for a batch that writes the tables `touched`, and whether any change set has a request, counts, or
+    has events that a webhook is told of.
 
     Parameters, each an array: FENCE, SESSION_COLUMNS, COUNT if counted, REQUEST and its time if asked for, one value
     per change set; then per event its change set's number and EVENT; then per row of each table the number and the
-    columns.
+    columns; then per event that is delivered the number and the event's sequence.
     """
     numbers = _Numbers()
     codecs = [codec for codec in CODECS.values() if codec.table.name in touched]
@@ -56,6 +57,7 @@ def text_for(touched: tuple[str, ...], requests: bool, counted: bool = False) ->
         *(_request_parts() if requests else []),
         _done(requests),
         *(_event_part(numbers), *(_row_part(numbers, codec) for codec in codecs)),
+        *((_delivery_part(numbers),) if delivers else ()),
     ]
     return "WITH " + ",\n".join(parts) + _answers(requests, counted)
 
@@ -224,6 +226,15 @@ def _row_part(numbers: _Numbers, codec: RowCodec[Any]) -> str:
     SELECT done.tenant, done.id, {_of("given", columns)} FROM {given} JOIN done ON done.n = given.n
     ON CONFLICT (tenant, id) DO UPDATE SET {replaced},
         session_id = CASE WHEN kept.session_id = excluded.session_id THEN kept.session_id END
+)"""
+
+
+def _delivery_part(numbers: _Numbers) -> str:
+    given = f"unnest({numbers.arrays([('n', 'int'), ('sequence', 'bigint')])}) AS given(n, sequence)"
+    return f"""delivered AS (
+    INSERT INTO delivery (tenant, session_id, sequence, due_time, tries, create_time)
+    SELECT done.tenant, done.id, given.sequence, assent_now(), 0, assent_now()
+    FROM {given} JOIN done ON done.n = given.n
 )"""
 
 

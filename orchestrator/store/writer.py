@@ -35,7 +35,8 @@ class Writer:
 
     `on_written` is called after each commit, once per change set, in the order of the session's sequences. Where
     `runs_per_tenant` is not 0, no change set makes more runs of a tenant RUNNING than so many, and `on_fewer_running`
-    is called when one of a tenant that has met the limit is RUNNING no longer.
+    is called when one of a tenant that has met the limit is RUNNING no longer. With `delivers` what concerns people is
+    also written down for the webhook.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Writer:
         on_written: OnWritten,
         runs_per_tenant: int = 0,
         on_fewer_running: Callable[[], None] = lambda: None,
+        delivers: bool = False,
     ) -> None:
         self._clock = clock
         self._on_written = on_written
         self._counters = Counters(runs_per_tenant)
         self._on_fewer_running = on_fewer_running
+        self._delivers = delivers
         self._turns = Turns()
         self._queue = Queue()
         self._patience = Patience(ANSWER_SECONDS)
@@ -136,7 +139,7 @@ class Writer:
 
     def _seal(self, change_set: ChangeSet, trace_id: str) -> Prepared:
         events = seal(change_set.session, change_set.events, now=self._clock(), trace_id=trace_id)
-        return prepare(change_set, events, trace_id, self._counters.runs_per_tenant)
+        return prepare(change_set, events, trace_id, self._counters.runs_per_tenant, delivers=self._delivers)
 
     def _notice_limit(self, prepared: Prepared, answer: Answer) -> None:
         tenant = prepared.change_set.session.tenant

@@ -16,6 +16,7 @@ STATEMENTS = {
     "writing": text_for(EVERY_TABLE, requests=True),
     "writing without requests": text_for((), requests=False),
     "writing and counting": text_for(EVERY_TABLE, requests=True, counted=True),
+    "writing for a webhook": text_for(("approval",), requests=True, delivers=True),
     "loading": snapshots._LOAD,
     "standings": queries._STANDINGS,
     "events": queries._EVENTS_AFTER,
