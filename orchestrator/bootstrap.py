@@ -21,6 +21,7 @@ from orchestrator.clock import new_id, now_micros
 from orchestrator.domain.catalog import Tool
 from orchestrator.domain.differing import FileNow
 from orchestrator.domain.events import LoggedEvent
+from orchestrator.domain.expected import Checked
 from orchestrator.domain.questions import ASK_USER
 from orchestrator.domain.records import Approval, Session, Workspace
 from orchestrator.domain.snapshot import Snapshot
@@ -41,7 +42,7 @@ from orchestrator.servicers.refused import audited
 from orchestrator.servicers.runs import Runs
 from orchestrator.servicers.sessions import Sessions
 from orchestrator.settings import Settings
-from orchestrator.store import queries, snapshots
+from orchestrator.store import contents, queries, snapshots
 from orchestrator.store.codec import clean
 from orchestrator.store.counting import recount
 from orchestrator.store.database import Database
@@ -90,6 +91,9 @@ class _Store:
     async def load(self, tenant: str, session_id: str) -> Snapshot | None:
         self.forget(tenant, session_id)  # the engine is about to go on with it
         return await snapshots.load(self._database, tenant, session_id)
+
+    async def keep_content(self, tenant: str, session_id: str, checked: Checked, data: bytes) -> None:
+        await contents.keep(self._database, tenant, session_id, checked.sha256, data)
 
 
 class _Log:

@@ -1,8 +1,10 @@
 """What the rules make of a session and the outcomes at hand, and the change set it becomes; nothing is written here."""
 
+from orchestrator.domain.artifacts import take_files
 from orchestrator.domain.catalog import SECOND, Catalog
 from orchestrator.domain.change import Change, ChangeSet
 from orchestrator.domain.outcomes import Outcome, fold
+from orchestrator.domain.reading import Gathered
 from orchestrator.domain.reconcile import reconcile
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.starting import World
@@ -18,6 +20,7 @@ class Decision:
         self,
         change: Change,
         outcomes: list[Outcome],
+        gathered: list[Gathered],
         *,
         catalog: Catalog,
         reservation: Reservation,
@@ -26,13 +29,16 @@ class Decision:
     ) -> None:
         self.change = change
         self.outcomes = outcomes
+        self.gathered = gathered
         self.reservation = reservation
         self._owner, self._epoch = owner, epoch
         before = change.session
         try:
             for outcome in outcomes:
                 fold(change, outcome)
-            reconcile(change, World(catalog, reservation))
+            for files in gathered:
+                take_files(change, files)
+            reconcile(change, World(catalog, reservation, reservation.may_read))
         except BaseException:
             self.abandon()
             raise

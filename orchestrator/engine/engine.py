@@ -14,6 +14,7 @@ from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.records import Key, Session, Step
 from orchestrator.engine.decision import Decision
 from orchestrator.engine.executors import Executors
+from orchestrator.engine.gathering import Contents, Gatherer
 from orchestrator.engine.metrics import BLOCKED
 from orchestrator.engine.room import WaitingForRoom
 from orchestrator.engine.worker import Store, Ticks, Worker
@@ -45,6 +46,10 @@ class Leases(Protocol):
     async def release(self) -> None: ...
 
 
+class Storage(Store, Contents, Protocol):
+    """Sessions, and the bytes of artifacts."""
+
+
 class Engine:
     """Claims sessions and drives them. It is the hands that operations know (`operations.context.Hands`)."""
 
@@ -52,7 +57,7 @@ class Engine:
         self,
         owner: str,
         *,
-        store: Store,
+        store: Storage,
         leases: Leases,
         executors: Executors,
         catalog: Catalog,
@@ -64,6 +69,7 @@ class Engine:
         self._store = store
         self._leases = leases
         self._executors = executors
+        self._gatherer = Gatherer(executors.files, store)
         self._catalog = catalog
         self._ticks = ticks
         self._renew_seconds = renew_seconds
@@ -257,6 +263,7 @@ class Engine:
             owner=self.owner,
             store=self._store,
             executors=self._executors,
+            gatherer=self._gatherer,
             catalog=self._catalog,
             ticks=self._ticks,
             looked=partial(self._looked, key),

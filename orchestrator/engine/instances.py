@@ -232,6 +232,9 @@ class Reservation:
         self._taken[step.id] = instance.id
         return Place(instance.id, instance.address, next(iter(instance.roots), ""))
 
+    def may_read(self, workspace: Workspace) -> bool:
+        return bool(self._instances.who_reads(workspace.root_id))
+
     def settle(self, started: Sequence[str]) -> None:
         """It was written and these were started: their slots are the flights' now."""
         for step_id in started:

@@ -21,6 +21,7 @@ from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.states import StepState
 from orchestrator.engine.decision import Decision
 from orchestrator.engine.executors import Executors
+from orchestrator.engine.gathering import Gatherer, Readings
 from orchestrator.operations.context import Reservation
 from orchestrator.store.answers import Answer
 from orchestrator.store.answers import Outcome as Written
@@ -78,6 +79,7 @@ class Worker:
         owner: str,
         store: Store,
         executors: Executors,
+        gatherer: Gatherer,
         catalog: Catalog,
         ticks: Ticks,
         looked: Callable[[Decision], None],
@@ -95,6 +97,7 @@ class Worker:
         self._outcomes: list[Outcome] = []
         self._flights: dict[str, int] = {}  # step id → dispatch number, as started or reattached by this worker
         self._wake = asyncio.Event()
+        self._readings = Readings(key, gatherer, self._wake.set)
         self._may_run = True  # among the runs of the tenant that may be worked on at once, as far as is known
         self._outdated = True  # somebody else may have written since the snapshot was loaded
         self.due_time = 0  # when the session wants to be looked at even if nothing happens; 0: not by itself
@@ -109,6 +112,7 @@ class Worker:
         self._outdated = False
         self.due_time = _time_of(session)
         self._launch(change, reservation)
+        self._readings.want(change.reads)
 
     def nudge(self) -> None:
         """The session was changed by somebody else."""
@@ -143,7 +147,7 @@ class Worker:
         pause = STORAGE_PAUSE_SECONDS
         try:
             self._follow(self._snapshot)
-            if self._flights:
+            if self._flights or self._readings:
                 await self._wait()
             while True:
                 try:
@@ -163,6 +167,7 @@ class Worker:
             with suppress(StorageUnavailable):
                 self._end_flights(await self._store.load(*self._key))  # perhaps by its own write, whose answer was lost
         finally:
+            self._readings.close()
             for step_id in self._flights:
                 self._executors.let_go(step_id, self._epoch)
 
@@ -256,6 +261,7 @@ class Worker:
         return Decision(
             change,
             list(self._outcomes),
+            self._readings.done(),
             catalog=self._catalog,
             reservation=self._executors.reserve(),
             owner=self._owner,
@@ -281,6 +287,8 @@ class Worker:
     def _keep(self, decision: Decision) -> None:
         """Go on from the snapshot it was made on, as far as that is what the rows say."""
         self._snapshot = None if decision.change.leaves_rows_unwritten else decision.snapshot
+        self._readings.settle(decision.gathered)
+        self._readings.want(decision.change.reads)
         self._sort_flights(decision.snapshot)
         self._follow(decision.snapshot)
         self._looked(decision)

@@ -154,7 +154,7 @@ class _Attempt(Generic[A]):
             self._change.put_session(runnable=True, settled=session.state == SessionState.CLOSED)
             return
         self._reservation = self._ctx.hands.reserve()
-        reconcile(self._change, World(self._ctx.catalog, self._reservation))
+        reconcile(self._change, World(self._ctx.catalog, self._reservation, self._reservation.may_read))
 
     @property
     def _claims(self) -> bool:

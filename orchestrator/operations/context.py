@@ -33,6 +33,9 @@ class Reservation(Protocol):
 
     def __call__(self, step: Step, workspace: Workspace) -> Place | NoPlace: ...
 
+    def may_read(self, workspace: Workspace) -> bool:
+        """Whether an executor that offers the workspace is connected."""
+
     def settle(self, started: Sequence[str]) -> None:
         """It was written and these steps started; what else was taken is free again."""
 

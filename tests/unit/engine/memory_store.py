@@ -9,7 +9,8 @@ from dataclasses import replace
 from orchestrator.domain.change import Change, ChangeSet, Request
 from orchestrator.domain.commands import create_session
 from orchestrator.domain.errors import StorageUnavailable
-from orchestrator.domain.records import Attempt, Message, Plan, Run, Session, Step, Subtask, is_open
+from orchestrator.domain.expected import Checked
+from orchestrator.domain.records import Approval, Artifact, Attempt, Message, Plan, Run, Session, Step, Subtask, is_open
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.store.answers import Answer, Outcome
 
@@ -20,6 +21,8 @@ TABLES: dict[type, str] = {
     Subtask: "subtasks",
     Attempt: "attempts",
     Step: "steps",
+    Approval: "approvals",
+    Artifact: "artifacts",
 }
 
 
@@ -57,6 +60,7 @@ class MemoryStore:
         self.on_load: Callable[[], None] = lambda: None  # after the read, before the reader has it
         self.on_write: Callable[[], None] = lambda: None  # before the write
         self.is_away = False
+        self.contents: dict[str, bytes] = {}
 
     def create(self, session_id: str = "s1") -> None:
         created = create_session(Session("t", session_id), self.ticks.now(), self.ticks.new_id)
@@ -73,6 +77,11 @@ class MemoryStore:
         """Another replica has claimed it."""
         rows = self.sessions[session_id]
         rows.session = replace(rows.session, owner=owner, epoch=rows.session.epoch + 1)
+
+    async def keep_content(self, tenant: str, session_id: str, checked: Checked, data: bytes) -> None:
+        if self.is_away:
+            raise StorageUnavailable("away")
+        self.contents[checked.sha256] = data
 
     # What the worker knows
 

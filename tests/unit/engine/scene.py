@@ -12,6 +12,7 @@ from orchestrator.domain.drafts import PlanDraft
 from orchestrator.domain.records import Session, Step
 from orchestrator.domain.states import StepState
 from orchestrator.engine.decision import Decision
+from orchestrator.engine.gathering import Gatherer
 from orchestrator.engine.worker import Worker
 from orchestrator.operations.context import Reservation
 from tests.unit.domain.build import catalog
@@ -98,6 +99,7 @@ class Scene(Stage):
             owner=OWNER,
             store=self.store,
             executors=self.ground.executors,
+            gatherer=Gatherer(self.ground.executors.files, self.store),
             catalog=self.catalog,
             ticks=self.ticks,
             looked=self._looked,
