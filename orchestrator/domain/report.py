@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.policy import WRITING_TOOLS
-from orchestrator.domain.records import Approval, Grant, Message, Plan, Run, Step, Subtask, Usage
+from orchestrator.domain.records import Approval, Artifact, Grant, Message, Plan, Run, Step, Subtask, Usage
 from orchestrator.domain.retries import is_quarantined
 from orchestrator.domain.states import StepState
 
@@ -31,6 +31,7 @@ class Report:
     grants: Sequence[Grant]
     files_written: Sequence[WrittenFile]
     markdown: str
+    artifacts: Sequence[Artifact] = ()
 
 
 def make_report(
@@ -41,6 +42,7 @@ def make_report(
     steps: Sequence[Step],
     approvals: Sequence[Approval],
     grants: Sequence[Grant] = (),
+    artifacts: Sequence[Artifact] = (),
 ) -> Report:
     files = list(files_written(steps))
     lines = [
@@ -53,6 +55,7 @@ def make_report(
         *_step_lines(steps),
         *_decision_lines(approvals),
         *_grant_lines(grants, steps),
+        *_artifact_lines(artifacts),
         *_file_lines(files),
         "## Cost",
         "",
@@ -60,7 +63,8 @@ def make_report(
     ]
     if final_message is not None:
         lines += ["", "## Result", "", final_message.text]
-    return Report(run, final_message, plan, subtasks, steps, approvals, grants, files, "\n".join(lines) + "\n")
+    markdown = "\n".join(lines) + "\n"
+    return Report(run, final_message, plan, subtasks, steps, approvals, grants, files, markdown, artifacts)
 
 
 def files_written(steps: Sequence[Step]) -> Iterator[WrittenFile]:
@@ -155,6 +159,16 @@ def _grant_lines(grants: Sequence[Grant], steps: Sequence[Step]) -> Iterator[str
         for g in grants:
             calls = _counted(sum(s.grant_id == g.id for s in steps), "call", "calls")
             yield f"- `{g.tool}`, {calls}: granted by {g.creator}, where `{g.constraint}`"
+        yield ""
+
+
+def _artifact_lines(artifacts: Sequence[Artifact]) -> Iterator[str]:
+    if artifacts:
+        yield from ("## Artifacts", "")
+        for a in artifacts:
+            edited = f", edited by {a.editor}" if a.editor else ""
+            wrong = "" if a.valid else f" — not valid: {'; '.join(a.errors)}"
+            yield f"- {a.name} ({a.media_type}, {a.size_bytes} bytes{edited}), SHA-256 `{a.sha256}`{wrong}"
         yield ""
 
 

@@ -23,7 +23,8 @@ async def of_run(ctx: Context, caller: Caller, run: Run) -> Report:
     grants = await _all(lambda paging: queries.list_grants(database, tenant, run.session_id, paging=paging))
     used = {step.grant_id for step in steps}
     used_grants = [grant for grant in grants[::-1] if grant.id in used]
-    return make_report(run, message, plan, subtasks, steps, approvals[::-1], used_grants)
+    left = await _all(lambda paging: queries.list_artifacts(database, tenant, run.id, paging=paging))
+    return make_report(run, message, plan, subtasks, steps, approvals[::-1], used_grants, left[::-1])
 
 
 async def _all(read: Callable[[Paging], Awaitable[Page[T]]]) -> list[T]:

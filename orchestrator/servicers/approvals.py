@@ -15,7 +15,7 @@ from orchestrator.operations.context import Caller, Context
 from orchestrator.operations.looking import Looking
 from orchestrator.servicers.budgets import read_budget
 from orchestrator.servicers.convert import enum_word, event_to_proto, item_to_proto, to_proto
-from orchestrator.servicers.later import refuse_later, the_rest_later
+from orchestrator.servicers.later import the_rest_later
 from orchestrator.servicers.requests import caller, reader
 from orchestrator.store import queries
 from orchestrator.store.paging import Paging
@@ -58,7 +58,7 @@ class Approvals:
 
     async def DecideApproval(self, request: pb.DecideApprovalRequest, context: RpcContext) -> pb.DecideApprovalResponse:
         who = caller("DecideApproval", request)
-        decided = await decide_as_said(self._ctx, who, request)
+        decided = await decide_as_said(self._ctx, who, request, edited_artifact=request.edited_artifact)
         return pb.DecideApprovalResponse(approval=to_proto(approval_pb2.Approval, decided.approval))
 
     async def WatchApprovals(
@@ -114,7 +114,6 @@ async def decide_as_said(ctx: Context, who: Caller, said: Said, **where: Any) ->
 
 def decision_of(said: Said, who: Caller) -> Decision:
     """What was answered. Raises InvalidInput."""
-    refuse_later(("", said, ("edited_artifact",)))
     action = enum_word(approval_pb2.DecisionAction.DESCRIPTOR, said.action)
     return Decision(
         action,

@@ -1,11 +1,11 @@
 """PlanService: reading plans, a client's own drafts, and the next version of a draft."""
 
-from gen.assent.v1 import plan_pb2
+from gen.assent.v1 import plan_pb2, workflow_pb2
 from gen.assent.v1 import plan_service_pb2 as pb
 from orchestrator.domain.drafts import PlanDraft
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.graph import SubtaskDraft
-from orchestrator.domain.records import RetryPolicy
+from orchestrator.domain.records import ExpectedArtifact, RetryPolicy
 from orchestrator.operations import plans
 from orchestrator.operations.context import Context
 from orchestrator.servicers.budgets import read_budget
@@ -59,13 +59,25 @@ class Plans:
 
 def _draft(request: pb.CreatePlanRequest | pb.RevisePlanRequest) -> PlanDraft:
     """The whole graph as somebody has written it. Raises InvalidInput."""
-    for index, said in enumerate(request.subtasks):
-        refuse_later((f"subtasks[{index}].", said, ("artifacts", "gates")))
     subtasks = tuple(
-        SubtaskDraft(d.key, d.title or d.key, d.instructions, d.agent, tuple(d.depends_on), _retry_policy(d))
-        for d in request.subtasks
+        SubtaskDraft(
+            said.key,
+            said.title or said.key,
+            said.instructions,
+            said.agent,
+            tuple(said.depends_on),
+            _retry_policy(said),
+            tuple(_expected(each, f"subtasks[{at}].artifacts[{n}].") for n, each in enumerate(said.artifacts)),
+            tuple(said.gates),
+        )
+        for at, said in enumerate(request.subtasks)
     )
     return PlanDraft(request.title, request.summary, subtasks, request.parallel_limit or 1)
+
+
+def _expected(said: workflow_pb2.ExpectedArtifact, path: str) -> ExpectedArtifact:
+    refuse_later((path, said, ("schema",)))
+    return ExpectedArtifact(said.name, said.media_type, path=said.path, schema_json=said.schema_json)
 
 
 def _retry_policy(draft: plan_pb2.SubtaskDraft) -> RetryPolicy | None:

@@ -1,6 +1,6 @@
 """A run's report as the contract has it."""
 
-from gen.assent.v1 import grant_pb2, plan_pb2, run_pb2, run_report_pb2, usage_pb2
+from gen.assent.v1 import artifact_pb2, grant_pb2, plan_pb2, run_pb2, run_report_pb2, usage_pb2
 from orchestrator.domain.records import Approval
 from orchestrator.domain.report import Report
 from orchestrator.servicers.convert import plan_to_proto, to_proto
@@ -17,6 +17,7 @@ def report_to_proto(report: Report) -> run_report_pb2.RunReport:
         decisions=[_decision(a) for a in report.approvals],
         usage=to_proto(usage_pb2.Usage, report.run.usage),
         grants=[to_proto(grant_pb2.Grant, g) for g in report.grants],
+        artifacts=[to_proto(artifact_pb2.Artifact, a) for a in report.artifacts],
         files_written=[to_proto(run_report_pb2.WrittenFile, f) for f in report.files_written],
     )
 

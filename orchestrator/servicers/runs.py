@@ -1,10 +1,12 @@
 """RunService: runs, their ledger of steps, and their report."""
 
-from gen.assent.v1 import run_pb2, step_pb2
+from google.api import httpbody_pb2
+
+from gen.assent.v1 import artifact_pb2, run_pb2, step_pb2
 from gen.assent.v1 import run_service_pb2 as pb
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.records import Run
-from orchestrator.operations import reports, runs
+from orchestrator.operations import artifacts, reports, runs
 from orchestrator.operations.context import Context
 from orchestrator.servicers.convert import enum_word, to_proto
 from orchestrator.servicers.later import the_rest_later
@@ -59,6 +61,23 @@ class Runs:
         )
         found = [to_proto(step_pb2.Step, s) for s in page.items]
         return pb.ListStepsResponse(steps=found, next_page_token=page.next_page_token)
+
+    async def ListArtifacts(self, request: pb.ListArtifactsRequest, context: RpcContext) -> pb.ListArtifactsResponse:
+        run = await self._run(request.run_id)
+        page = await queries.list_artifacts(
+            self._ctx.database,
+            reader().tenant,
+            run.id,
+            subtask_id=request.subtask_id,
+            paging=Paging(request.page_size, request.page_token),
+        )
+        found = [to_proto(artifact_pb2.Artifact, a) for a in page.items]
+        return pb.ListArtifactsResponse(artifacts=found, next_page_token=page.next_page_token)
+
+    async def GetArtifact(self, request: pb.GetArtifactRequest, context: RpcContext) -> pb.GetArtifactResponse:
+        part = await artifacts.read(self._ctx, reader(), request.artifact_id, request.offset, request.length)
+        content = httpbody_pb2.HttpBody(content_type=part.artifact.media_type, data=part.data)
+        return pb.GetArtifactResponse(artifact=to_proto(artifact_pb2.Artifact, part.artifact), content=content)
 
     async def GetRunReport(self, request: pb.GetRunReportRequest, context: RpcContext) -> pb.GetRunReportResponse:
         report = await reports.of_run(self._ctx, reader(), await self._run(request.run_id))

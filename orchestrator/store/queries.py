@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Row, select, text
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import (
     Approval,
+    Artifact,
     Attempt,
     Grant,
     Key,
@@ -28,7 +29,7 @@ from orchestrator.store.codec import RowCodec, clean, decode_session
 from orchestrator.store.database import Database
 from orchestrator.store.paging import PAGE_BYTES, Page, Paging, fetch_page
 
-R = TypeVar("R", Message, Run, Plan, Subtask, Attempt, Step, Approval, Grant)
+R = TypeVar("R", Message, Run, Plan, Subtask, Attempt, Step, Approval, Grant, Artifact)
 
 FIRST_PAGE = Paging()
 
@@ -255,6 +256,17 @@ async def list_steps(
     wanted = {"run_id": run_id, "subtask_id": subtask_id, "kind": kind}
     key = (t.c.create_time, t.c.ordinal, t.c.id)
     return await _list(database, codec.STEP, tenant, wanted, key, paging, newest_first=False)
+
+
+async def get_artifact(database: Database, tenant: str, artifact_id: str) -> Artifact | None:
+    return await _get(database, codec.ARTIFACT, tenant, artifact_id)
+
+
+async def list_artifacts(
+    database: Database, tenant: str, run_id: str, *, subtask_id: str = "", paging: Paging = FIRST_PAGE
+) -> Page[Artifact]:
+    """What a run's subtasks left, newest first, without the bytes."""
+    return await _list(database, codec.ARTIFACT, tenant, {"run_id": run_id, "subtask_id": subtask_id}, None, paging)
 
 
 class OfApprovals(NamedTuple):

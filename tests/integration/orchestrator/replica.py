@@ -122,6 +122,8 @@ COUNTED = (
     "subtask",
     "attempt",
     "step",
+    "artifact",
+    "content",
     "approval",
     "session_grant",
     "event",
