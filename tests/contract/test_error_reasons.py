@@ -16,7 +16,7 @@ _NOT_REASONS = {"RETRYABLE", "HUMAN_REQUIRED", "FATAL"}
 _MAKERS = {"Failure", "Problem", "Refusal", "StepFailed"}
 # Documented for what the contract has and this version does not do.
 _LATER = {
-    *(f"{kind}_NOT_FOUND" for kind in ("ARTIFACT", "MESSAGE", "SCHEMA", "SUBTASK", "WORKFLOW")),
+    *(f"{kind}_NOT_FOUND" for kind in ("MESSAGE", "SCHEMA", "SUBTASK", "WORKFLOW")),
     "INVALID_DEFINITION",
     "PLANNING_FAILED",
     "SUBTASK_FAILED",
