@@ -172,7 +172,8 @@ def _patterns(tokens: list[re.Match[str]]) -> int:
         pattern, *end = tokens[index + 2 : index + 4]
         if pattern.lastgroup != "text" or not end or end[0][0] != ")":
             raise _at(pattern, "matches takes a pattern that is written out here, in quotes")
-        if prod(int(n) or 1 for n in re.findall(r"\{(?:\d*,)?(\d{1,9})", pattern[0])) > MAX_REPETITIONS:
+        written = str(cel.compile(pattern[0]).execute({}))  # the pattern itself, its escapes resolved
+        if prod(int(n) or 1 for n in re.findall(r"\{(?:\d*,)?(\d{1,9})", written)) > MAX_REPETITIONS:
             raise _at(pattern, f"the pattern's repetitions multiply to more than {MAX_REPETITIONS}")
         try:
             cel.compile(f"''.matches({pattern[0]})").execute({})

@@ -51,9 +51,9 @@ def judge_again(change: Change, step: Step, catalog: Catalog) -> bool:
         return True
     if step.dispatch_number:
         return False  # it has begun: what comes now is the same use of the same yes
-    if offered is not None and offered.schema_digest != step.schema_digest:
+    if offered is not None and (offered.schema_digest, offered.side_effect) != (step.schema_digest, step.side_effect):
         step = replace(step, schema_digest=offered.schema_digest, side_effect=offered.side_effect, grant_id="")
-        words = f"{step.tool} is another tool than the one that was allowed: its schema has changed"
+        words = f"{step.tool} is another tool than the one that was allowed: its schema, or what it does, has changed"
         # No rule of the policy's asks: a grant would answer nothing.
         ask_about_call(change, step, replace(verdict, rule="schema-changed", reason=words, may_remember=False))
         return True

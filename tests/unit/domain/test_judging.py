@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -71,17 +72,18 @@ def test_what_was_allowed_without_a_person_and_asks_now_asks() -> None:
     assert [step.tool for step in play.flying] == ["send_mail"], "and their yes is enough"
 
 
+@pytest.mark.parametrize("changed", [{"schema_digest": "another schema"}, {"side_effect": "READ_ONLY"}])
 @pytest.mark.parametrize("tool", ["write_file", "send_mail"])
-def test_a_tool_that_has_changed_since_is_asked_about_again(tool: str) -> None:
+def test_a_tool_that_has_changed_since_is_asked_about_again(tool: str, changed: dict[str, Any]) -> None:
     play = waiting(tool)
-    play.catalog.tools[tool] = replace(play.catalog.tools[tool], schema_digest="another schema")
+    play.catalog.tools[tool] = offered = replace(play.catalog.tools[tool], **changed)
     before = play.calls[0].approval_id
     goes_on(play)
     [asked] = play.pending
     assert (asked.policy_rule, asked.earlier_approval_id) == ("schema-changed", before)
-    assert "schema_digest: another schema" in asked.preimage
+    assert f"schema_digest: {offered.schema_digest}" in asked.preimage
     play.decide("APPROVE")
-    assert [step.schema_digest for step in play.flying] == ["another schema"]
+    assert [(s.schema_digest, s.side_effect) for s in play.flying] == [(offered.schema_digest, offered.side_effect)]
 
 
 def test_a_yes_to_the_tool_as_it_was_is_none_to_the_tool_as_it_is() -> None:
