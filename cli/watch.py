@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
 from cli.client import Client
@@ -10,6 +11,7 @@ from cli.decide import Ask, answer_of_a_script, ask_person, decide
 from cli.preview import preview
 from cli.screen import Screen
 from cli.story import Line, tell
+from cli.terms import terms_of
 from cli.trouble import ExitCode, Trouble
 from cli.view import Gap, SessionView
 from cli.words import one_line, state_of
@@ -147,6 +149,8 @@ class Person:
         while True:
             with self.screen.still() as show:
                 try:
+                    if terms := terms_of(approval, datetime.now(UTC)):
+                        show(terms)
                     answer = await ask_person(approval, self.ask, show)
                 except asyncio.CancelledError:
                     show([Line("")])  # ends the line of the prompt
@@ -195,7 +199,8 @@ class Nobody:
     screen: Screen
 
     async def answer(self, approval: Approval) -> None:
-        self.screen.show(preview(await looked_at(self.client, approval)))
+        approval = await looked_at(self.client, approval)
+        self.screen.show([*preview(approval), *terms_of(approval, datetime.now(UTC))])
         ways = f"assent approve {approval.id}  or  assent reject {approval.id} --feedback …"
         if approval.kind == APPROVAL_KIND_QUESTION:
             ways = f"assent decide {approval.id} respond --answer …"

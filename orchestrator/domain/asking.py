@@ -159,8 +159,9 @@ def ask_about_artifact(change: Change, subtask: Subtask, artifact: Artifact, gat
         artifact_id=artifact.id,
         gate=gate,
     )
-    if not is_text(artifact.media_type):
-        approval = replace(approval, allowed_actions=[a for a in approval.allowed_actions if a != "EDIT"])
+    # Other bytes of one person's hand are not what several have said yes to.
+    if not is_text(artifact.media_type) or change.policy.terms_of("ARTIFACT").quorum > 1:
+        approval = _without(approval, "EDIT")
     return _ask(change, approval)
 
 

@@ -15,7 +15,7 @@ from orchestrator.domain.events import ApprovalReminder
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, Decision, Failure, Run, ToolResult
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.domain.states import ApprovalState, AttemptState, RunState
+from orchestrator.domain.states import ApprovalState, RunState
 from orchestrator.domain.terms import is_overdue
 from orchestrator.domain.transitions import ENGINE, finish_step, settle_approval
 
@@ -92,13 +92,10 @@ def _give_up_doubt(change: Change, approval: Approval) -> None:
 
 def _fail(change: Change, approval: Approval) -> None:
     """Nobody says how to go on after it, so the run ends with the failure that was asked about."""
-    failed = [
-        a
-        for a in change.snapshot.attempts.values()
-        if (a.run_id, a.subtask_id, a.state) == (approval.run_id, approval.subtask_id, AttemptState.FAILED)
-    ]
-    last = max(failed, key=lambda a: (a.end_time, a.number))
-    failure = replace(last.failure, message=f"{last.failure.message} ({NOBODY} what to do about it)")
+    work = (approval.run_id, approval.subtask_id)
+    failed = [a for a in change.snapshot.attempts.values() if (a.run_id, a.subtask_id) == work and a.failure.reason]
+    last = max(failed, key=lambda a: (a.end_time, a.number)).failure
+    failure = replace(last, message=f"{last.message} ({NOBODY} what to do about it)")
     fail_run(change, change.snapshot.runs[approval.run_id], failure, actor=ENGINE)
 
 

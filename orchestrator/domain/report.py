@@ -145,10 +145,13 @@ def _decision_lines(approvals: Sequence[Approval]) -> Iterator[str]:
         yield "Nothing needed a person."
     for a in approvals:
         if a.decision is None:
-            yield f"- {a.preview.title}: {a.state}"
+            why = f" ({a.resolve_reason})" if a.resolve_reason else ""
+            yield f"- {a.preview.title}: {a.state}{why}"
         else:
             said = f" — {a.decision.feedback}" if a.decision.feedback else ""
-            yield f"- {a.preview.title}: **{a.decision.action}** by {a.decision.decider}{said}"
+            others = [v.voter for v in a.votes if v.voter != a.decision.decider and v.action == a.decision.action]
+            who = ", ".join([*others, a.decision.decider])
+            yield f"- {a.preview.title}: **{a.decision.action}** by {who}{said}"
     yield ""
 
 

@@ -79,5 +79,7 @@ _some_terms = st.builds(
 # Mostly none, so that sessions get on.
 _no_terms: dict[str, ApprovalTerms] = {}
 terms = st.just(_no_terms) | st.dictionaries(
-    st.sampled_from(["PLAN", "TOOL_CALL", "IN_DOUBT", "BUDGET", "FAILURE"]), _some_terms, max_size=5
+    st.sampled_from(["PLAN", "TOOL_CALL", "QUESTION", "ARTIFACT", "IN_DOUBT", "BUDGET", "FAILURE"]),
+    _some_terms,
+    max_size=5,
 )

@@ -181,9 +181,11 @@ class AnySession(RuleBasedStateMachine):
         fault = Failure("FAULT", "it broke", "FATAL")
         self._report(Outcome(step.id, step.dispatch_number, "FAILED", failure=fault))
         for approval in self.play.pending:
-            if (approval.kind, approval.subtask_id) == ("FAILURE", step.subtask_id):
-                decision = self._answer(approval, action, "why")
-                self._do(partial(decide, approval=approval, decision=decision, catalog=self.play.catalog), apart)
+            if (approval.kind, approval.subtask_id) != ("FAILURE", step.subtask_id):
+                continue
+            if not is_overdue(approval, self.play.now + 1):
+                decision = replace(self._answer(approval, action, "why"), decider="dora")
+                self._do(partial(self._decide, approval, decision, ROLES), apart)
 
     @rule(data=st.data())
     @precondition(lambda self: self.play.snapshot.approvals)

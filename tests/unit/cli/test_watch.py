@@ -248,12 +248,25 @@ async def test_a_rejection_carries_the_persons_words() -> None:
 
 
 async def test_a_refused_decision_is_said_and_asked_again() -> None:
-    refused = Problem(grpc.StatusCode.FAILED_PRECONDITION, "DIGEST_MISMATCH", "look again")
+    refused = Problem(grpc.StatusCode.FAILED_PRECONDITION, "ACTION_NOT_ALLOWED", "not like that")
     stand_in = StandIn(acts(), refuse=[refused])
     screen = Scribe()
     async with connected(stand_in) as client:
         await follow_as(client, ["a\n", "a\n", "a\n"], screen)
-    assert "  not decided: look again (DIGEST_MISMATCH)" in screen.lines
+    assert "  not decided: not like that (ACTION_NOT_ALLOWED)" in screen.lines
+
+
+@pytest.mark.parametrize("reason", ["SELF_APPROVAL", "DECIDER_NOT_ALLOWED"])
+async def test_who_may_not_decide_is_told_so_and_not_asked_again(reason: str) -> None:
+    stand_in = StandIn(acts(), refuse=[Problem(grpc.StatusCode.FAILED_PRECONDITION, reason, "ask somebody else")])
+    screen = Scribe()
+    async with connected(stand_in) as client:
+        watching = asyncio.create_task(follow_as(client, ["a\n", "a\n"], screen))
+        await stand_in.decided()
+        await stand_in.decided_elsewhere(PLAN_APPROVAL.id, APPROVE)
+        await watching
+    assert f"  not decided: ask somebody else ({reason})" in screen.lines
+    assert [decision.approval_id for decision in stand_in.decisions] == [PLAN_APPROVAL.id, WRITE_APPROVAL.id]
 
 
 async def test_a_question_answered_elsewhere_is_withdrawn() -> None:

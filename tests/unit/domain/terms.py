@@ -8,7 +8,7 @@ from orchestrator.domain.catalog import Policy, Rule
 from orchestrator.domain.records import ApprovalTerms, Budget
 from tests.unit.domain.build import POLICY, SECOND, Play, call, catalog, draft, task
 
-KINDS = ("PLAN", "TOOL_CALL", "IN_DOUBT", "BUDGET", "FAILURE")
+KINDS = ("PLAN", "TOOL_CALL", "QUESTION", "IN_DOUBT", "BUDGET", "FAILURE")
 HOUR = 3600 * SECOND
 
 
@@ -32,6 +32,11 @@ def _call(play: Play) -> None:
     play.reply("", call("write_file", path="a"))
 
 
+def _question(play: Play) -> None:
+    play.say(agent="coder")
+    play.reply("", call("ask_user", question="Which one?"))
+
+
 def _doubt(play: Play) -> None:
     play.say(agent="coder")
     play.reply("", call("send_mail"))
@@ -52,6 +57,7 @@ def _failure(play: Play) -> None:
 _RAISE: dict[str, Callable[[Play], None]] = {
     "PLAN": _plan,
     "TOOL_CALL": _call,
+    "QUESTION": _question,
     "IN_DOUBT": _doubt,
     "BUDGET": _budget,
     "FAILURE": _failure,

@@ -411,6 +411,17 @@ def test_an_edit_that_policy_denies_is_refused() -> None:
         edit(play, b"y")
 
 
+def test_where_several_must_say_yes_nobody_edits_alone() -> None:
+    play = at_gate("review", terms=ApprovalTerms(quorum=2))
+    assert play.pending[0].allowed_actions == ["APPROVE", "REQUEST_CHANGES", "REJECT", "ABORT"]
+    with pytest.raises(ActionNotAllowed):
+        edit(play, b"# Mine\n")
+    play.decide("APPROVE", by="anna")
+    assert state(play) == "AWAITING_APPROVAL"
+    play.decide("APPROVE", by="boris")
+    assert state(play) == "SUCCEEDED"
+
+
 def test_an_image_is_not_edited() -> None:
     play = answered(ExpectedArtifact("plot.png"), gates=("review",))
     play.files(plot_png=b"\x89PNG\r\n\x1a\n\x00")

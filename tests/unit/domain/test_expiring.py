@@ -111,6 +111,12 @@ def test_a_call_that_nobody_allowed_is_rejected_and_its_agent_reads_why() -> Non
     assert words in [m.text for m in play.seen().messages]
 
 
+def test_a_question_that_nobody_answered_is_told_so_to_its_agent() -> None:
+    play, _ = overdue("QUESTION", DENY)
+    assert result(play) == ("REJECTED", "Nobody answered in time.")
+    assert [m.text for m in play.seen().messages if m.role == "TOOL"] == ["Nobody answered in time."]
+
+
 def test_a_plan_that_nobody_approved_ends_its_run() -> None:
     play, _ = overdue("PLAN", DENY)
     [run], [plan] = play.snapshot.runs.values(), play.snapshot.plans.values()

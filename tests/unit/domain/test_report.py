@@ -2,9 +2,22 @@
 
 from typing import Any
 
-from orchestrator.domain.records import Failure
+from orchestrator.domain.records import Decision, Failure, Preview, Vote
 from orchestrator.domain.report import make_report
-from tests.unit.domain.build import a_plan, a_run, a_step, a_subtask
+from tests.unit.domain.build import a_plan, a_run, a_step, a_subtask, an_approval
+
+
+def decided(**fields: Any) -> str:
+    return make_report(a_run(), None, a_plan(), [], [], [an_approval(preview=Preview("Run it"), **fields)]).markdown
+
+
+def test_all_who_said_yes_are_named_and_why_nobody_did() -> None:
+    votes = [Vote("anna", "APPROVE", 1), Vote("boris", "APPROVE", 2)]
+    yes, no = Decision("APPROVE", "boris", 2), Decision("REJECT", "clara", 3)
+    assert "- Run it: **APPROVE** by anna, boris\n" in decided(decision=yes, votes=votes)
+    assert "- Run it: **REJECT** by clara\n" in decided(decision=no, votes=votes[:1])
+    expired = decided(state="EXPIRED", resolve_reason="nobody answered in time")
+    assert "- Run it: EXPIRED (nobody answered in time)\n" in expired
 
 
 def report(*, subtask: dict[str, Any] | None = None, step: dict[str, Any] | None = None, **run: Any) -> str:

@@ -16,7 +16,10 @@ from tests.unit.domain.terms import HOUR, KINDS, asked, policy, rule_with
 
 LEADS = ApprovalTerms(roles=["lead", "owner"])
 OTHERS = ApprovalTerms(requester_excluded=True)
-NEEDS: dict[tuple[str, str], dict[str, Any]] = {("BUDGET", "APPROVE"): {"new_limit": Budget(work_duration=3 * HOUR)}}
+NEEDS: dict[tuple[str, str], dict[str, Any]] = {
+    ("QUESTION", "RESPOND"): {"response_json": '"this one"'},
+    ("BUDGET", "APPROVE"): {"new_limit": Budget(work_duration=3 * HOUR)},
+}
 
 
 def refused(play: Play, error: type[Exception], action: str, by: str, roles: frozenset[str] = frozenset()) -> Exception:
