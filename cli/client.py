@@ -17,6 +17,7 @@ from cli.trouble import ExitCode, Trouble
 from gen.assent.v1.approval_service_pb2 import WatchApprovalsRequest, WatchApprovalsResponse
 from gen.assent.v1.approval_service_pb2_grpc import ApprovalServiceStub
 from gen.assent.v1.event_pb2 import SessionEvent
+from gen.assent.v1.plan_service_pb2_grpc import PlanServiceStub
 from gen.assent.v1.run_service_pb2_grpc import RunServiceStub
 from gen.assent.v1.session_service_pb2 import STREAM_UNTIL_FOREVER, StreamSessionRequest, StreamSessionResponse
 from gen.assent.v1.session_service_pb2_grpc import SessionServiceStub
@@ -47,6 +48,7 @@ class Client:
     async def __aenter__(self) -> Self:
         self._channel = connect(self.address)
         self.sessions = SessionServiceStub(self._channel)
+        self.plans = PlanServiceStub(self._channel)
         self.runs = RunServiceStub(self._channel)
         self.approvals = ApprovalServiceStub(self._channel)
         return self

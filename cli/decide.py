@@ -25,6 +25,7 @@ from gen.assent.v1.approval_pb2 import (
     DECISION_ACTION_RESPOND,
     DECISION_ACTION_RETRY,
     DECISION_ACTION_SKIP,
+    DECISION_ACTION_UNSPECIFIED,
     Approval,
     DecisionAction,
 )
@@ -54,9 +55,9 @@ CHOICES = (
     REMEMBER,
     Choice("c", "ask for changes", DECISION_ACTION_REQUEST_CHANGES, "What should change? "),
     Choice("s", "answer", DECISION_ACTION_RESPOND, "Your answer: "),
-    Choice("t", "try again", DECISION_ACTION_RETRY),
-    Choice("p", "have it planned anew", DECISION_ACTION_REPLAN, "What should the new plan heed? "),
-    Choice("k", "skip it", DECISION_ACTION_SKIP),
+    Choice("t", "try again", DECISION_ACTION_RETRY, "What should it heed? (Enter: nothing more) "),
+    Choice("p", "have it planned anew", DECISION_ACTION_REPLAN, "What should it heed? (Enter: nothing more) "),
+    Choice("k", "skip it", DECISION_ACTION_SKIP, "Why? Those who depend on it read it: "),
     Choice("r", "reject", DECISION_ACTION_REJECT, "Why? The agent reads it: "),
     Choice("x", "abort the run", DECISION_ACTION_ABORT, "Why? "),
 )
@@ -75,6 +76,7 @@ class Answer:
     calls: int = 0
     tokens: int = 0
     remember: Remember | None = None  # approving a call
+    edits_plan: bool = False  # no answer yet: the next version of the draft is written first, and asked about
 
 
 ACTIONS: dict[str, DecisionAction.ValueType] = {
@@ -92,11 +94,15 @@ async def ask_person(approval: Approval, ask: Ask, show: Show) -> Answer:
     """Show what is asked about and ask until there is an answer; `v` shows all of it."""
     choices = choices_for(approval)
     show(preview(approval))
+    edits_plan = approval.kind == APPROVAL_KIND_PLAN
     offers = ", ".join(f"[{choice.key}] {choice.words}" for choice in choices)
+    offers += ", [e] edit it" if edits_plan else ""
     while True:
         typed = (await ask(f"{title(approval)}: {offers}, [v] view all > ")).strip().lower()
         if typed == "v":
             show(preview(approval, limit=0))
+        if edits_plan and typed in ("e", "edit it"):
+            return Answer(DECISION_ACTION_UNSPECIFIED, edits_plan=True)
         for choice in choices:
             if typed in (choice.key, choice.words):
                 if (approval.kind, choice.action) == (APPROVAL_KIND_BUDGET, DECISION_ACTION_APPROVE):
@@ -106,6 +112,8 @@ async def ask_person(approval: Approval, ask: Ask, show: Show) -> Answer:
                 if choice is REMEMBER:
                     return Answer(choice.action, remember=await _ask_remember(ask))
                 said = (await ask(choice.wants)).strip() if choice.wants else ""
+                while choice.action == DECISION_ACTION_REQUEST_CHANGES and not said:
+                    said = (await ask(choice.wants)).strip()
                 if choice.action == DECISION_ACTION_RESPOND:
                     return Answer(choice.action, response_json=json.dumps(said, ensure_ascii=False))
                 return Answer(choice.action, said)

@@ -14,8 +14,9 @@ from cli.story import Line
 from cli.terminal import ask, has_person
 from cli.terms import in_short, terms_of, votes_of
 from cli.trouble import ExitCode, Trouble
-from cli.words import one_line, state_of, value_name
+from cli.words import one_line, printable, state_of, value_name
 from gen.assent.v1.approval_pb2 import (
+    APPROVAL_KIND_PLAN,
     APPROVAL_KIND_QUESTION,
     APPROVAL_STATE_PENDING,
     DECISION_ACTION_RESPOND,
@@ -152,7 +153,11 @@ async def show_approval(client: Client, approval_id: str, console: Console) -> N
     if approval.HasField("decision"):
         decision = approval.decision
         lines.append(Line(f"  {state_of(decision, 'action')} by {decision.decider}", "quiet"))
+    if approval.resolve_reason:
+        lines.append(Line(f"  {printable(approval.resolver)}: {one_line(approval.resolve_reason)}", "quiet"))
     lines.append(Line(f"  session {approval.session_id}  digest {approval.digest}", "quiet"))
+    if state == "PENDING" and approval.kind == APPROVAL_KIND_PLAN:
+        lines.append(Line(f"  edit it with: assent plan edit {approval.plan_id}", "quiet"))
     print_lines(console, lines)
 
 

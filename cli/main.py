@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -12,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from cli import grants, inbox, options, steer
+from cli import grants, inbox, options, plans, steer
 from cli import policy as policies
 from cli.client import Client
 from cli.decide import Answer
@@ -23,6 +24,7 @@ from cli.report import report as show_report
 from cli.run import Manner
 from cli.run import run as run_goal
 from cli.run import watch as watch_session
+from cli.screen import print_lines
 from cli.stack import StackSettings
 from cli.terminal import new_console
 from cli.trouble import ExitCode, Trouble
@@ -41,8 +43,11 @@ RUNNING = "Running the services"
 WORKING = "Working with them"
 policy = typer.Typer(no_args_is_help=True, help="Try a policy before it judges anything.")
 commands.add_typer(policy, name="policy", rich_help_panel=RUNNING)
+plan = typer.Typer(no_args_is_help=True, help="Read a version of a plan, or write the next one of a draft.")
+commands.add_typer(plan, name="plan", rich_help_panel=WORKING)
 SERVER = "127.0.0.1:50051"
 ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="The approval's id.", show_default=False)]
+PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="The id of a version of a plan.", show_default=False)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
 GrantId = Annotated[str, typer.Argument(metavar="GRANT", help="The grant's id.", show_default=False)]
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.", show_default=False)]
@@ -275,7 +280,7 @@ def decide(
     digest: options.Digest = "",
     server: options.Server = SERVER,
 ) -> None:
-    """Give any answer an approval takes: approve, edit, reject, respond, retry, abort …
+    """Give any answer an approval takes: approve, edit, reject, respond, request-changes, retry, replan, skip, abort.
 
     edit runs the call with the arguments of a file instead, as exactly those bytes. respond answers an agent's
     question, or gives a call's result, and nothing runs: with the JSON text of a file, or with --answer. At a terminal
@@ -310,6 +315,27 @@ def switch(
 ) -> None:
     """Set whom a session's messages to come go to; what is queued and what runs keeps its agent."""
     _ask(server, lambda client: steer.switch_agent(client, session, agent, new_console()))
+
+
+@plan.command("show")
+def show_plan(
+    plan_id: PlanId,
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="As it is edited.")] = False,
+    server: options.Server = SERVER,
+) -> None:
+    """Show one version of a plan, and what became of it."""
+    _ask(server, lambda client: plans.show_plan(client, plan_id, new_console(), as_yaml=as_yaml))
+
+
+@plan.command("edit")
+def edit_plan(plan_id: PlanId, file: options.PlanFile = None, server: options.Server = SERVER) -> None:
+    """Write the next version of a draft, in your editor ($VISUAL, $EDITOR) or from a file.
+
+    It is asked about in the place of the version before, which is SUPERSEDED. What is done already stays as it is.
+    """
+    console = new_console()
+    text = plans.read_text(file.read()) if file else None
+    _ask(server, lambda client: plans.edit_plan(client, plan_id, partial(print_lines, console), text))
 
 
 @commands.command(rich_help_panel=WORKING)

@@ -124,6 +124,10 @@ Words = Annotated[
     str,
     typer.Option("--answer", metavar="TEXT", help="For respond: the answer in plain words, or an option's number."),
 ]
+PlanFile = Annotated[
+    typer.FileBinaryRead | None,
+    typer.Option("--file", metavar="FILE", help="The plan as YAML or JSON, instead of your editor; - reads stdin."),
+]
 WorkSeconds = Annotated[
     float,
     typer.Option("--work-seconds", metavar="N", min=0, max=1e9, help="For a limit: how long the run may work in all."),

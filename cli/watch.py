@@ -8,8 +8,9 @@ from typing import Protocol
 
 from cli.client import Client
 from cli.decide import Ask, answer_of_a_script, ask_person, decide
+from cli.plans import edit_plan
 from cli.preview import preview
-from cli.screen import Screen
+from cli.screen import Screen, Show
 from cli.story import Line, tell
 from cli.terms import terms_of
 from cli.trouble import ExitCode, Trouble
@@ -152,6 +153,10 @@ class Person:
                     if terms := terms_of(approval, datetime.now(UTC)):
                         show(terms)
                     answer = await ask_person(approval, self.ask, show)
+                    if answer.edits_plan:
+                        if await self._edit(approval, show):
+                            return
+                        continue
                 except asyncio.CancelledError:
                     show([Line("")])  # ends the line of the prompt
                     raise
@@ -165,6 +170,14 @@ class Person:
                     return
             else:
                 return
+
+    async def _edit(self, approval: Approval, show: Show) -> bool:
+        """Whether there is another version to decide about, which is asked about by itself."""
+        try:
+            return await edit_plan(self.client, approval.plan_id, show)
+        except Trouble as trouble:
+            show([Line(f"  not edited: {trouble}", "bad")])
+            return False
 
 
 @dataclass

@@ -12,11 +12,20 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from gen.assent.v1 import approval_pb2, approval_service_pb2, run_report_pb2, run_service_pb2, session_service_pb2
+from gen.assent.v1 import (
+    approval_pb2,
+    approval_service_pb2,
+    plan_service_pb2,
+    run_report_pb2,
+    run_service_pb2,
+    session_service_pb2,
+)
 from gen.assent.v1.approval_service_pb2_grpc import add_ApprovalServiceServicer_to_server
 from gen.assent.v1.event_pb2 import SessionEvent
 from gen.assent.v1.grant_pb2 import Grant
 from gen.assent.v1.message_pb2 import Message
+from gen.assent.v1.plan_pb2 import Plan
+from gen.assent.v1.plan_service_pb2_grpc import add_PlanServiceServicer_to_server
 from gen.assent.v1.run_pb2 import Run
 from gen.assent.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from gen.assent.v1.session_pb2 import SESSION_STATE_CLOSED, Session
@@ -63,6 +72,8 @@ class StandIn:
     approvals: dict[str, approval_pb2.Approval] = field(default_factory=dict)
     decisions: list[approval_service_pb2.DecideApprovalRequest] = field(default_factory=list)
     steered: list[Any] = field(default_factory=list)  # requests to pause, resume, cancel, close
+    plan: Plan = field(default_factory=Plan)  # the only one there is; a revision of it is answered as asked for
+    revised: list[plan_service_pb2.RevisePlanRequest] = field(default_factory=list)
     run: Run = field(default_factory=lambda: Run(id=RUN, session_id=SESSION))  # what steering answers
     streams: list[int] = field(default_factory=list)  # the after_sequence of each
     grants: list[Grant] = field(default_factory=list)
@@ -188,6 +199,16 @@ class StandIn:
         await self._steer(request, context)
         return session_service_pb2.SwitchAgentResponse(session=Session(id=SESSION, agent=request.agent))
 
+    async def GetPlan(self, request: Any, context: Any) -> plan_service_pb2.GetPlanResponse:
+        return plan_service_pb2.GetPlanResponse(plan=self.plan)
+
+    async def RevisePlan(self, request: Any, context: Any) -> plan_service_pb2.RevisePlanResponse:
+        self.revised.append(request)
+        if self.refuse:
+            await abort(context, self.refuse.pop(0))
+        newer = Plan(id="plan-2", version=self.plan.version + 1, title=request.title, digest="newer")
+        return plan_service_pb2.RevisePlanResponse(plan=newer)
+
     async def PauseRun(self, request: Any, context: Any) -> run_service_pb2.PauseRunResponse:
         return run_service_pb2.PauseRunResponse(run=await self._steer(request, context))
 
@@ -253,6 +274,7 @@ async def serve(stand_in: StandIn) -> tuple[grpc.aio.Server, str]:
     adders: list[Callable[[Any, Any], None]] = [
         add_SessionServiceServicer_to_server,
         add_ApprovalServiceServicer_to_server,
+        add_PlanServiceServicer_to_server,
         add_RunServiceServicer_to_server,
     ]
     for add in adders:

@@ -23,6 +23,7 @@ from gen.assent.v1.approval_pb2 import (
     DECISION_ACTION_RESPOND,
 )
 from gen.assent.v1.grant_pb2 import Grant
+from gen.assent.v1.plan_pb2 import PLAN_STATE_DRAFT, Plan
 from gen.assent.v1.run_pb2 import (
     RUN_STATE_CANCELLED,
     RUN_STATE_CREATED,
@@ -401,6 +402,23 @@ async def test_a_person_at_a_terminal_is_asked_and_answers(assent: Command, stan
         assert await terminal.process.wait() == 0
     assert [each.action for each in stand_in.decisions] == [DECISION_ACTION_APPROVE, DECISION_ACTION_REJECT]
     assert stand_in.decisions[1].feedback == "не сейчас"
+
+
+async def test_a_person_at_a_terminal_edits_the_plan_and_is_asked_again(
+    assent: Command, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in.plan = Plan(id="plan-1", version=1, title="An app", state=PLAN_STATE_DRAFT)
+    stand_in.plan.subtasks.add(key="a", title="The first", agent="coder")
+    for name, value in (("EDITOR", "sed -i s/first/1st/"), ("VISUAL", "")):
+        monkeypatch.setitem(ENVIRONMENT, name, value)
+    async with Terminal("run", "an app", address=assent.address) as terminal:
+        await terminal.see("[e] edit it")
+        terminal.type("e\n")
+        await terminal.see("version 2, a draft; version 1 is SUPERSEDED")
+        await stand_in.decided_elsewhere(PLAN_APPROVAL.id, DECISION_ACTION_APPROVE)
+        await terminal.see("[a] approve")
+    assert stand_in.decisions == []
+    assert [request.subtasks[0].title for request in stand_in.revised] == ["The 1st"]
 
 
 async def test_ctrl_c_at_a_prompt_leaves_and_says_how_to_come_back(assent: Command, stand_in: StandIn) -> None:

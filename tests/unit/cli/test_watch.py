@@ -230,7 +230,7 @@ async def test_a_person_approves_by_a_key_or_a_word() -> None:
     async with connected(stand_in) as client:
         prompts = await follow_as(client, ["a\n", "approve\n"], Scribe())
     assert [each.action for each in stand_in.decisions] == [APPROVE, APPROVE]
-    assert prompts[0] == "An app: [a] approve, [r] reject, [x] abort the run, [v] view all > "
+    assert prompts[0] == "An app: [a] approve, [r] reject, [x] abort the run, [e] edit it, [v] view all > "
 
 
 async def test_a_person_who_types_something_else_is_asked_again() -> None:
