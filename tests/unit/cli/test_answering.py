@@ -25,7 +25,7 @@ def question(schema: object = None, options: list[str] | None = None) -> Approva
         allowed_actions=[DECISION_ACTION_RESPOND, DECISION_ACTION_ABORT],
         arguments_json=json.dumps(arguments),
         response_schema_json="" if schema is None else json.dumps(schema),
-        preview=Preview(title="Question: Which?", text="Which?\n1. red\n2. blue ⟦U+202E⟧eulb"),
+        preview=Preview(title="Which?", text="Which?\n1. red\n2. blue ⟦U+202E⟧eulb"),
     )
 
 

@@ -92,7 +92,7 @@ def test_a_question_waits_in_the_inbox_and_no_executor_or_client_has_it() -> Non
     )
     assert question.arguments_json == step.arguments_json
     assert json.loads(question.response_schema_json) == COLOUR
-    assert question.preview.title == "Question: Which colour?"
+    assert question.preview.title == "Which colour?"
     assert question.preview.text.splitlines() == ["Which colour?", "1. red", "2. blue"]
     assert (play.run.state, play.session.settled, play.session.runnable) == ("WAITING", True, False)
     assert not [e for e in play.events if isinstance(e, ToolCallReady) or getattr(e, "kind", "") == "TOOL"]
@@ -231,4 +231,4 @@ def test_as_many_as_a_reply_may_hold_are_asked_at_once_and_answered_one_by_one()
     for approval in reversed(asked):
         assert not play.flying
         play.decide("RESPOND", approval, response_json=json.dumps(approval.preview.title))
-    assert [text for text, _ in read_by_the_model(play)] == [f"Question: Question {n}?" for n in range(128)]
+    assert [text for text, _ in read_by_the_model(play)] == [f"Question {n}?" for n in range(128)]
