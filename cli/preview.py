@@ -3,11 +3,13 @@
 Nothing is rendered here: the lines are cut, toned and made safe once more, should a server be of an older version.
 """
 
+from cli.answering import hint_of
 from cli.story import Line
 from cli.words import one_line, plural, printable, state_of
 from gen.assent.v1.approval_pb2 import (
     APPROVAL_KIND_IN_DOUBT,
     APPROVAL_KIND_PLAN,
+    APPROVAL_KIND_QUESTION,
     PREVIEW_FORMAT_DIFF,
     Approval,
 )
@@ -34,6 +36,8 @@ def preview(approval: Approval, limit: int = SHORT) -> list[Line]:
     if shown.truncated:
         body.append(Line("  … and more than is shown: read the whole before you decide", "ask"))
         body += [] if limit else [Line(f"  {line}", "call") for line in printable(approval.arguments_json).splitlines()]
+    if approval.kind == APPROVAL_KIND_QUESTION:
+        body = [*body, Line(f"  the answer: {hint_of(approval)}", "quiet")]
     return lines + body
 
 

@@ -20,6 +20,7 @@ from orchestrator.domain.transitions import finish_step
 
 SOURCE = "assent"
 MAX_ANSWER_BYTES = 64 * 1024
+MAX_SCHEMA_BYTES = 16 * 1024  # it is kept with the question, and told with it to whoever watches
 
 _SCHEMA_JSON = json.dumps(
     {
@@ -57,16 +58,23 @@ ASK_USER = Tool(
 
 def faults_of(arguments: dict[str, Any]) -> list[str]:
     """What is wrong with a question whose arguments fit the tool's schema."""
-    fault = fault_of_models(arguments["answer_schema"]) if "answer_schema" in arguments else ""
+    if "answer_schema" not in arguments:
+        return []
+    if (size := len(_schema_of(arguments).encode())) > MAX_SCHEMA_BYTES:
+        return [f"$.answer_schema: is {size} bytes; {MAX_SCHEMA_BYTES} are allowed"]
+    fault = fault_of_models(arguments["answer_schema"])
     return [f"$.answer_schema: {fault}"] if fault else []
+
+
+def _schema_of(arguments: dict[str, Any]) -> str:
+    schema = arguments.get("answer_schema")
+    return "" if schema is None else json.dumps(schema, ensure_ascii=False)
 
 
 def ask(change: Change, step: Step, arguments: dict[str, Any], rule: str) -> Step:
     """The call awaits its answer from a person."""
-    schema = arguments.get("answer_schema")
-    schema_json = "" if schema is None else json.dumps(schema, ensure_ascii=False)
     options = [str(option) for option in arguments.get("options", [])]
-    return ask_about_question(change, step, str(arguments["question"]), options, schema_json, rule)
+    return ask_about_question(change, step, str(arguments["question"]), options, _schema_of(arguments), rule)
 
 
 def check_answer(approval: Approval, decision: Decision) -> None:

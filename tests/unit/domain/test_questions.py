@@ -10,7 +10,7 @@ from orchestrator.domain.catalog import Rule
 from orchestrator.domain.digests import sha256
 from orchestrator.domain.errors import ActionNotAllowed, DomainError, InvalidInput, InvalidJson
 from orchestrator.domain.events import ApprovalRequested, StepFinished, StepStarted, ToolCallReady
-from orchestrator.domain.questions import MAX_ANSWER_BYTES
+from orchestrator.domain.questions import MAX_ANSWER_BYTES, MAX_SCHEMA_BYTES
 from orchestrator.domain.records import Approval
 from tests.unit.domain.build import POLICY, Play, call, catalog
 
@@ -129,9 +129,10 @@ def test_what_would_deceive_the_eye_is_made_visible() -> None:
         ({"question": "?", "answer_schema": "string"}, "$.answer_schema"),
         ({"question": "?", "answer_schema": {"pattern": "(a+)+$"}}, "'pattern' is not taken"),
         ({"question": "?", "answer_schema": {"$ref": "http://127.0.0.1:1/"}}, "'$ref' is not taken"),
+        ({"question": "?", "answer_schema": {"enum": ["x" * MAX_SCHEMA_BYTES]}}, "bytes"),
         ({"question": "?", "more": 1}, "more"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_a_question_that_does_not_do_goes_back_to_the_model_with_the_reason(
     arguments: dict[str, Any], words: str
