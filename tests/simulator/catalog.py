@@ -21,6 +21,13 @@ LEAD, DIRECTOR = "lead", "director"
 ROLES = {"anna": frozenset((LEAD, DIRECTOR)), "boris": frozenset((LEAD, DIRECTOR))}
 """Who holds which; everybody else holds none."""
 
+CONSTRAINTS = ("", *['arguments.what != ""'] * 3, 'arguments.what.endsWith("1")')
+"""What people who remember a yes may say of the arguments; the empty one means the same again."""
+
+QUESTION_SCHEMA = {"type": "object", "properties": {"content": {"enum": ["yes", "no"]}}, "required": ["content"]}
+ANSWERS = ('{"content": "yes"}', '{"content": "no"}', '{"content": "perhaps"}', "[1, 1e400]")
+"""What people answer to questions; the last two do not fit, and are refused."""
+
 _TWO = ApprovalTerms(
     [LEAD], quorum=2, wait=20 * SECOND, on_expiry="ESCALATE", escalation_roles=[DIRECTOR], remind_every=8 * SECOND
 )
@@ -33,7 +40,7 @@ POLICY = Policy(
     (
         Rule("never", "DENY", ("erase",), reason="nobody may"),
         Rule("two", "ASK", ("put",), reason="it changes something", terms=_TWO),
-        Rule("soon", "ASK", ("deploy",), reason="it changes everything", terms=_SOON),
+        Rule("soon", "ASK", ("deploy",), reason="it changes everything", terms=_SOON, remember=True),
         Rule("trusted", "ALLOW", ("mail", "index", "tab")),
     ),
     terms={"PLAN": _PLANS},

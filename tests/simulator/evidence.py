@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 
 from orchestrator.domain.change import Change
-from orchestrator.domain.events import LoggedEvent
+from orchestrator.domain.events import GrantChanged, LoggedEvent
 from orchestrator.domain.reconcile import reconcile
 from orchestrator.domain.records import Step, Workspace
 from orchestrator.domain.starting import Place, World
@@ -107,7 +107,13 @@ class Evidence:
         change = Change(snapshot, now, lambda: "an-id")
         catalog = new_catalog()
         reconcile(change, World(catalog, _anywhere))
-        return [f"session {key[1]}: {event!r}"[:300] for event in change.events]
+        due = [event for event in change.events if not _is_found_when_looked_at(event)]
+        return [f"session {key[1]}: {event!r}"[:300] for event in due]
+
+
+def _is_found_when_looked_at(event: object) -> bool:
+    """That a grant has run out is written down whenever somebody looks: nobody does for its sake."""
+    return isinstance(event, GrantChanged) and event.trigger == "expired"
 
 
 def _anywhere(step: Step, workspace: Workspace) -> Place:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from random import Random
 
-from gen.assent.v1 import run_pb2
+from gen.assent.v1 import approval_pb2, run_pb2
 from tests.simulator import storm
 from tests.simulator.people import Person, Watcher
 from tests.simulator.world import World
@@ -66,7 +66,10 @@ async def _decides(world: World, person: Person, random: Random) -> None:
         await asyncio.sleep(random.uniform(0.3, 3.0))
         for approval in await person.pending():
             has_voted = any(vote.voter == person.name for vote in approval.votes)
-            if random.random() < (0.1 if has_voted else 0.7):
+            if approval.kind == approval_pb2.APPROVAL_KIND_PLAN and not world.calm and random.random() < 0.2:
+                title = f"{person.name}'s {approval.plan_id[-6:]} {random.getrandbits(32):x}"
+                await person.revise(approval.plan_id, "", title)
+            elif random.random() < (0.1 if has_voted else 0.7):
                 await person.decide(approval, kindly=world.calm)
         if world.calm:
             for run in await person.runs():
@@ -93,6 +96,7 @@ async def _client(person: Person, random: Random) -> None:
 
 async def _author(world: World, session_id: str, random: Random) -> None:
     person = world.person(f"author-{session_id[-4:]}")
+    revisions = 0
     for n in range(random.randint(1, 4)):
         await asyncio.sleep(random.choice([0.0, 0.1, 2.0, 5.0]))
         text = f"do {json.dumps([session_id[-4:], n])}"
@@ -103,4 +107,13 @@ async def _author(world: World, session_id: str, random: Random) -> None:
             await person.submit(session_id, text)
         while random.random() < 0.3:
             await asyncio.sleep(random.uniform(0.0, 6.0))
-            await person.steer_something(session_id)
+            match random.choice(["steer", "steer", "revise", "revise", "revoke", "switch"]):
+                case "steer":
+                    await person.steer_something(session_id)
+                case "revise":
+                    revisions += 1
+                    await person.revise_something(session_id, f"another {session_id[-4:]} {revisions}")
+                case "revoke":
+                    await person.revoke_something(session_id)
+                case _:
+                    await person.switch(session_id)

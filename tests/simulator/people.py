@@ -12,6 +12,7 @@ import grpc
 from gen.assent.v1 import (
     approval_pb2,
     approval_service_pb2,
+    plan_pb2,
     plan_service_pb2,
     run_pb2,
     run_service_pb2,
@@ -21,7 +22,7 @@ from gen.assent.v1 import (
 )
 from rpc.principal import PERMISSIONS, Principal
 from rpc.problem import Problem
-from tests.simulator.catalog import CLIENT_TOOLS, ROLES
+from tests.simulator.catalog import ANSWERS, CLIENT_TOOLS, CONSTRAINTS, ROLES
 from tests.simulator.history import Command, History, View
 from tests.simulator.replicas import Replica
 from tests.simulator.script import draw_plan
@@ -39,7 +40,10 @@ _UNKIND = (
     approval_pb2.DECISION_ACTION_REJECT,
     approval_pb2.DECISION_ACTION_RESPOND,
     approval_pb2.DECISION_ACTION_ABORT,
+    approval_pb2.DECISION_ACTION_REQUEST_CHANGES,
 )
+_SKIP, _REPLAN = approval_pb2.DECISION_ACTION_SKIP, approval_pb2.DECISION_ACTION_REPLAN
+_QUESTION = (approval_pb2.DECISION_ACTION_RESPOND,)
 _ENDED = (run_pb2.RUN_STATE_COMPLETED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
 
 Note = Callable[[str], None]
@@ -132,6 +136,40 @@ class Person:
         )
         await self.do("PlanService/CreatePlan", request)
 
+    async def revise_something(self, session_id: str, title: str) -> None:
+        """Another version of a draft, where there is one; now and then of one that was seen a while ago."""
+        asked = plan_service_pb2.ListPlansRequest(session_id=session_id, state=plan_pb2.PLAN_STATE_DRAFT)
+        answer = await self.read("PlanService/ListPlans", asked)
+        for plan in answer.plans if answer else ():
+            if self.random.random() < 0.3:
+                await asyncio.sleep(self.random.uniform(0.0, 3.0))
+            await self.revise(plan.id, self.random.choice([plan.digest, ""]), f"{title} {plan.id[-6:]}")
+
+    async def revise(self, plan_id: str, digest: str, title: str, plan: dict[str, Any] | None = None) -> None:
+        drawn = plan or draw_plan(self.random)
+        request = plan_service_pb2.RevisePlanRequest(
+            plan_id=plan_id,
+            title=title,
+            parallel_limit=drawn["parallel_limit"],
+            subtasks=drawn["subtasks"],
+            digest=digest,
+        )
+        await self.do("PlanService/RevisePlan", request)
+
+    async def revoke_something(self, session_id: str) -> None:
+        asked = approval_service_pb2.ListGrantsRequest(session_id=session_id)
+        answer = await self.read("ApprovalService/ListGrants", asked)
+        if answer and answer.grants:
+            grant = self.random.choice(answer.grants)
+            revoking = approval_service_pb2.RevokeGrantRequest(grant_id=grant.id, reason="no more")
+            await self.do("ApprovalService/RevokeGrant", revoking)
+
+    async def switch(self, session_id: str) -> None:
+        request = session_service_pb2.SwitchAgentRequest(
+            session_id=session_id, agent=self.random.choice(["coder", "ask"])
+        )
+        await self.do("SessionService/SwitchAgent", request)
+
     async def pending(self) -> list[approval_pb2.Approval]:
         request = approval_service_pb2.ListApprovalsRequest(state=approval_pb2.APPROVAL_STATE_PENDING)
         answer = await self.read("ApprovalService/ListApprovals", request)
@@ -139,7 +177,8 @@ class Person:
 
     async def decide(self, approval: approval_pb2.Approval, *, kindly: bool) -> None:
         """`kindly`: so that the run goes on to its end."""
-        action = self._action(list(approval.allowed_actions), kindly)
+        asked = approval.kind == approval_pb2.APPROVAL_KIND_QUESTION
+        action = self._action(list(approval.allowed_actions), kindly, good=_QUESTION if asked else _KIND)
         digest = approval.digest if kindly or self.random.random() < 0.97 else "0" * 64
         request = approval_service_pb2.DecideApprovalRequest(
             approval_id=approval.id, action=action, digest=digest, feedback=f"says {self.name}"
@@ -148,12 +187,19 @@ class Person:
             request.edited_arguments_json = f'{{"what": "edited by {self.name}"}}'
         elif action == approval_pb2.DECISION_ACTION_RESPOND:
             request.response_json = f'{{"content": "{self.name} says so"}}'
+            if approval.kind == approval_pb2.APPROVAL_KIND_QUESTION:
+                request.response_json = self.random.choice(ANSWERS)
+        elif approval.may_remember and self.random.random() < 0.5:
+            request.remember.constraint = self.random.choice(CONSTRAINTS)
+            request.remember.lifetime.FromSeconds(self.random.choice([1, 20, 60]))
         elif approval.kind == approval_pb2.APPROVAL_KIND_BUDGET and action == approval_pb2.DECISION_ACTION_APPROVE:
             request.new_limit.work_duration.FromSeconds(3600 if kindly else self.random.choice([10, 3600]))
         await self.do("ApprovalService/DecideApproval", request)
 
-    def _action(self, allowed: list[Any], kindly: bool) -> Any:
-        good = [action for action in allowed if action in _KIND]
+    def _action(self, allowed: list[Any], kindly: bool, good: Sequence[Any]) -> Any:
+        good = [action for action in allowed if action in good]
+        if not kindly and _REPLAN in allowed:
+            good = [_REPLAN, _SKIP, *good] if _SKIP in allowed else [_REPLAN, *good]
         may = [action for action in allowed if action in (*_KIND, *_UNKIND)]
         return self.random.choice(good if good and (kindly or self.random.random() < 0.75) else may)
 

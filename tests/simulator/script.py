@@ -13,7 +13,7 @@ from executor.models.model import Delta, ModelRequest, Reply, ToolCallPart, Usag
 from executor.performer import Performer
 from executor.steps import Outcome, Start, Tell
 from executor.tools.tool import Arguments, SideEffect, Tool, ToolCall, ToolResult
-from tests.simulator.catalog import CLIENT_TOOLS, MODEL_SECONDS, TOOL_SECONDS, TOOLS
+from tests.simulator.catalog import CLIENT_TOOLS, MODEL_SECONDS, QUESTION_SCHEMA, TOOL_SECONDS, TOOLS
 
 STEP: ContextVar[Start] = ContextVar("step")
 
@@ -69,6 +69,8 @@ class Script:
     async def answer(self, request: ModelRequest) -> AsyncGenerator[Delta | Reply, None]:
         yield Delta("TEXT", "well, ")
         await self._take_time(MODEL_SECONDS)
+        if request.purpose == "SUBTASK" and self.random.random() < self.trouble:
+            raise StepFailed("MODEL_FAILED", "a person has to look at it", "HUMAN_REQUIRED")
         text, calls = self._words(request)
         yield Reply(text, "tool_calls" if calls else "stop", tool_calls=calls, usage=Usage(10, 0, 5), is_priced=True)
 
@@ -87,6 +89,9 @@ class Script:
 
     def _call(self, request: ModelRequest) -> ToolCallPart:
         self._calls += 1
+        if any(tool.name == "ask_user" for tool in request.tools) and self.random.random() < 0.1:
+            asked = {"question": f"which way {self._calls}?", "answer_schema": QUESTION_SCHEMA}
+            return ToolCallPart(f"call{self._calls}", "ask_user", json.dumps(asked))
         clients = [tool.name for tool in request.tools if tool.name in CLIENT_TOOLS]
         tool = self.random.choice([*TOOLS, "mail", "mail", "deploy", "deploy", *clients, *clients])
         return ToolCallPart(f"call{self._calls}", tool, json.dumps({"what": f"w{self._calls}"}))

@@ -45,6 +45,11 @@ def report_of(history: History, *, whole: bool) -> dict[str, Any]:
         "votes": sum(len(approval.votes) for approval in rows.approvals),
         "expired": sum(approval.state == "EXPIRED" for approval in rows.approvals),
         "superseded": sum(approval.state == "SUPERSEDED" for approval in rows.approvals),
+        "grants": len(rows.session_grants),
+        "uses of grants": sum(grant.uses for grant in rows.session_grants),
+        "answers to questions": sum(a.kind == "QUESTION" and a.state == "RESOLVED" for a in rows.approvals),
+        "failures": sum(approval.kind == "FAILURE" for approval in rows.approvals),
+        "carried subtasks": sum(subtask.carried_subtask_id != "" for subtask in rows.subtasks),
         "refused": sum(len(command.refusals) for command in history.commands),
         "in doubt": sum(approval.kind == "IN_DOUBT" for approval in rows.approvals),
     }

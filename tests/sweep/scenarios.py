@@ -16,9 +16,10 @@ from gen.assent.v1 import (
     session_service_pb2,
     step_pb2,
 )
+from tests.simulator.catalog import CONSTRAINTS
 from tests.simulator.people import Person, Watcher
 from tests.simulator.world import World
-from tests.sweep.telling import Told
+from tests.sweep.telling import OTHERWISE, Told
 
 LOOK_SECONDS = 0.4
 ENDED = (run_pb2.RUN_STATE_COMPLETED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
@@ -28,13 +29,17 @@ Act = Callable[["Scene"], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True)
 class Scenario:
-    """`decisions` are what people answer about calls, by the `what` in their arguments; else APPROVE or RETRY."""
+    """`decisions` are what people answer, else APPROVE, RETRY or RESPOND: about calls by the `what` in their arguments,
+    about plans by their version, about failures by the key of the subtask. WAIT leaves a question to its expiry, REVISE
+    makes another version of the draft.
+    """
 
     name: str
     told: Told
     act: Act
     ends: tuple[str, ...] = ("COMPLETED",)  # of every run
     decisions: dict[str, str] = field(default_factory=dict)
+    remembers: bool = False  # whether an APPROVE is remembered, where that is offered
     replicas: int = 1
     slots: int = 4
     preludes: tuple[str, ...] = ()  # failpoints of a first crash, before the one that is swept
@@ -85,7 +90,7 @@ class Scene:
     async def ended(self, run_id: str, *, or_started: str = "") -> None:
         """Until the run has ended, or a tool has begun."""
         while not (self._has_started(or_started) or await self._has_ended(run_id)):
-            await self._a_moment()
+            await self.a_moment()
 
     def _has_started(self, tool: str) -> bool:
         return any(started.tool == tool for started in self.world.history.started)
@@ -94,14 +99,14 @@ class Scene:
         answer = await self.anna.read("RunService/GetRun", run_service_pb2.GetRunRequest(run_id=run_id))
         return answer is not None and answer.run.state in ENDED
 
-    async def _a_moment(self) -> None:
+    async def a_moment(self) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
     async def execute_for_ever(self, session_id: str, run_id: str, window: Person) -> None:
         """A window in which the session's own tools are executed: what it could claim, once."""
         asked = run_service_pb2.ListStepsRequest(run_id=run_id, page_size=100)
         while True:
-            await self._a_moment()
+            await self.a_moment()
             answer = await window.read("RunService/ListSteps", asked)
             for step in answer.steps if answer else ():
                 if step.state == step_pb2.STEP_STATE_READY:
@@ -122,19 +127,46 @@ class Scene:
                 await self._decide(approval)
 
     async def _decide(self, approval: Any) -> None:
-        action = "APPROVE" if approval_pb2.DECISION_ACTION_APPROVE in approval.allowed_actions else "RETRY"
-        if approval.kind == approval_pb2.APPROVAL_KIND_TOOL_CALL:
-            action = self.scenario.decisions.get(json.loads(approval.arguments_json).get("what", ""), action)
+        action = self.scenario.decisions.get(_subject(approval), _USUAL.get(approval.kind, "APPROVE"))
+        if action == "WAIT" and not approval.earlier_approval_id:
+            return
+        if action == "REVISE":
+            await self.anna.revise(approval.plan_id, approval.digest, "anna's own", REVISED)
+            return
+        action = "APPROVE" if action == "WAIT" else action
         request = approval_service_pb2.DecideApprovalRequest(
             approval_id=approval.id,
             action=approval_pb2.DecisionAction.Value(f"DECISION_ACTION_{action}"),
             digest=approval.digest,
-            feedback="says anna",
+            feedback=OTHERWISE,
             edited_arguments_json='{"what": "something else"}' if action == "EDIT" else "",
             response_json='"it is done"' if action == "RESPOND" else "",
         )
-        has_voted = any(vote.voter == self.anna.name for vote in approval.votes)
-        await (self.boris if has_voted else self.anna).do("ApprovalService/DecideApproval", request)
+        if approval.may_remember and action == "APPROVE" and self.scenario.remembers:
+            request.remember.constraint = CONSTRAINTS[1]
+            request.remember.lifetime.FromSeconds(600)
+        is_hers = not approval.terms.requester_excluded and all(v.voter != self.anna.name for v in approval.votes)
+        await (self.anna if is_hers else self.boris).do("ApprovalService/DecideApproval", request)
+
+
+_USUAL = {
+    approval_pb2.APPROVAL_KIND_QUESTION: "RESPOND",
+    approval_pb2.APPROVAL_KIND_IN_DOUBT: "RETRY",
+    approval_pb2.APPROVAL_KIND_FAILURE: "RETRY",
+}
+
+
+def _subject(approval: Any) -> str:
+    """What the question is about, as a scenario names it."""
+    match approval.kind:
+        case approval_pb2.APPROVAL_KIND_TOOL_CALL:
+            return str(json.loads(approval.arguments_json).get("what", ""))
+        case approval_pb2.APPROVAL_KIND_PLAN:
+            return f"version {approval.plan_version}"
+        case approval_pb2.APPROVAL_KIND_FAILURE:
+            title: str = approval.preview.title
+            return title.removeprefix("Subtask ").partition(":")[0]
+    return ""
 
 
 # The scenarios of the promise
@@ -206,6 +238,21 @@ def _subtask(key: str, *depends_on: str) -> dict[str, Any]:
     return {"key": key, "depends_on": list(depends_on), **words}
 
 
+async def _granted(scene: Scene) -> None:
+    """A yes is remembered, serves twice more, is taken back; then people are asked again."""
+    session = await scene.session()
+    await scene.ended(await scene.say(session, "do: plain"))
+    asked = approval_service_pb2.ListGrantsRequest(session_id=session)
+    while (listed := await scene.anna.read("ApprovalService/ListGrants", asked)) is None:
+        await scene.a_moment()
+    for grant in listed.grants:
+        if not grant.HasField("revoke_time"):
+            revoking = approval_service_pb2.RevokeGrantRequest(grant_id=grant.id, reason="no more")
+            await scene.anna.do("ApprovalService/RevokeGrant", revoking)
+    await scene.ended(await scene.say(session, "do: again"))
+
+
+REVISED = {"parallel_limit": 1, "subtasks": [_subtask("first")]}
 DIES_BEFORE_START = "dispatch:1:crash"
 DIES_WHILE_IT_RUNS = "receive.accepted.after:1:crash"
 
@@ -231,6 +278,46 @@ SCENARIOS = (
         _message,
         decisions={"plain 0 0": "REJECT", "plain 0 1": "EDIT", "plain 1 0": "RESPOND"},
     ),
+    Scenario(
+        "votes",
+        Told({"plain": [["put"], ["deploy", "put"]]}),
+        _message,
+        decisions={"plain 1 0": "WAIT", "plain 1 1": "WAIT"},  # the one is refused in time, the other escalated
+    ),
+    Scenario(
+        "review",
+        Told(
+            {"first": [["mail"]], "second": [["index"]]},
+            plan={"parallel_limit": 1, "subtasks": [_subtask("second")]},
+            otherwise={"parallel_limit": 2, "subtasks": [_subtask("first"), _subtask("second", "first")]},
+        ),
+        _plan,
+        decisions={"version 1": "REVISE", "version 2": "REQUEST_CHANGES"},
+    ),
+    Scenario(
+        "replan",
+        Told(
+            {"first": [["mail"]], "second": [["index"]], "third": [["look"]], "fourth": [["mail"]]},
+            plan={
+                "parallel_limit": 2,
+                "subtasks": [_subtask("first"), _subtask("second", "first"), _subtask("third", "second")],
+            },
+            otherwise={"parallel_limit": 2, "subtasks": [_subtask("fourth", "first"), _subtask("third", "first")]},
+            faults={
+                "second": [StepFailed("MODEL_FAILED", "it cannot be done so", "HUMAN_REQUIRED")],
+                "third": [StepFailed("MODEL_FAILED", "it cannot be done at all", "HUMAN_REQUIRED")],
+            },
+        ),
+        _plan,
+        decisions={"second": "REPLAN", "third": "SKIP"},
+    ),
+    Scenario(
+        "grants",
+        Told({"plain": [["deploy"], ["deploy", "deploy"]], "again": [["deploy"]]}),
+        _granted,
+        remembers=True,
+    ),
+    Scenario("question", Told({"plain": [["ask_user", "mail"], ["ask_user"]]}), _message),
     Scenario("client tools", Told({"plain": [["open_tab", "look"], ["open_tab"]]}), _client_tools),
     Scenario(
         "retry",

@@ -18,12 +18,17 @@ Turns = list[list[str]]
 """The tools that a model calls in its first reply, in its second, and so on; then it is done."""
 
 
+OTHERWISE = "says anna: otherwise"
+"""What an architect is told who is to plan otherwise."""
+
+
 @dataclass
 class Told:
     """What is told by keywords: the word after "do:" in the message or in the subtask's instructions."""
 
     turns: dict[str, Turns] = field(default_factory=dict)
     plan: dict[str, Any] | None = None  # makes every message that is routed a complex one
+    otherwise: dict[str, Any] | None = None  # the plan once somebody has said what to do otherwise
     faults: dict[str, list[StepFailed]] = field(default_factory=dict)  # by keyword or tool, one for each try
     seconds: dict[str, float] = field(default_factory=dict)  # by tool, where it is not the usual time; "": of models
 
@@ -62,12 +67,14 @@ class ToldScript(Script):
                 way = "complex" if self._told.plan else "atomic"
                 return json.dumps({"complexity": way, "agent": "coder", "reason": "so it is"}), ()
             case "PLANNING":
-                return json.dumps({"title": "A plan", "summary": "", **(self._told.plan or {})}), ()
+                was_told = any(OTHERWISE in message.text for message in request.messages)
+                plan = self._told.otherwise if was_told else self._told.plan
+                return json.dumps({"title": "A plan", "summary": "", **(plan or {})}), ()
         turns = self._told.turns.get(key, [])
         if request.turn >= len(turns):
             return "that is it", ()
         calls = (
-            ToolCallPart(f"{key}-{request.turn}-{n}", tool, json.dumps({"what": f"{key} {request.turn} {n}"}))
+            ToolCallPart(f"{key}-{request.turn}-{n}", tool, _arguments(tool, f"{key} {request.turn} {n}"))
             for n, tool in enumerate(turns[request.turn])
         )
         return "let me", tuple(calls)
@@ -75,3 +82,7 @@ class ToldScript(Script):
     def _fail(self, key: str) -> None:
         if faults := self._faults.get(key):
             raise faults.pop(0)
+
+
+def _arguments(tool: str, what: str) -> str:
+    return json.dumps({"question": what} if tool == "ask_user" else {"what": what})

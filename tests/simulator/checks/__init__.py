@@ -7,8 +7,10 @@ from tests.simulator.checks.control import check_control
 from tests.simulator.checks.decisions import check_decisions
 from tests.simulator.checks.ends import check_ends
 from tests.simulator.checks.fencing import check_fencing
+from tests.simulator.checks.grants import check_grants
 from tests.simulator.checks.logs import check_logs, check_views
 from tests.simulator.checks.machines import check_machines
+from tests.simulator.checks.plans import check_plans
 from tests.simulator.checks.steps import check_approvals, check_starts
 from tests.simulator.history import History
 
@@ -22,6 +24,8 @@ CHECKS: tuple[Check, ...] = (
     check_starts,
     check_approvals,
     check_decisions,
+    check_plans,
+    check_grants,
     check_commands,
     check_control,
     check_ends,

@@ -41,6 +41,11 @@ def _plans(history: History, command: Command) -> int:
     return len([p for p in mine if p.author == command.who])
 
 
+def _revisions(history: History, command: Command) -> int:
+    mine = [p for p in history.rows.plans if p.title == command.request.title and p.version > 1]
+    return len([p for p in mine if p.author == command.who])
+
+
 def _sent(history: History, command: Command) -> Iterator[str]:
     runs = {run.id for run in history.rows.runs}
     if command.answers[0].run.id not in runs:
@@ -74,6 +79,7 @@ _WITHOUT_ROW = ("ApprovalService/DecideApproval", "RunService/PauseRun", "RunSer
 _COUNTS: dict[str, Callable[[History, Command], int]] = {
     "SessionService/SendMessage": _messages,
     "PlanService/CreatePlan": _plans,
+    "PlanService/RevisePlan": _revisions,
 }
 
 
@@ -83,10 +89,17 @@ def _closed(history: History, command: Command) -> Iterator[str]:
         yield f"the session is {session.state if session else 'not there'}"
 
 
+def _revoked(history: History, command: Command) -> Iterator[str]:
+    grant = next((g for g in history.rows.session_grants if g.id == command.request.grant_id), None)
+    if grant is None or (grant.revoker, bool(grant.revoke_time)) != (command.who, True):
+        yield f"the grant is {grant}"
+
+
 _EFFECTS: dict[str, Callable[[History, Command], Iterator[str]]] = {
     "SessionService/CreateSession": _created,
     "SessionService/SendMessage": _sent,
     "ApprovalService/DecideApproval": _decided,
     "RunService/CancelRun": _cancelled,
     "SessionService/CloseSession": _closed,
+    "ApprovalService/RevokeGrant": _revoked,
 }

@@ -54,7 +54,9 @@ class Replay:
                 yield from self._moved(RUN, "run", body["run_id"], body["from_state"], body["trigger"], body["state"])
             case "plan_drafted":
                 self.states["plan", body["plan"]["id"]] = "DRAFT"
-                self.states.update({("subtask", subtask["id"]): "PENDING" for subtask in body["subtasks"]})
+                for subtask in body["subtasks"]:
+                    born = subtask["state"] if subtask.get("carried_subtask_id") else "PENDING"
+                    self.states["subtask", subtask["id"]] = born
             case "plan_state_changed":
                 yield from self._move(PLAN, "plan", body["plan_id"], body)
             case "subtask_state_changed":

@@ -54,6 +54,8 @@ def check_approvals(history: History) -> Iterator[str]:
         step = steps.get(started.step_id)
         if step is not None and started.tool in ASKING:
             approval = approvals.get(used.get((started.step_id, started.dispatch)) or "")
+            if approval is None and step.grant_id:
+                continue  # a remembered yes: see grants.py
             if words := _why_not(started, step, approval):
                 yield f"step {step.id} ({step.tool}), dispatch {started.dispatch}, started {words}"
 
