@@ -1,5 +1,6 @@
 """What must always hold of a session, written down independently of the rules that make it hold."""
 
+import json
 from collections import Counter, defaultdict
 from itertools import pairwise
 
@@ -71,7 +72,26 @@ def check_dispatches(snapshot: Snapshot, change: Change) -> None:
             assert (of, of.state) == (plan, "IN_PROGRESS"), "a step of another version than was approved"
         assert not is_used_up(run, change.now), "the run has worked as long as it may"
         if step.kind == "TOOL" and (step.policy_rule == "changes" or step.doubt_number):
-            check_consumed(snapshot, step, change.now)
+            if step.grant_id and not step.doubt_number:
+                check_granted(snapshot, step, change.now)
+            else:
+                check_consumed(snapshot, step, change.now)
+
+
+def check_granted(snapshot: Snapshot, step: Step, now: int) -> None:
+    """Somebody said so, for this tool and these arguments, and it stood when the call first began."""
+    grant = snapshot.grants.get(step.grant_id)
+    if grant is None:
+        assert step.dispatch_number > 1, "it ended, and was let go"
+        return
+    assert (step.approval_id, grant.tool, grant.schema_digest) == ("", step.tool, step.schema_digest)
+    if step.dispatch_number == 1:
+        assert (grant.end_time, grant.expire_time > now) == (0, True), "a grant that has ended"
+    if "sha256" in grant.constraint:
+        assert sha256(step.arguments_json) in grant.constraint
+    else:
+        assert json.loads(step.arguments_json)["path"] == "notes.md"
+    assert grant.uses
 
 
 def check_handed_over(snapshot: Snapshot, event: ToolCallReady, now: int) -> None:

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from orchestrator.domain.drafts import PlanDraft
 from orchestrator.domain.graph import SubtaskDraft
-from orchestrator.domain.records import ApprovalTerms, Failure, ModelReply, ToolCall, ToolResult, Usage
+from orchestrator.domain.records import ApprovalTerms, Failure, ModelReply, Remember, ToolCall, ToolResult, Usage
 from tests.unit.domain.build import SECOND, TOOLS, plan_answer, route_answer, task
 
 GOOD_ARGUMENTS = ['{"path": "notes.md"}', '{"id": 1234567890123456789}', "{}", "", '{"question": "Well?"}']
@@ -12,7 +12,7 @@ BAD_ARGUMENTS = ['{"path": "../x"}', "{bad", '{"a":1,"a":2}', "[]", "1" * 5_000]
 TEXTS = ["", "done", "{}", "```json\n{}\n```", "{bad", route_answer("atomic", "wizard")]
 
 _NO_EXECUTORS = ["ask_ide", "open_tab", "tab_doubt", "tab_halt", "ask_user"]
-calls = st.builds(
+_any_call = st.builds(
     ToolCall,
     st.sampled_from(["", "c1", "c1-3", "call-2"]),
     st.sampled_from(
@@ -30,6 +30,8 @@ calls = st.builds(
     ),
     st.sampled_from(GOOD_ARGUMENTS * 4 + BAD_ARGUMENTS),
 )
+# One of them again and again, so that what is remembered of it is met.
+calls = st.one_of(_any_call, _any_call, st.just(ToolCall("c1", "write_file", GOOD_ARGUMENTS[0])))
 
 
 @st.composite
@@ -65,6 +67,11 @@ failures = st.builds(
     Failure, st.just("FAULT"), st.just("it broke"), st.sampled_from(["RETRYABLE", "RETRYABLE", "FATAL"])
 )
 usages = st.builds(Usage, input_tokens=st.integers(0, 9), cost_usd_micros=st.integers(0, 9))
+
+# What may be remembered of a call, and for how long; and what is true of none.
+_lifetimes = st.sampled_from([SECOND // 2, 20 * SECOND, 1000 * SECOND])
+true_wishes = st.none() | st.builds(Remember, st.sampled_from(["", 'arguments.path == "notes.md"']), _lifetimes)
+wishes = true_wishes | st.just(Remember('arguments.path != "notes.md"'))
 
 _some_terms = st.builds(
     ApprovalTerms,

@@ -24,14 +24,27 @@ from orchestrator.domain.errors import (
     ClaimedByAnother,
     DeciderNotAllowed,
     DigestMismatch,
+    GrantNotOffered,
+    InvalidInput,
     SelfApproval,
     StaleVersion,
     WrongState,
 )
 from orchestrator.domain.events import RunFinished, ToolCallReady
+from orchestrator.domain.grants import revoke_grant
 from orchestrator.domain.outcomes import Outcome, fold
 from orchestrator.domain.reconcile import reconcile
-from orchestrator.domain.records import Approval, ApprovalTerms, Budget, ClientTool, Decision, Failure, Step, ToolResult
+from orchestrator.domain.records import (
+    Approval,
+    ApprovalTerms,
+    Budget,
+    ClientTool,
+    Decision,
+    Failure,
+    Remember,
+    Step,
+    ToolResult,
+)
 from orchestrator.domain.revising import revise_plan
 from orchestrator.domain.terms import is_overdue
 from orchestrator.domain.worktime import worked
@@ -142,6 +155,8 @@ class AnySession(RuleBasedStateMachine):
         approval = _one_of(data, self.play.pending)
         decision = self._answer(approval, action, data.draw(st.sampled_from(["", "why"])))
         decision = replace(decision, decider=data.draw(st.sampled_from(["anna", "boris", "clara"])))
+        if approval.kind == "TOOL_CALL" and action == "APPROVE":
+            decision = replace(decision, remember=data.draw(scripted.wishes))
         if is_overdue(approval, self.play.now + 1):
             self._refused(partial(self._decide, approval, decision, ROLES), ApprovalAlreadyResolved)
         elif approval.terms.roles and data.draw(st.integers(0, 9)) == 9:
@@ -150,8 +165,21 @@ class AnySession(RuleBasedStateMachine):
             self._refused(partial(self._decide, approval, decision, ROLES), SelfApproval)
         elif action not in approval.allowed_actions:
             self._refused(partial(self._decide, approval, decision, ROLES), ActionNotAllowed)
+        elif decision.remember is not None and not approval.may_remember:
+            self._refused(partial(self._decide, approval, decision, ROLES), GrantNotOffered)
+        elif (wish := decision.remember) is not None and "!=" in wish.constraint:
+            self._refused(partial(self._decide, approval, decision, ROLES), InvalidInput)
         else:
             self._do(partial(self._decide, approval, decision, ROLES), apart)
+
+    @rule(data=st.data(), apart=st.booleans())
+    @precondition(lambda self: self.play.snapshot.grants)
+    def revoke(self, data: st.DataObject, apart: bool) -> None:
+        grant = _one_of(data, list(self.play.snapshot.grants.values()))
+        if grant.end_time or grant.expire_time <= self.play.now:
+            self._refused(lambda c: revoke_grant(c, grant, "anna", ""), WrongState)
+        elif grant.expire_time > self.play.now + 1:
+            self._do(lambda c: revoke_grant(c, grant, "anna", ""), apart)
 
     def _decide(self, approval: Approval, decision: Decision, roles: frozenset[str], change: Change) -> object:
         return decide(change, approval, replace(decision, decide_time=change.now), self.play.catalog, roles)
@@ -239,7 +267,7 @@ class AnySession(RuleBasedStateMachine):
             if self.play.flying and (not self.play.pending or data.draw(st.booleans())):
                 self._finish(data, _one_of(data, self.play.flying))
             elif self.play.pending:
-                self._agree(_one_of(data, self.play.pending))
+                self._agree(_one_of(data, self.play.pending), data.draw(scripted.true_wishes))
             elif self.play.session.due_time:
                 self.wait(True)
             elif (run := self.play.snapshot.run) is not None and run.state == "PAUSED":
@@ -250,13 +278,15 @@ class AnySession(RuleBasedStateMachine):
         plan = self.play.snapshot.plans.get(approval.plan_id) if approval.kind == "PLAN" else None
         return approval.terms.requester_excluded and name in (approval.requester, plan.author if plan else "")
 
-    def _agree(self, approval: Approval) -> None:
-        """As many as it takes, unless it is too late."""
+    def _agree(self, approval: Approval, wish: Remember | None) -> None:
+        """As many as it takes, unless it is too late; to be remembered where that is offered."""
         for who in ("boris", "clara", "dora", "emil"):
             approval = self.play.snapshot.approvals[approval.id]
             late = approval.state != "PENDING" or is_overdue(approval, self.play.now + 1)
             if not late and not self._is_excluded(approval, who):
                 decision = replace(self._answer(approval, approval.allowed_actions[0]), decider=who)
+                if approval.may_remember:
+                    decision = replace(decision, remember=wish)
                 self._do(partial(self._decide, approval, decision, ROLES))
         if self.play.snapshot.approvals[approval.id].state == "PENDING":
             self.wait(True)
@@ -316,6 +346,7 @@ class AnySession(RuleBasedStateMachine):
         snapshot.attempts = {i: a for i, a in snapshot.attempts.items() if a.run_id == active}
         snapshot.steps = {i: s for i, s in snapshot.steps.items() if s.run_id == active}
         snapshot.approvals = {i: a for i, a in snapshot.approvals.items() if a.run_id == active}
+        snapshot.grants = {i: g for i, g in snapshot.grants.items() if not g.end_time}
         self._do(None)
 
     @rule(has_room=st.booleans())
