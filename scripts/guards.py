@@ -785,7 +785,7 @@ GUARDS = (
     Guard(
         "a session whose policy is gone asks",
         f"{DOMAIN}/catalog.py",
-        "or replace(_GONE, name=session.policy)",
+        "or replace(_GONE, name=session.policy, terms=self.policy.terms)",
         "or self.policy",
         (f"{UNIT}/test_judging.py",),
     ),

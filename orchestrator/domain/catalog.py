@@ -101,8 +101,9 @@ class Catalog:
         return [agent.name for agent in self.agents.values() if agent.role not in _NOT_FOR_SUBTASKS]
 
     def policy_of(self, session: Session) -> Policy:
-        """What judges the session's calls: where the policy it names is there no more, everything asks."""
-        return self.policy_named(session.policy) or replace(_GONE, name=session.policy)
+        """What judges the session's calls: where the policy it names is there no more, everything asks, on the
+        default's terms."""
+        return self.policy_named(session.policy) or replace(_GONE, name=session.policy, terms=self.policy.terms)
 
     def policy_named(self, name: str) -> Policy | None:
         """None: there is none. An empty name is the default's."""

@@ -99,6 +99,13 @@ def test_what_the_policy_says_later_changes_no_open_question() -> None:
     refused(play, DeciderNotAllowed, "APPROVE", "boris")
 
 
+def test_a_session_whose_policy_is_gone_asks_on_the_defaults_terms() -> None:
+    play = Play(catalog(policy=policy(LEADS, *KINDS)), policy="gone")
+    play.say(agent="coder")
+    play.reply("", call("send_mail"))
+    assert (play.pending[0].policy_rule, play.pending[0].terms) == ("policy-gone", LEADS)
+
+
 # --- roles
 
 
