@@ -9,7 +9,7 @@ from orchestrator.domain.arguments import parse_object
 from orchestrator.domain.asking import ask_about_call
 from orchestrator.domain.catalog import Agent, Catalog, Tool
 from orchestrator.domain.change import Change
-from orchestrator.domain.client_tools import offered_tools
+from orchestrator.domain.client_tools import offered_tools, unfit
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.grants import use_grant
 from orchestrator.domain.policy import Call, Verdict, judge
@@ -47,15 +47,13 @@ def judge_again(change: Change, step: Step, catalog: Catalog) -> bool:
     arguments = parse_object(step.arguments_json)
     verdict = judge_step(change, step, arguments, agent, offered or _as_it_was(step))
     if verdict.effect == "DENY":
-        _end(change, step, verdict)
+        words = f"Not allowed any more: {verdict.reason or verdict.rule}."
+        _end(change, step, verdict.rule, "TOOL_DENIED", words)
         return True
     if step.dispatch_number:
         return False  # it has begun: what comes now is the same use of the same yes
     if offered is not None and (offered.schema_digest, offered.side_effect) != (step.schema_digest, step.side_effect):
-        step = replace(step, schema_digest=offered.schema_digest, side_effect=offered.side_effect, grant_id="")
-        words = f"{step.tool} is another tool than the one that was allowed: its schema, or what it does, has changed"
-        # No rule of the policy's asks: a grant would answer nothing.
-        ask_about_call(change, step, replace(verdict, rule="schema-changed", reason=words, may_remember=False))
+        _meet_another_tool(change, step, offered, arguments, verdict)
         return True
     if verdict.effect != "ASK" or step.approval_id:
         return False
@@ -67,15 +65,26 @@ def judge_again(change: Change, step: Step, catalog: Catalog) -> bool:
     return granted != step
 
 
+def _meet_another_tool(change: Change, step: Step, offered: Tool, arguments: dict[str, Any], verdict: Verdict) -> None:
+    """A person is asked, who may not have seen this one; unless the call does not even fit it."""
+    if problems := unfit(change.session, offered, arguments):
+        words = f"{step.tool} is another tool now, and the arguments do not do: {'; '.join(problems)}"
+        _end(change, step, "arguments", "TOOL_ARGUMENTS_INVALID", words)
+        return
+    step = replace(step, schema_digest=offered.schema_digest, side_effect=offered.side_effect, grant_id="")
+    words = f"{step.tool} is another tool than the one that was allowed: its schema, or what it does, has changed"
+    # No rule of the policy's asks: a grant would answer nothing.
+    ask_about_call(change, step, replace(verdict, rule="schema-changed", reason=words, may_remember=False))
+
+
 def _as_it_was(step: Step) -> Tool:
     """Nobody offers it at the moment, as after a restart: the call waits for somebody who does."""
     return Tool(step.tool, "", "", step.schema_digest, step.side_effect)
 
 
-def _end(change: Change, step: Step, verdict: Verdict) -> None:
-    words = f"Not allowed any more: {verdict.reason or verdict.rule}."
+def _end(change: Change, step: Step, rule: str, reason: str, words: str) -> None:
     if step.dispatch_number:
         words += " It was sent before, and may have taken effect."
-    failure = Failure("TOOL_DENIED", words, "FATAL")
+    failure = Failure(reason, words, "FATAL")
     result = ToolResult(words, is_error=True)
-    finish_step(change, replace(step, policy_rule=verdict.rule, result=result, failure=failure), "rejected")
+    finish_step(change, replace(step, policy_rule=rule, result=result, failure=failure), "rejected")

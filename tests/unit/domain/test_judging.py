@@ -86,6 +86,17 @@ def test_a_tool_that_has_changed_since_is_asked_about_again(tool: str, changed: 
     assert [(s.schema_digest, s.side_effect) for s in play.flying] == [(offered.schema_digest, offered.side_effect)]
 
 
+def test_a_call_that_does_not_fit_the_tool_as_it_is_now_ends_without_asking_anybody() -> None:
+    play = waiting("send_mail")
+    other = replace(play.catalog.tools["send_mail"], schema_digest="another", input_schema_json='{"required": ["to"]}')
+    play.catalog.tools["send_mail"] = other
+    goes_on(play)
+    [step] = play.calls
+    assert (step.state, step.failure.reason) == ("REJECTED", "TOOL_ARGUMENTS_INVALID")
+    assert "'to' is a required property" in step.failure.message
+    assert not play.pending
+
+
 def test_a_yes_to_the_tool_as_it_was_is_none_to_the_tool_as_it_is() -> None:
     play = waiting("write_file")
     old = next(iter(play.snapshot.approvals.values()))
