@@ -11,6 +11,7 @@ from cli.view import SessionView, StepView, SubtaskView
 from cli.words import consumed, one_line, plural, printable, seconds, state_of
 from gen.assent.v1 import event_pb2 as events
 from gen.assent.v1.message_pb2 import MESSAGE_ROLE_USER
+from gen.assent.v1.plan_pb2 import SUBTASK_STATE_PENDING
 from gen.assent.v1.step_pb2 import STEP_KIND_TOOL, WAITING_REASON_NO_SLOT
 
 ENGINE = "engine"
@@ -122,6 +123,9 @@ def _plan_state_changed(view: SessionView, event: events.PlanStateChanged) -> li
 
 def _subtask_state_changed(view: SessionView, event: events.SubtaskStateChanged) -> list[Line]:
     state = state_of(event, "to_state")
+    plan = view.run(event.run_id).plan
+    if state == "CANCELLED" and event.from_state == SUBTASK_STATE_PENDING and plan and plan.state == "SUPERSEDED":
+        return []  # that its version was superseded says it all
     known = view.subtask(event.run_id, event.subtask_id)
     title = f" {one_line(known.title, 60)}" if known else ""
     again = f" (attempt {event.attempt})" if event.attempt > 1 and state == "RUNNING" else ""
@@ -185,9 +189,12 @@ def _approval_resolved(view: SessionView, event: events.ApprovalResolved) -> lis
     if state != "RESOLVED":
         return [Line(f"  {kind} {state}{_because(event.reason)}", "notice")]
     action = state_of(event, "action")
-    tone = "ok" if action in ("APPROVE", "EDIT", "RESPOND", "RETRY") else "bad"
+    tone = "ok" if action in ("APPROVE", "EDIT", "RESPOND", "RETRY") else "notice" if action in _GO_ON else "bad"
     words = f": “{one_line(event.feedback)}”" if event.feedback else ""
     return [Line(f"  {kind} {action}{_by(event.decider)}{words}", tone)]
+
+
+_GO_ON = ("REQUEST_CHANGES", "SKIP", "REPLAN")  # otherwise than was asked
 
 
 def _approval_reminder(view: SessionView, event: events.ApprovalReminder) -> list[Line]:

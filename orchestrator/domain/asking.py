@@ -50,7 +50,7 @@ ACTIONS = {
 """What each kind of approval may be answered with, as far as that is possible of the one that is asked."""
 
 
-def ask_about_plan(change: Change, plan: Plan, catalog: Catalog) -> Approval:
+def ask_about_plan(change: Change, plan: Plan, catalog: Catalog, earlier_approval_id: str = "") -> Approval:
     """Whether exactly this version is carried out; changes are offered where an architect can make them."""
     subtasks = [s for s in change.snapshot.subtasks.values() if s.plan_id == plan.id]
     text = _plan_as_markdown(change, plan, subtasks)
@@ -58,6 +58,7 @@ def ask_about_plan(change: Change, plan: Plan, catalog: Catalog) -> Approval:
     approval = _new_approval(change, "PLAN", plan.run_id, plan_preimage(plan, subtasks), preview)
     if catalog.by_role(ARCHITECT) is None:
         approval = _without(approval, "REQUEST_CHANGES")
+    approval = replace(approval, earlier_approval_id=earlier_approval_id)
     return _ask(change, replace(approval, plan_id=plan.id, plan_version=plan.version))
 
 

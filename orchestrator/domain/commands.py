@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from orchestrator.domain.catalog import ARCHITECT, ROUTER, Catalog
 from orchestrator.domain.change import Change
-from orchestrator.domain.drafts import PlanDraft
+from orchestrator.domain.drafts import PlanDraft, faults_of
 from orchestrator.domain.ending import cancel_run
 from orchestrator.domain.errors import (
     InvalidPlan,
@@ -21,7 +21,6 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.events import AgentSwitched, MessageCreated, RunQueued, SessionCreated
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.graph import check_plan
 from orchestrator.domain.planning import store_draft
 from orchestrator.domain.reconcile import activate
 from orchestrator.domain.records import Budget, Message, Plan, Run, Session, is_open
@@ -108,10 +107,7 @@ def submit_plan(
 ) -> tuple[Plan, Run]:
     """A client's own plan: a DRAFT like any other, reviewed when its run's turn comes."""
     _check_open(change)
-    problems = check_plan(draft.subtasks, catalog.subtask_agents())
-    if draft.parallel_limit < 1:
-        problems.append(Violation("parallel_limit", "must be at least 1, or nothing of the plan could start"))
-    if problems:
+    if problems := faults_of(draft, catalog):
         raise InvalidPlan(problems)
     _check_room(change)
     run = _new_run(

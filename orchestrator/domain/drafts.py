@@ -90,6 +90,14 @@ class PlanDraft:
 CORRECTIONS = {"ROUTING": 1, "PLANNING": 2}
 
 
+def faults_of(draft: PlanDraft, catalog: Catalog, done: Sequence[SubtaskDraft] = ()) -> list[Violation]:
+    """Everything wrong with a plan that somebody sends, beside what an earlier version has done."""
+    problems = check_plan(draft.subtasks, catalog.subtask_agents(), done)
+    if draft.parallel_limit < 1:
+        problems.append(Violation("parallel_limit", "must be at least 1, or nothing of the plan could start"))
+    return problems
+
+
 def check_answer(purpose: str, text: str, catalog: Catalog, done: Sequence[SubtaskDraft] = ()) -> list[Violation]:
     """What is wrong with an attempt's final answer; only routing and planning have a form to keep."""
     try:

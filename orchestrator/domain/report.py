@@ -123,8 +123,15 @@ def _subtask_lines(subtasks: Sequence[Subtask]) -> Iterator[str]:
     if subtasks:
         yield from ("## Subtasks", "")
         for s in sorted(subtasks, key=lambda s: s.position):
-            yield f"{s.position}. {s.title} [{s.key}], by {s.agent}: **{s.state}**{_attempts(s)}"
+            yield f"{s.position}. {s.title} [{s.key}], by {s.agent}: **{s.state}**{_attempts(s)}{_of_its_end(s)}"
         yield ""
+
+
+def _of_its_end(subtask: Subtask) -> str:
+    """Why it was not done, or that it was done before this version of the plan."""
+    if subtask.skip_reason:
+        return f": {subtask.skip_reason}"
+    return ", carried from an earlier version of the plan" if subtask.carried_subtask_id else ""
 
 
 def _attempts(subtask: Subtask) -> str:

@@ -7,10 +7,9 @@ from orchestrator.domain.asking import ask_about_plan
 from orchestrator.domain.carrying import as_draft, done_of, subtasks_of
 from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
-from orchestrator.domain.drafts import PlanDraft
+from orchestrator.domain.drafts import PlanDraft, faults_of
 from orchestrator.domain.errors import InvalidPlan, StaleVersion, WrongState
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.graph import check_plan
 from orchestrator.domain.planning import store_draft
 from orchestrator.domain.records import Approval, Decision, Plan
 from orchestrator.domain.states import PLAN, SUBTASK, ApprovalState
@@ -27,15 +26,15 @@ def revise_plan(
     """
     check_newest(change, plan, digest)
     done = done_of(change.snapshot, plan)
-    if problems := check_plan(draft.subtasks, catalog.subtask_agents(), [as_draft(subtask) for subtask in done]):
+    if problems := faults_of(draft, catalog, [as_draft(subtask) for subtask in done]):
         raise InvalidPlan(problems)
-    _supersede(change, plan, author, f"revised by {author}")
+    asked = _supersede(change, plan, author, f"revised by {author}")
     run = change.snapshot.runs[plan.run_id]
     if goal:
         run = change.put(replace(run, goal=goal))
     revised = store_draft(change, run, draft, author, done)
     if change.session.active_run_id == run.id:
-        ask_about_plan(change, revised, catalog)
+        ask_about_plan(change, revised, catalog, asked)
         move_session(change, "plan_revised", actor=author)
     return revised
 
@@ -52,14 +51,17 @@ def check_newest(change: Change, plan: Plan, digest: str) -> None:
 DRAFTS = PLAN.accepting("superseded")
 
 
-def _supersede(change: Change, plan: Plan, actor: str, reason: str) -> None:
+def _supersede(change: Change, plan: Plan, actor: str, reason: str) -> str:
+    """The id of the question about it, if it was still asked."""
     move_plan(change, plan, "superseded", actor=actor, reason=reason)
     for subtask in subtasks_of(change.snapshot, plan):
         if subtask.state not in SUBTASK.terminal:
             move_subtask(change, subtask, "cancelled", actor=actor, reason=reason)
+    asked = ""
     for approval in list(change.snapshot.approvals.values()):
         if approval.plan_id == plan.id and approval.kind == "PLAN" and approval.state == ApprovalState.PENDING:
-            settle_approval(change, approval, "superseded", actor=actor, reason=reason)
+            asked = settle_approval(change, approval, "superseded", actor=actor, reason=reason).id
+    return asked
 
 
 def _request_changes(change: Change, approval: Approval, decision: Decision) -> None:

@@ -16,6 +16,8 @@ from gen.assent.v1 import (
     catalog_service_pb2,
     event_pb2,
     message_pb2,
+    plan_pb2,
+    plan_service_pb2,
     run_pb2,
     run_service_pb2,
     session_pb2,
@@ -85,6 +87,29 @@ async def test_send_message(assent: Stack) -> None:
     (asked,) = assent.fake.requests
     assert asked.session_id == ID
     assert asked.text == "привет"
+
+
+async def test_revise_plan(assent: Stack) -> None:
+    revised = plan_pb2.Plan(id=OTHER, version=2, state=plan_pb2.PLAN_STATE_DRAFT, digest="d2")
+    revised.subtasks.add(key="a", carried_subtask_id=ID, state=plan_pb2.SUBTASK_STATE_SUCCEEDED)
+    answering(assent, "RevisePlan", plan_service_pb2.RevisePlanResponse(plan=revised))
+    subtask = {"key": "b", "instructions": "Do it.", "agent": "coder", "dependsOn": ["a"]}
+    body = {"title": "План", "digest": "d1", "parallelLimit": 2, "subtasks": [subtask]}
+    shown = (await assent.http.post(f"/v1/plans/{ID}:revise", json=body)).json()
+    assert (shown["id"], shown["version"], shown["state"], shown["digest"]) == (OTHER, 2, "PLAN_STATE_DRAFT", "d2")
+    assert (shown["subtasks"][0]["carriedSubtaskId"], shown["subtasks"][0]["state"]) == (ID, "SUBTASK_STATE_SUCCEEDED")
+    (asked,) = assent.fake.requests
+    assert (asked.plan_id, asked.digest, asked.parallel_limit) == (ID, "d1", 2)
+    assert [(s.key, list(s.depends_on)) for s in asked.subtasks] == [("b", ["a"])]
+
+
+@pytest.mark.parametrize("action", ["REQUEST_CHANGES", "RETRY", "SKIP", "REPLAN"])
+async def test_what_is_said_with_a_decision_arrives(assent: Stack, action: str) -> None:
+    answering(assent, "DecideApproval", approval_service_pb2.DecideApprovalResponse())
+    body = {"action": f"DECISION_ACTION_{action}", "digest": "d", "feedback": "сначала тесты"}
+    assert (await assent.http.post(f"/v1/approvals/{ID}:decide", json=body)).status_code == 200
+    (asked,) = assent.fake.requests
+    assert (asked.action, asked.feedback) == (approval_pb2.DecisionAction.Value(body["action"]), "сначала тесты")
 
 
 @pytest.mark.parametrize(

@@ -539,7 +539,9 @@ class Approval(_message.Message):
     policy_rule: _builtins.str
     """The rule of the policy that asked; empty: no rule did."""
     earlier_approval_id: _builtins.str
-    """The approval that expired, or was edited, and that this one takes the place of; empty: none."""
+    """The approval that expired, or was edited, or was about the version before the plan was revised, and that this one
+    takes the place of; empty: none.
+    """
     resolver: _builtins.str
     """EXPIRED, CANCELLED or SUPERSEDED: who did what left nothing to decide, for example cancelled the run or revised the
     plan; `engine`: time did. Empty where somebody decided.

@@ -86,6 +86,21 @@ def test_who_did_it_is_told_where_it_is_somebody() -> None:
     assert [*by_a_person, *by_the_engine] == ["plan v1 DRAFT → APPROVED by ann", "plan v1 DRAFT → APPROVED"]
 
 
+def test_a_superseded_version_is_told_of_once_and_not_for_each_subtask_that_never_began() -> None:
+    nodes = [{"id": f"k{n}", "key": f"k{n}", "title": "T", "state": 1} for n in (1, 2)]
+    plan = {"id": "p1", "run_id": RUN, "version": 1, "state": 1}
+    superseded = {"plan_id": "p1", "run_id": RUN, "version": 1, "from_state": 1, "to_state": 8, "actor": "ann"}
+    ended = [{"subtask_id": f"k{n}", "key": f"k{n}", "run_id": RUN, "from_state": n, "to_state": 8} for n in (1, 2)]
+    lines = told(
+        [
+            event(plan_drafted={"plan": plan, "subtasks": nodes}),
+            event(plan_state_changed=superseded),
+            *(event(subtask_state_changed=each) for each in ended),
+        ]
+    )
+    assert lines[-2:] == ["plan v1 DRAFT → SUPERSEDED by ann", "[k2] T: CANCELLED"]
+
+
 def test_a_pause_is_told_from_its_asking_to_its_end() -> None:
     changes = [
         {"from_state": 2, "trigger": "pause_requested", "to_state": 2, "actor": "ann", "reason": "lunch"},

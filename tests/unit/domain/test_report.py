@@ -40,6 +40,14 @@ def test_retries_faults_and_losses_are_told() -> None:
     assert "2 executors" not in report(retries=1)
 
 
+def test_what_was_not_done_here_says_why() -> None:
+    assert "**SKIPPED**: the old one will do" in report(
+        subtask={"state": "SKIPPED", "skip_reason": "the old one will do"}
+    )
+    carried = report(subtask={"state": "SUCCEEDED", "carried_subtask_id": "k0"})
+    assert "**SUCCEEDED**, carried from an earlier version of the plan" in carried
+
+
 def test_a_subtask_that_took_several_attempts_says_how_many() -> None:
     assert "**SUCCEEDED**, in 3 attempts" in report(subtask={"state": "SUCCEEDED", "attempts": 3})
 

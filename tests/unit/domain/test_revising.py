@@ -46,6 +46,7 @@ def test_a_revised_draft_is_a_new_version_with_a_question_of_its_own() -> None:
     assert (second.version, second.state, second.author, second.parallel_limit) == (2, "DRAFT", "boris", 2)
     assert second.digest == asked.digest != first.digest
     assert (asked.kind, asked.plan_id, asked.plan_version) == ("PLAN", second.id, 2)
+    assert asked.earlier_approval_id == question.id
     assert play.snapshot.plans[first.id].state == "SUPERSEDED"
     assert play.snapshot.approvals[question.id].state == "SUPERSEDED"
     assert {s.state for s in play.snapshot.subtasks.values() if s.plan_id == first.id} == {"CANCELLED"}
@@ -135,6 +136,12 @@ def test_a_revision_that_is_no_plan_changes_nothing() -> None:
         play.revise(draft(task("a", "b"), task("b", "a")))
     assert "cycle" in str(refused.value)
     assert (play.plan, len(play.events)) == (before, events)
+
+
+def test_a_revision_that_could_never_start_is_no_plan() -> None:
+    play = submitted()
+    with pytest.raises(InvalidPlan, match="parallel_limit"):
+        play.revise(draft(task("a"), parallel_limit=0))
 
 
 def test_what_a_revision_says_of_retries_is_part_of_its_digest() -> None:
