@@ -77,10 +77,16 @@ PAINS: dict[str, tuple[str, ...]] = {
     "a budget overrun was noticed afterwards": (
         f"{WITH_ORCHESTRATORS}/test_budgets.py::"
         "test_a_run_that_has_used_up_its_time_asks_with_a_step_in_flight_and_goes_on_with_more",
+        f"{WITH_ORCHESTRATORS}/test_budgets.py::test_a_plan_brings_limits_of_its_own_and_each_asks_when_it_is_reached",
     ),
     "nobody could answer later, from another server, without the workflow's id": (
         f"{WITH_ORCHESTRATORS}/test_whenever.py::test_decided_a_week_later_with_no_client_connected_by_another_replica",
         f"{WITH_ORCHESTRATORS}/test_whenever.py::test_decided_after_three_restarts",
+    ),
+    "an artifact's hash was over its length and its first 64 bytes": (
+        f"{WITH_ORCHESTRATORS}/test_artifacts.py::test_the_hash_of_an_artifact_is_over_all_of_its_bytes",
+        f"{WITH_ORCHESTRATORS}/test_artifacts.py::"
+        "test_a_file_that_changes_after_it_was_recorded_does_not_change_the_artifact",
     ),
     "a mail was sent twice": (
         f"{WITH_ORCHESTRATORS}/test_doubts.py::test_a_retry_is_dispatched_once_under_the_next_number",

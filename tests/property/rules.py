@@ -71,7 +71,7 @@ def check_dispatches(snapshot: Snapshot, change: Change) -> None:
             of = snapshot.plans[snapshot.subtasks[step.subtask_id].plan_id]
             assert (of, of.state) == (plan, "IN_PROGRESS"), "a step of another version than was approved"
         assert not is_used_up(run, change.now), "the run has worked as long as it may"
-        if step.kind == "TOOL" and (step.policy_rule == "changes" or step.doubt_number):
+        if step.kind == "TOOL" and (step.policy_rule == "changes" or step.doubt_number or not step.model_step_id):
             if step.grant_id and not step.doubt_number:
                 check_granted(snapshot, step, change.now)
             else:
@@ -109,7 +109,12 @@ def check_consumed(snapshot: Snapshot, step: Step, now: int) -> None:
     assert approval.state == "RESOLVED"
     assert approval.decision is not None
     assert approval.digest == approval.decision.digest == sha256(approval.preimage)
-    if approval.decision.action == "EDIT":
+    if approval.kind == "ARTIFACT":
+        made = snapshot.artifacts[approval.decision.edited_artifact_id]
+        assert (made.replaces_artifact_id, step.doubt_number) == (approval.artifact_id, 0)
+        assert (step.tool, approval.decision.action) == ("write_file", "EDIT")
+        assert approval.decision.edited_digest == sha256(step.approval_preimage)
+    elif approval.decision.action == "EDIT":
         assert (approval.kind, step.doubt_number) == ("TOOL_CALL", 0)
         assert (approval.step_id, snapshot.steps[approval.step_id].state) == (step.replaces_step_id, "EDITED")
         assert approval.decision.edited_arguments_json == step.arguments_json
@@ -225,7 +230,8 @@ def check_results(snapshot: Snapshot) -> None:
     steps: dict[str, list[Step]] = defaultdict(list)
     for step in snapshot.steps.values():
         if step.kind == "TOOL":
-            steps[step.model_step_id].append(step)
+            if step.model_step_id:  # else a person's edit wrote it
+                steps[step.model_step_id].append(step)
             # A call that a person edited has its result from the one that took its place.
             assert (step.result is not None) == (step.state in STEP_ENDED and step.state != "EDITED")
     for model_id, calls in steps.items():
@@ -270,6 +276,9 @@ def check_liveness(snapshot: Snapshot) -> None:
         return
     flying = any(s.state == "DISPATCHED" for s in snapshot.steps.values())
     asked = any(a.state == "PENDING" for a in snapshot.approvals.values())
+    if run.pause is None and not waits and not _is_out_of_time(snapshot, run):
+        # Files that are to be read keep the session in somebody's hands as a call does.
+        flying = flying or any(s.state == "VALIDATING" for s in snapshot.subtasks.values() if s.run_id == run.id)
     assert session.runnable == flying
     assert session.settled == (run.state in ("WAITING", "PAUSED"))
     assert bool(run.work_start_time) == (run.state in ("RUNNING", "RESUMED") and not run.waits_for)
@@ -295,9 +304,35 @@ def check_liveness(snapshot: Snapshot) -> None:
         assert (run.state == "WAITING") == (asked and not flying and not session.due_time)
 
 
+def _is_out_of_time(snapshot: Snapshot, run: Run) -> bool:
+    asked = [a for a in snapshot.approvals.values() if a.kind == "BUDGET" and a.state == "PENDING"]
+    return any("limit: work_duration" in a.preimage.splitlines() for a in asked if a.run_id == run.id)
+
+
 def times_of(approval: Approval) -> list[int]:
     """When something happens to a question though nobody answers."""
     return [time for time in (approval.expire_time, approval.remind_time) if time]
+
+
+def check_artifacts(snapshot: Snapshot) -> None:
+    """What a subtask that succeeded leaves is whole, valid, and has passed every gate as these very bytes."""
+    for subtask in (s for s in snapshot.subtasks.values() if s.state == "SUCCEEDED" and not s.carried_subtask_id):
+        if snapshot.session.active_run_id != subtask.run_id:
+            continue  # what its gates were asked is not loaded any more
+        for expected in subtask.artifacts:
+            mine = [a for a in snapshot.artifacts.values() if (a.subtask_id, a.name) == (subtask.id, expected.name)]
+            last = max(mine, key=lambda a: a.create_time)
+            assert last.valid
+            for gate in subtask.gates:
+                at = [a for a in snapshot.approvals.values() if (a.subtask_id, a.gate) == (subtask.id, gate)]
+                yes = [a.artifact_id for a in at if a.decision and a.decision.action == "APPROVE"]
+                made = [a.decision.edited_artifact_id for a in at if a.decision]
+                assert last.id in (*yes, *made), "past a gate that it did not pass"
+    for approval in (a for a in snapshot.approvals.values() if a.kind == "ARTIFACT"):
+        artifact = snapshot.artifacts[approval.artifact_id]
+        assert {f"sha256: {artifact.sha256}", f"gate: {approval.gate}"} <= set(approval.preimage.splitlines())
+        if approval.state == "PENDING":
+            assert snapshot.subtasks[approval.subtask_id].state == "AWAITING_APPROVAL"
 
 
 def check_questions(snapshot: Snapshot) -> None:

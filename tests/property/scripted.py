@@ -1,10 +1,22 @@
 """What models, tools and executors may say in the property tests: Hypothesis strategies, good and bad replies alike."""
 
+from dataclasses import replace
+from typing import Any
+
 from hypothesis import strategies as st
 
 from orchestrator.domain.drafts import PlanDraft
 from orchestrator.domain.graph import SubtaskDraft
-from orchestrator.domain.records import ApprovalTerms, Failure, ModelReply, Remember, ToolCall, ToolResult, Usage
+from orchestrator.domain.records import (
+    ApprovalTerms,
+    ExpectedArtifact,
+    Failure,
+    ModelReply,
+    Remember,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from tests.unit.domain.build import SECOND, TOOLS, plan_answer, route_answer, task
 
 GOOD_ARGUMENTS = ['{"path": "notes.md"}', '{"id": 1234567890123456789}', "{}", "", '{"question": "Well?"}']
@@ -38,10 +50,25 @@ calls = st.one_of(_any_call, _any_call, st.just(ToolCall("c1", "write_file", GOO
 def tasks(draw: st.DrawFn) -> list[SubtaskDraft]:
     """A valid graph: each subtask depends on some of those before it."""
     keys = ["a", "b", "c", "d"][: draw(st.integers(1, 4))]
-    return [
+    nodes = [
         task(key, *sorted(draw(st.sets(st.sampled_from(keys[:i])))) if i else (), agent=draw(_doers))
         for i, key in enumerate(keys)
     ]
+    return [replace(each, **draw(_leaving)) if each.agent == "coder" else each for each in nodes]
+
+
+OUT, NOTES = ExpectedArtifact("out.json", schema_json='{"type": "object"}'), ExpectedArtifact("notes.md")
+_leaving: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [
+        {},
+        {},
+        {"artifacts": (OUT,)},
+        {"artifacts": (NOTES, OUT), "gates": ("review",)},
+        {"artifacts": (OUT,), "gates": ("content", "release")},
+    ]
+)
+# What is found in a workspace, if anything: does it, does something, does not.
+found_files = st.sampled_from([b"{}", b"{}", b'{"n": 1}', b"[]", b"\xff", None])
 
 
 _doers = st.sampled_from(["coder"] * 4 + ["ask"])

@@ -3,6 +3,7 @@
 The rules are in rules.py, what models and executors may say in scripted.py.
 """
 
+import hashlib
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from orchestrator.domain.artifacts import take_files
 from orchestrator.domain.change import Change
 from orchestrator.domain.client_tools import claim_call, record_result
 from orchestrator.domain.commands import receive_message, submit_plan
@@ -31,8 +33,10 @@ from orchestrator.domain.errors import (
     WrongState,
 )
 from orchestrator.domain.events import RunFinished, ToolCallReady
+from orchestrator.domain.expected import check_bytes
 from orchestrator.domain.grants import revoke_grant
 from orchestrator.domain.outcomes import Outcome, fold
+from orchestrator.domain.reading import FoundFile, Gathered, Reading
 from orchestrator.domain.reconcile import reconcile
 from orchestrator.domain.records import (
     Approval,
@@ -44,6 +48,7 @@ from orchestrator.domain.records import (
     Remember,
     Step,
     ToolResult,
+    Workspace,
 )
 from orchestrator.domain.revising import revise_plan
 from orchestrator.domain.terms import is_overdue
@@ -60,6 +65,7 @@ TOOLS_OF_CLIENTS = [
     ClientTool("tab_doubt", time_limit=30 * SECOND, on_timeout="ASK"),
     ClientTool("tab_halt", time_limit=30 * SECOND, on_timeout="HALT"),
 ]
+EDITED = b'{"edited": true}'  # in the place of an artifact
 ACTIONS = ["APPROVE"] * 4 + ["RETRY"] * 3 + ["REJECT"] * 2 + ["RESPOND", "RESPOND", "EDIT", "EDIT", "ABORT"]
 ACTIONS += ["REQUEST_CHANGES", "REQUEST_CHANGES", "REPLAN", "REPLAN", "SKIP"]
 
@@ -79,7 +85,13 @@ class AnySession(RuleBasedStateMachine):
     )
     def create(self, when_busy: str, budget: int, terms: dict[str, ApprovalTerms]) -> None:
         book = catalog(policy=replace(POLICY, terms=terms))
-        self.play = Play(book, when_busy=when_busy, client_tools=TOOLS_OF_CLIENTS, budget=Budget(work_duration=budget))
+        self.play = Play(
+            book,
+            when_busy=when_busy,
+            client_tools=TOOLS_OF_CLIENTS,
+            budget=Budget(work_duration=budget),
+            workspace=Workspace("root", "s1"),
+        )
         self.closed = False
         self.history = rules.History()
         self.last_ended = ""
@@ -182,7 +194,8 @@ class AnySession(RuleBasedStateMachine):
             self._do(lambda c: revoke_grant(c, grant, "anna", ""), apart)
 
     def _decide(self, approval: Approval, decision: Decision, roles: frozenset[str], change: Change) -> object:
-        return decide(change, approval, replace(decision, decide_time=change.now), self.play.catalog, roles)
+        said = replace(decision, decide_time=change.now)
+        return decide(change, approval, said, self.play.catalog, roles, edited_artifact=EDITED)
 
     def _answer(self, approval: Approval, action: str, feedback: str = "") -> Decision:
         edited = '{"path": "edited.md", "id": 1234567890123456789}'
@@ -192,6 +205,8 @@ class AnySession(RuleBasedStateMachine):
                 return replace(decision, feedback=feedback or "smaller steps")
             case _, "RESPOND":
                 return replace(decision, response_json='{"id": 1}')
+            case "ARTIFACT", "EDIT":
+                return replace(decision, edited_sha256=hashlib.sha256(EDITED).hexdigest())
             case _, "EDIT":
                 return replace(decision, edited_arguments_json=edited)
             case "BUDGET", "APPROVE" if approval.votes:
@@ -268,6 +283,8 @@ class AnySession(RuleBasedStateMachine):
                 self._finish(data, _one_of(data, self.play.flying))
             elif self.play.pending:
                 self._agree(_one_of(data, self.play.pending), data.draw(scripted.true_wishes))
+            elif self._reads:
+                self.read_files(data)
             elif self.play.session.due_time:
                 self.wait(True)
             elif (run := self.play.snapshot.run) is not None and run.state == "PAUSED":
@@ -290,6 +307,31 @@ class AnySession(RuleBasedStateMachine):
                 self._do(partial(self._decide, approval, decision, ROLES))
         if self.play.snapshot.approvals[approval.id].state == "PENDING":
             self.wait(True)
+
+    @property
+    def _reads(self) -> dict[str, Reading]:
+        """What the rules want read now, which changes nothing."""
+        change = replace(self.play.change(), snapshot=deepcopy(self.play.snapshot))
+        reconcile(change, self.play.world)
+        return change.reads
+
+    @rule(data=st.data())
+    @precondition(lambda self: any(s.state == "VALIDATING" for s in self.play.snapshot.subtasks.values()))
+    def read_files(self, data: st.DataObject) -> None:
+        """Read twice by mistake, it is recorded once."""
+        if not (reads := list(self._reads.values())):
+            return
+        reading = _one_of(data, reads)
+        contents = [data.draw(scripted.found_files) for _ in reading.expected]
+        found = [
+            FoundFile(expected, None if content is None else check_bytes(expected, content), "is not there")
+            for expected, content in zip(reading.expected, contents, strict=True)
+        ]
+        gathered = Gathered(reading.subtask_id, reading.answer_id, tuple(found))
+        self._do(lambda c: take_files(c, gathered))
+        change = self.play.change()
+        assert not take_files(change, gathered)
+        assert change.is_empty
 
     @rule(data=st.data())
     @precondition(lambda self: self.play.flying)
@@ -347,6 +389,7 @@ class AnySession(RuleBasedStateMachine):
         snapshot.steps = {i: s for i, s in snapshot.steps.items() if s.run_id == active}
         snapshot.approvals = {i: a for i, a in snapshot.approvals.items() if a.run_id == active}
         snapshot.grants = {i: g for i, g in snapshot.grants.items() if not g.end_time}
+        snapshot.artifacts = {i: a for i, a in snapshot.artifacts.items() if a.run_id == active}
         self._do(None)
 
     @rule(has_room=st.booleans())
@@ -450,6 +493,7 @@ class AnySession(RuleBasedStateMachine):
         rules.check_order(snapshot)
         rules.check_results(snapshot)
         rules.check_questions(snapshot)
+        rules.check_artifacts(snapshot)
         rules.check_liveness(snapshot)
         assert not (self.play.may_run and snapshot.session.queue_time), "it waits, and there is room"
         assert snapshot.session.state == rules.session_state(snapshot, snapshot.run, self.last_ended, self.closed)

@@ -1,6 +1,7 @@
 """Sessions in memory, their executor, and a worker that drives one: all around it is a test's to bend."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from gen.assent.executor.v1 import frames_pb2, step_pb2
@@ -8,7 +9,9 @@ from gen.assent.v1 import failure_pb2, tool_call_pb2
 from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.commands import receive_message, submit_plan
 from orchestrator.domain.control import cancel
+from orchestrator.domain.deciding import decide
 from orchestrator.domain.drafts import PlanDraft
+from orchestrator.domain.records import Decision as Answer
 from orchestrator.domain.records import Session, Step
 from orchestrator.domain.states import StepState
 from orchestrator.engine.decision import Decision
@@ -45,6 +48,12 @@ class Stage:
 
     def submit(self, plan: PlanDraft) -> None:
         self.store.command("s1", lambda c: submit_plan(c, plan, "the goal", "anna", self.catalog))
+
+    def approve(self, session: str = "s1") -> None:
+        """Whatever is asked."""
+        for asked in [a for a in self.store.sessions[session].approvals.values() if a.state == "PENDING"]:
+            decision = Answer("APPROVE", "boris", self.ticks.now(), asked.digest)
+            self.store.command(session, partial(decide, approval=asked, decision=decision, catalog=self.catalog))
 
     def cancel(self, session: str = "s1") -> None:
         self.store.command(session, lambda c: cancel(c, c.session.active_run_id, "anna", "enough"))
