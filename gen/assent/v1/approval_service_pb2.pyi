@@ -217,7 +217,7 @@ class DecideApprovalResponse(_message.Message):
     APPROVAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def approval(self) -> _approval_pb2.Approval:
-        """The approval with the decision that won."""
+        """The approval with the decision that won; or still PENDING, with this vote, where more people must say so."""
 
     def __init__(
         self,
