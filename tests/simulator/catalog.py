@@ -13,7 +13,9 @@ TOOLS = {
     "deploy": "NON_IDEMPOTENT",  # asks
     "erase": "NON_IDEMPOTENT",  # denied
 }
-CLIENT_TOOLS = ("tab", "ide")  # the session's own; what no rule names asks, as the second does
+# The session's own, and what a client's silence leads to; what no rule names asks, as the second does.
+CLIENT_TOOLS = {"tab": "FAIL", "ide": "FAIL", "page": "ASK", "desk": "HALT"}
+CLIENT_SECONDS = 4
 ASKING = frozenset(("put", "deploy"))
 MODEL_SECONDS, TOOL_SECONDS = 6, 5
 
@@ -41,7 +43,7 @@ POLICY = Policy(
         Rule("never", "DENY", ("erase",), reason="nobody may"),
         Rule("two", "ASK", ("put",), reason="it changes something", terms=_TWO),
         Rule("soon", "ASK", ("deploy",), reason="it changes everything", terms=_SOON, remember=True),
-        Rule("trusted", "ALLOW", ("mail", "index", "tab")),
+        Rule("trusted", "ALLOW", ("mail", "index", "tab", "page", "desk")),
     ),
     terms={"PLAN": _PLANS},
 )

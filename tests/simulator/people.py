@@ -22,7 +22,7 @@ from gen.assent.v1 import (
 )
 from rpc.principal import PERMISSIONS, Principal
 from rpc.problem import Problem
-from tests.simulator.catalog import ANSWERS, CLIENT_TOOLS, CONSTRAINTS, ROLES
+from tests.simulator.catalog import ANSWERS, CLIENT_SECONDS, CLIENT_TOOLS, CONSTRAINTS, ROLES
 from tests.simulator.history import Command, History, View
 from tests.simulator.replicas import Replica
 from tests.simulator.script import draw_plan
@@ -120,7 +120,7 @@ class Person:
             settings.budget.work_duration.FromSeconds(self.random.choice([1, 5, 20]))
         request = session_service_pb2.CreateSessionRequest(title="a session", settings=settings)
         if self.random.random() < 0.5:
-            request.client_tools.extend(session_pb2.ClientTool(name=name) for name in CLIENT_TOOLS)
+            request.client_tools.extend(_client_tool(*tool) for tool in CLIENT_TOOLS.items())
         answer = await self.do("SessionService/CreateSession", request)
         return answer.session.id if answer else ""
 
@@ -242,6 +242,13 @@ class Person:
     async def runs(self, session_id: str = "", *, but_not: Sequence[Any] = ()) -> list[run_pb2.Run]:
         answer = await self.read("RunService/ListRuns", run_service_pb2.ListRunsRequest(session_id=session_id))
         return [run for run in answer.runs if run.state not in but_not] if answer else []
+
+
+def _client_tool(name: str, then: str) -> session_pb2.ClientTool:
+    tool = session_pb2.ClientTool(name=name)
+    tool.time_limit.FromSeconds(CLIENT_SECONDS)
+    tool.on_timeout = session_pb2.ClientTimeoutAction.Value(f"CLIENT_TIMEOUT_ACTION_{then}")
+    return tool
 
 
 class Watcher:
