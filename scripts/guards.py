@@ -964,6 +964,79 @@ GUARDS = (
         "if False:",
         (f"{UNIT}/test_failing.py",),
     ),
+    Guard(
+        "a grant answers only the rule, policy and tool it was made for",
+        f"{DOMAIN}/grants.py",
+        "    what = (step.tool, step.schema_digest, step.policy_rule, policy.digest)\n",
+        "    what = (step.tool, step.schema_digest, step.policy_rule, policy.digest)\n"
+        "    return next((replace(step, grant_id=g.id) for g in standing(change) if g.tool == step.tool), None)\n",
+        (f"{UNIT}/test_grants.py",),
+    ),
+    Guard(
+        "a grant answers only the arguments it is about",
+        f"{DOMAIN}/grants.py",
+        "if grant.constraint == _same(arguments_json):",
+        "if grant.constraint:",
+        (f"{UNIT}/test_grants.py",),
+    ),
+    Guard(
+        "a grant that has ended allows nothing",
+        f"{DOMAIN}/grants.py",
+        "if not g.end_time and g.expire_time > change.now]",
+        "if g.tool]",
+        (f"{UNIT}/test_grants.py",),
+    ),
+    Guard(
+        "nobody grants to their own run what others must decide",
+        f"{DOMAIN}/grants.py",
+        "grants = [g for g in grants if g.creator != requester]",
+        "pass",
+        (f"{UNIT}/test_grants.py",),
+    ),
+    Guard(
+        "what is not offered is not remembered",
+        f"{DOMAIN}/grants.py",
+        "    if not approval.may_remember:\n        raise GrantNotOffered(approval.id)\n",
+        "",
+        (f"{UNIT}/test_grants.py",),
+    ),
+    Guard(
+        "a constraint is looked at before it is taken",
+        f"{DOMAIN}/grants.py",
+        "        _check_constraint(wish.constraint, approval.arguments_json)\n",
+        "        pass\n",
+        (f"{UNIT}/test_grants.py",),
+    ),
+    Guard(
+        "looking at grants takes a bounded effort",
+        f"{DOMAIN}/grants.py",
+        "if left >= 0 and conditions.holds(",
+        "if conditions.holds(",
+        (f"{UNIT}/test_grants.py",),
+    ),
+    Guard(
+        "votes remember the same or nothing",
+        f"{DOMAIN}/voting.py",
+        "if decision.remember != first.remember:",
+        "if False:",
+        (f"{UNIT}/test_grants.py",),
+    ),
+    Guard(
+        "a switch leaves what was said to whom it was said",
+        f"{DOMAIN}/commands.py",
+        "    change.put_session(agent=agent)\n",
+        "    change.put_session(agent=agent)\n"
+        "    for run in list(change.snapshot.runs.values()):\n"
+        "        change.put(replace(run, agent=agent, route_agent=agent))\n",
+        (f"{UNIT}/test_commands.py",),
+    ),
+    Guard(
+        "a subtask keeps its agent whatever its session's is",
+        f"{DOMAIN}/calls.py",
+        "        attempt.subtask_id,\n        kind,\n        state,\n        attempt.agent,\n",
+        "        attempt.subtask_id,\n        kind,\n        state,\n        change.session.agent,\n",
+        ("tests/integration/orchestrator/test_switching.py",),
+    ),
 )
 
 
