@@ -4,7 +4,7 @@ What has SUCCEEDED or was SKIPPED is never run again: a new version holds it as 
 not define it anew.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.graph import SubtaskDraft
@@ -37,6 +37,15 @@ def as_draft(subtask: Subtask) -> SubtaskDraft:
         tuple(subtask.artifacts),
         tuple(subtask.gates),
     )
+
+
+def with_what_stays(draft: SubtaskDraft, earlier: Mapping[str, Subtask]) -> SubtaskDraft:
+    """What an architect cannot write of a subtask stays with the one of that key: retries, artifacts, gates."""
+    before = earlier.get(draft.key)
+    if before is None:
+        return draft
+    said = (draft.key, draft.title, draft.instructions, draft.agent, draft.depends_on)
+    return SubtaskDraft(*said, before.retry_policy, tuple(before.artifacts), tuple(before.gates))
 
 
 def carried_into(plan: Plan, done: Sequence[Subtask], new_id: Callable[[], str]) -> list[Subtask]:

@@ -68,6 +68,8 @@ def _changes_asked(snapshot: Snapshot, before: Attempt | None, said: Approval) -
             f"A person asks for changes to this plan, by {plan.author}: {said.decision.feedback}",
             f"The plan:\n{plan_as_json(plan, subtasks_of(snapshot, plan))}",
         ]
+    if any(s.artifacts or s.gates or s.retry_policy for s in subtasks_of(snapshot, plan)):
+        lines.append("A subtask that keeps its key keeps the files it must leave, their gates and its retries.")
     lines += what_is_done(done_of(snapshot, plan))
     lines.append("Answer with the whole plan as it shall be, with JSON of the schema only.")
     return "\n\n".join(lines)

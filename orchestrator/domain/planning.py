@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from orchestrator.domain.asking import ask_about_failure, ask_about_plan
 from orchestrator.domain.attempts import begin_unless_open
-from orchestrator.domain.carrying import as_draft, carried_into, done_of
+from orchestrator.domain.carrying import as_draft, carried_into, done_of, subtasks_of, with_what_stays
 from orchestrator.domain.catalog import ARCHITECT, ROUTER
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import plan_preimage, sha256
@@ -67,6 +67,10 @@ def conclude_planning(change: Change, run: Run, attempt: Attempt, world: World) 
     if attempt.state == AttemptState.SUCCEEDED:
         done = done_of(change.snapshot, change.snapshot.plan)
         draft = read_plan(attempt.result, world.catalog, [as_draft(subtask) for subtask in done])
+        before = change.snapshot.plan
+        earlier = {s.key: s for s in subtasks_of(change.snapshot, before)} if before else {}
+        subtasks = tuple(with_what_stays(d, earlier) for d in draft.subtasks)
+        draft = PlanDraft(draft.title, draft.summary, subtasks, draft.parallel_limit)
         plan = store_draft(change, run, draft, attempt.agent, done)
         ask_about_plan(change, plan, world.catalog)
         move_session(change, "plan_drafted", actor=attempt.agent)

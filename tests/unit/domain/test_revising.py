@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,12 +12,13 @@ from orchestrator.domain.errors import (
     DigestMismatch,
     InvalidInput,
     InvalidPlan,
+    SelfApproval,
     StaleVersion,
     WrongState,
 )
 from orchestrator.domain.events import AttemptSuperseded, PlanDrafted, PlanStateChanged, SessionStateChanged
-from orchestrator.domain.records import Decision, RetryPolicy
-from tests.unit.domain.build import AGENTS, Play, call, catalog, draft, plan_answer, route_answer, task
+from orchestrator.domain.records import ApprovalTerms, Decision, ExpectedArtifact, RetryPolicy
+from tests.unit.domain.build import AGENTS, POLICY, Play, call, catalog, draft, plan_answer, route_answer, task
 
 
 def drafted() -> Play:
@@ -153,6 +155,33 @@ def test_what_a_revision_says_of_retries_is_part_of_its_digest() -> None:
     assert play.subtask("a").retry_policy == RetryPolicy(max_attempts=1)
 
 
+def reviewed_on(**terms: Any) -> Play:
+    """Plans are asked about on these terms."""
+    play = Play(catalog(policy=replace(POLICY, terms={"PLAN": ApprovalTerms(**terms)})))
+    play.submit(draft(task("a")))
+    return play
+
+
+def test_votes_for_a_version_are_no_votes_for_the_next() -> None:
+    play = reviewed_on(quorum=2)
+    play.decide("APPROVE")
+    assert len(play.pending[0].votes) == 1
+    play.revise(draft(task("z")))
+    [asked] = play.pending
+    assert asked.votes == []
+    play.decide("APPROVE")
+    assert play.plan.state == "DRAFT", "one of two"
+
+
+def test_who_revised_a_plan_does_not_approve_it_where_its_author_may_not() -> None:
+    play = reviewed_on(requester_excluded=True)
+    play.revise(draft(task("z")))
+    [asked] = play.pending
+    seen = Decision("APPROVE", "boris", 1, asked.digest)
+    with pytest.raises(SelfApproval):
+        decide(play.change(), asked, seen, play.catalog)
+
+
 # --- a person asks for changes
 
 
@@ -195,6 +224,20 @@ def test_of_a_plan_that_somebody_else_wrote_the_architect_sees_every_word() -> N
     assert "smaller steps" in words
     play.reply(plan_answer(task("c")))
     assert (play.plan.version, play.plan.author) == (2, "architect")
+
+
+def test_what_an_architect_cannot_write_of_a_subtask_stays_with_its_key() -> None:
+    play = Play()
+    expected = (ExpectedArtifact("report", path="report.md"),)
+    strict = replace(task("a"), retry_policy=RetryPolicy(max_attempts=1), artifacts=expected, gates=("review",))
+    play.submit(draft(strict, task("b")))
+    play.decide("REQUEST_CHANGES", feedback="smaller steps")
+    assert "keeps the files it must leave, their gates and its retries" in play.seen().messages[-1].text
+    play.reply(plan_answer(task("a", agent="ask"), task("c")))
+    kept, new = play.subtask("a"), play.subtask("c")
+    assert (kept.agent, kept.retry_policy, kept.gates) == ("ask", RetryPolicy(max_attempts=1), ["review"])
+    assert tuple(kept.artifacts) == expected
+    assert (new.retry_policy, new.gates, new.artifacts) == (None, [], [])
 
 
 def test_of_its_own_draft_that_somebody_revised_the_architect_sees_what_it_became() -> None:
