@@ -71,6 +71,7 @@ class Answer:
     feedback: str = ""
     response_json: str = ""
     edited_arguments_json: str = ""
+    edited_artifact: bytes = b""
     # approving a limit: how much the run may use in all
     work_seconds: float = 0
     calls: int = 0
@@ -181,6 +182,7 @@ async def decide(client: Client, approval: Approval, answer: Answer) -> Approval
         feedback=answer.feedback,
         response_json=answer.response_json,
         edited_arguments_json=answer.edited_arguments_json,
+        edited_artifact=answer.edited_artifact,
     )
     if answer.calls or answer.tokens:
         request.new_limit.MergeFrom(Budget(calls=answer.calls, total_tokens=answer.tokens))

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from cli import grants, inbox, options, plans, steer
 from cli import policy as policies
+from cli.artifacts import list_artifacts, print_artifact
 from cli.client import Client
 from cli.decide import Answer
 from cli.demo import GOAL, SCRIPT, DemoSettings
@@ -276,19 +278,22 @@ def decide(
     feedback: options.Feedback = "",
     arguments: options.Arguments = None,
     response: options.Response = None,
+    file: options.EditedFile = None,
     words: options.Words = "",
     digest: options.Digest = "",
     server: options.Server = SERVER,
 ) -> None:
     """Give any answer an approval takes: approve, edit, reject, respond, request-changes, retry, replan, skip, abort.
 
-    edit runs the call with the arguments of a file instead, as exactly those bytes. respond answers an agent's
+    edit runs the call with the arguments of a file instead, as exactly those bytes; of an artifact, --file takes its
+    place. respond answers an agent's
     question, or gives a call's result, and nothing runs: with the JSON text of a file, or with --answer. At a terminal
     a question's answer is asked for.
     """
     answer = inbox.answer_of(
         action, feedback, arguments.read() if arguments else b"", response.read() if response else b""
     )
+    answer = replace(answer, edited_artifact=file.read() if file else b"")
     _ask(
         server,
         lambda client: inbox.answer_approval(client, approval, answer, new_console(), digest=digest, words=words),
@@ -366,6 +371,21 @@ def cancel(run: RunId, reason: options.Reason = "", server: options.Server = SER
 def close(session: SessionId, reason: options.Reason = "", server: options.Server = SERVER) -> None:
     """End all that runs and waits in a session, for good: it takes no more messages."""
     _ask(server, lambda client: steer.close_session(client, session, reason, new_console()))
+
+
+@commands.command(rich_help_panel=WORKING)
+def artifacts(
+    run: RunId,
+    get: Annotated[
+        str, typer.Option("--get", metavar="NAME", help="Write the bytes of this one, by name or id, to the output.")
+    ] = "",
+    server: options.Server = SERVER,
+) -> None:
+    """List the files a run's subtasks left, as they were when they were recorded, or write the bytes of one."""
+    if get:
+        _ask(server, lambda client: print_artifact(client, run, get))
+    else:
+        _ask(server, lambda client: list_artifacts(client, run, new_console()))
 
 
 @commands.command(rich_help_panel=WORKING)

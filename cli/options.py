@@ -120,6 +120,10 @@ Response = Annotated[
     typer.FileBinaryRead | None,
     typer.Option("--response", metavar="FILE", help="For respond: the call's result, as JSON; - reads it from stdin."),
 ]
+EditedFile = Annotated[
+    typer.FileBinaryRead | None,
+    typer.Option("--file", metavar="FILE", help="For edit of an artifact: its new bytes; - reads them from stdin."),
+]
 Words = Annotated[
     str,
     typer.Option("--answer", metavar="TEXT", help="For respond: the answer in plain words, or an option's number."),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import grpc
+from google.api.httpbody_pb2 import HttpBody
 
 from gen.assent.v1 import (
     approval_pb2,
@@ -21,6 +22,7 @@ from gen.assent.v1 import (
     session_service_pb2,
 )
 from gen.assent.v1.approval_service_pb2_grpc import add_ApprovalServiceServicer_to_server
+from gen.assent.v1.artifact_pb2 import Artifact
 from gen.assent.v1.event_pb2 import SessionEvent
 from gen.assent.v1.grant_pb2 import Grant
 from gen.assent.v1.message_pb2 import Message
@@ -78,6 +80,7 @@ class StandIn:
     streams: list[int] = field(default_factory=list)  # the after_sequence of each
     grants: list[Grant] = field(default_factory=list)
     report: run_report_pb2.RunReport = field(default_factory=run_report_pb2.RunReport)
+    artifacts: list[tuple[Artifact, bytes]] = field(default_factory=list)  # newest first, with their bytes
     refuse: list[Problem] = field(default_factory=list)  # given, in turn, instead of answers to decisions
     callers: list[list[tuple[str, str]]] = field(default_factory=list)  # what each call said of who makes it
     counts_as: list[approval_pb2.Vote] = field(default_factory=list)  # what decisions come to: votes, not the last ones
@@ -228,6 +231,15 @@ class StandIn:
         if self.refuse:
             await abort(context, self.refuse.pop(0))
         return self.run
+
+    async def ListArtifacts(self, request: Any, context: Any) -> run_service_pb2.ListArtifactsResponse:
+        return run_service_pb2.ListArtifactsResponse(artifacts=[artifact for artifact, _ in self.artifacts])
+
+    async def GetArtifact(self, request: Any, context: Any) -> run_service_pb2.GetArtifactResponse:
+        """A few bytes at a time, as an orchestrator answers a large one."""
+        (found,) = [each for each in self.artifacts if each[0].id == request.artifact_id]
+        content = HttpBody(data=found[1][request.offset : request.offset + 5])
+        return run_service_pb2.GetArtifactResponse(artifact=found[0], content=content)
 
     async def GetRunReport(self, request: Any, context: Any) -> run_service_pb2.GetRunReportResponse:
         return run_service_pb2.GetRunReportResponse(report=self.report)

@@ -22,6 +22,7 @@ from gen.assent.v1.approval_pb2 import (
     DECISION_ACTION_REJECT,
     DECISION_ACTION_RESPOND,
 )
+from gen.assent.v1.artifact_pb2 import Artifact
 from gen.assent.v1.grant_pb2 import Grant
 from gen.assent.v1.plan_pb2 import PLAN_STATE_DRAFT, Plan
 from gen.assent.v1.run_pb2 import (
@@ -310,6 +311,46 @@ async def test_a_refusal_to_be_steered_is_told_in_the_servers_words(
 async def test_report_prints_the_markdown_as_it_is(assent: Command, stand_in: StandIn) -> None:
     stand_in.report.markdown = "# Report\n\n| a | b |"
     assert (await assent("report", RUN)).output == "# Report\n\n| a | b |\n"
+
+
+def an_artifact(number: int, content: bytes, **fields: Any) -> tuple[Artifact, bytes]:
+    artifact = Artifact(
+        id=f"00000000-0000-0000-0000-00000000000{number}",
+        name="report.md",
+        media_type="text/markdown",
+        sha256="ab" * 32,
+        size_bytes=len(content),
+        **{"valid": True, **fields},
+    )
+    return artifact, content
+
+
+async def test_artifacts_are_listed_and_their_bytes_written_as_they_are(assent: Command, stand_in: StandIn) -> None:
+    assert (await assent("artifacts", RUN)).output == "this run has left no artifacts\n"
+    content = b"twelve bytes\n\n"
+    stand_in.artifacts = [an_artifact(2, content, editor="ann"), an_artifact(1, b"x", valid=False, errors=["is bad"])]
+    lines = (await assent("artifacts", RUN)).output.splitlines()
+    prefix = "00000000-0000-0000-0000-00000000000"
+    assert lines == [
+        f"{prefix}2  abababababab  text/markdown, 14 bytes  report.md  edited by ann",
+        f"{prefix}1  abababababab  text/markdown, 1 byte  report.md  not valid: is bad",
+    ]
+    assert (await assent("artifacts", RUN, "--get", "report.md")).output.encode() == content
+    assert (await assent("artifacts", RUN, "--get", f"{prefix}1")).output == "x"
+    ended = await assent("artifacts", RUN, "--get", "gone")
+    assert (ended.code, ended.errors) == (1, "assent: this run has left no artifact gone\n")
+
+
+async def test_decide_edits_an_artifact_with_the_bytes_of_a_file(
+    assent: Command, stand_in: StandIn, tmp_path: Path
+) -> None:
+    await stand_in.play(acts()[1])
+    file = tmp_path / "report.md"
+    file.write_bytes(b"caf\xc3\xa9\r\n")
+    assert (await assent("decide", WRITE_APPROVAL.id, "edit", "--file", str(file))).code == 0
+    (decision,) = stand_in.decisions
+    assert (decision.action, decision.edited_artifact) == (DECISION_ACTION_EDIT, b"caf\xc3\xa9\r\n")
+    assert decision.edited_arguments_json == ""
 
 
 async def test_a_refusal_is_one_line_and_an_exit_code(assent: Command) -> None:
