@@ -184,7 +184,6 @@ def run(
     agent: Annotated[str, typer.Option("--agent", metavar="NAME", help="Ask this agent, without routing.")] = "",
     yes: options.Yes = False,
     plain: options.Plain = False,
-    data_dir: options.LocalDataDir = Path(".assent"),
     server: options.Server = SERVER,
 ) -> None:
     """Send a goal and follow it to its end, deciding here what has to be decided.
@@ -206,7 +205,6 @@ def watch(
     ] = 0,
     yes: options.Yes = False,
     plain: options.Plain = False,
-    data_dir: options.LocalDataDir = Path(".assent"),
     server: options.Server = SERVER,
 ) -> None:
     """Follow a session until nothing runs or waits in it, deciding here what has to be decided."""

@@ -96,15 +96,6 @@ CatalogDir = Annotated[
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the services' logs as they are written.")]
-LocalDataDir = Annotated[
-    Path,
-    typer.Option(
-        "--data-dir",
-        envvar="ASSENT_DATA_DIR",
-        metavar="DIRECTORY",
-        help="The services' data directory, if it is on this machine: changes are then shown as diffs.",
-    ),
-]
 Server = Annotated[
     str,
     typer.Option("--server", envvar="ASSENT_GRPC_ADDR", metavar="HOST:PORT", help="The orchestrator to speak to."),

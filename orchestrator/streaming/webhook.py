@@ -26,6 +26,7 @@ AT_ONCE = 8
 LOOK_SECONDS = 2.0
 SEND_SECONDS = 10.0
 HOLD_SECONDS = 30.0  # nobody else sends meanwhile; more than sending and noting take together
+STOP_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 900.0
 GIVE_UP_SECONDS = 3 * 24 * 3600.0
@@ -67,9 +68,15 @@ class Webhook:
                             await self._wake.wait()
                     self._wake.clear()
             finally:
-                for task in self._sending:
-                    task.cancel()
-                await asyncio.gather(*self._sending, return_exceptions=True)
+                await self._end()
+
+    async def _end(self) -> None:
+        """Hear what becomes of what is being sent, for a moment: what is not heard is sent again by another."""
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=STOP_SECONDS)
+        for task in self._sending:
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
 
     async def _take(self, client: httpx.AsyncClient) -> None:
         """Begin to send as much as there is and as fits."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+LIMIT_SECONDS = 60.0  # more than somebody who has lost an answer keeps a delivery
 OK = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
 
 
@@ -45,7 +46,7 @@ class Receiver:
 
     async def until(self, count: int) -> Sequence[Heard]:
         """Wait until it has heard so many requests."""
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(LIMIT_SECONDS), self._changed:
             await self._changed.wait_for(lambda: len(self.heard) >= count)
         return self.heard
 

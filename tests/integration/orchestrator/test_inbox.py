@@ -1,7 +1,7 @@
 """Watching the inbox: what is pending, then what is asked and answered on any replica, for one's own tenant alone."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 
 from gen.assent.v1 import approval_pb2
 from gen.assent.v1.approval_service_pb2 import ListApprovalsRequest, WatchApprovalsRequest
+from orchestrator.domain.records import ApprovalTerms
 from rpc.problem import Problem
 from tests.integration.orchestrator.client import LIMIT_SECONDS, Client
 from tests.integration.orchestrator.plays import calls
@@ -131,6 +132,30 @@ async def test_a_tool_and_a_run_are_filters_of_the_list_and_of_the_watch(
     assert await listed(tool="send_mail", run_id=plan.run_id) == []
     assert await listed(decidable=True, session_id=other.id) == [call.id]
     assert await listed(decidable=True, run_id=plan.run_id) == []  # it is decided
+
+
+async def test_everybody_sees_what_they_may_decide(replicas: Replicas, on_terms: Callable[..., None]) -> None:
+    on_terms(PLAN=ApprovalTerms(roles=["lead"], requester_excluded=True))
+    requester = (await replicas.start()).client
+    lead = requester.acting_as("ann", roles="lead")
+    clerk = requester.acting_as("bob", roles="clerk")
+    before = await asked_for_a_plan(requester)
+    async with (
+        inbox_of(lead, decidable=True) as leads,
+        inbox_of(clerk, decidable=True) as clerks,
+        inbox_of(requester, decidable=True) as own,
+        inbox_of(clerk) as every,
+    ):
+        after = await asked_for_a_plan(requester)
+        await lead.decide(before, "REJECT")
+        await leads.until("approval_resolved", before.id)
+        await every.until("approval_resolved", before.id)
+        assert leads.pending == every.pending == {after.id}
+        assert clerks.heard == own.heard == []
+    for client, found in ((lead, {after.id}), (clerk, set()), (requester, set())):
+        request = ListApprovalsRequest(decidable=True)
+        listed = await client.approvals.ListApprovals(request, metadata=client.metadata)
+        assert {approval.id for approval in listed.approvals} == found
 
 
 async def test_another_tenant_sees_nothing(client: Client) -> None:

@@ -26,7 +26,7 @@ from orchestrator.streaming.webhook import signature
 from rpc import logs
 from tests.integration.orchestrator.client import Client
 from tests.integration.orchestrator.plays import calls
-from tests.integration.orchestrator.receiver import Receiver, receiving, status
+from tests.integration.orchestrator.receiver import LIMIT_SECONDS, Receiver, receiving, status
 from tests.integration.orchestrator.replica import Replica, Replicas
 from tests.integration.orchestrator.scripted_executor import ScriptedExecutor
 
@@ -67,7 +67,7 @@ async def waiting(database_url: str) -> int:
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for what only the database tells."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_SECONDS):
         while True:
             if await condition():
                 return
@@ -244,8 +244,9 @@ async def test_who_died_after_sending_leaves_it_to_be_sent_again_by_the_same_id(
 
 
 async def test_who_died_before_sending_leaves_it_to_be_sent(
-    replicas: Replicas, receiver: Receiver, database_url: str
+    replicas: Replicas, receiver: Receiver, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(webhook, "HOLD_SECONDS", 0.3)
     silent = await told_by(replicas, "http://127.0.0.1:9/")  # whoever it is for, it is in the database
     approval = await a_question(silent.client)
     await silent.crash()
@@ -328,13 +329,13 @@ async def test_the_receiver_of_the_documentation_takes_what_is_ours_once_and_not
     try:
         client = (await told_by(replicas, f"http://127.0.0.1:{port}/")).client
         approval = await a_question(client)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_SECONDS):
             name, told = (await process.stdout.readline()).decode().split()
         assert (name, told.split(":")[0]) == ("approval_requested", approval.session_id)
         await nothing_waits(database_url)
         await refuses_what_is_not_ours(f"http://127.0.0.1:{port}/", told)
         await client.decide(approval, "REJECT")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_SECONDS):
             assert (await process.stdout.readline()).decode().split()[0] == "approval_resolved"
     finally:
         process.send_signal(signal.SIGKILL)
