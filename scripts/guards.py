@@ -819,8 +819,8 @@ GUARDS = (
     ),
     Guard(
         "an inbox shows nothing twice",
-        "orchestrator/streaming/inbox.py",
-        "        if number in self._shown:\n            return []\n",
+        "orchestrator/streaming/shown.py",
+        "        if number in self._numbers:\n            return False\n",
         "",
         ("tests/unit/streaming/test_inbox.py",),
     ),

@@ -246,8 +246,6 @@ class InboxWatch:
             return self._after_resolved(number, event)
         if told.what != "ASKED":
             return [event] if self._shown.count(number, told) else []
-        if number in self._shown:
-            return []
         approval = approval_of(event.payload_json)
         if (resolved := self._early.pop(number, None)) is not None:
             return [event, resolved] if self._shown.wants(approval) else []
