@@ -1,6 +1,7 @@
 """Whatever people want of one question at once, at whichever replica: exactly one gets it, and all learn who."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from gen.assent.v1 import approval_pb2, plan_pb2
+from orchestrator.domain.catalog import SECOND
+from orchestrator.domain.records import ApprovalTerms
 from rpc.problem import Problem
 from tests.integration.orchestrator.client import Client, subtask, words
 from tests.integration.orchestrator.plays import answers
@@ -49,6 +52,7 @@ WISHES: dict[str, dict[str, Wish]] = {
 }
 SETTLES = {"cancel": "CANCELLED", "revise": "SUPERSEDED"}
 """What settles a question without being an answer to it, and as what."""
+TOO_LATE = {"state": "EXPIRED", "action": "", "decider": "engine"}
 RUNS = {"APPROVE": GIVEN, "EDIT": EDITED}
 """After which answers the call is made, and with which arguments."""
 
@@ -87,10 +91,13 @@ async def question(client: Client, kind: str) -> approval_pb2.Approval:
 
 async def run(kind: str, clients: list[Client], random: Random) -> Race:
     approval = await question(random.choice(clients), kind)
+    expires, early = approval.expire_time.ToMicroseconds() / 1e6, random.choice([0.06, 0.06, 0.0])
     names = [random.choice(list(WISHES[kind])) for _ in range(random.randint(2, 5))]
     wanted = {f"{name.lower()} {n}": name for n, name in enumerate(names)}
 
     async def wish(who: str) -> object:
+        if expires:  # about when its time is over: before, after, and in the moment
+            await asyncio.sleep(max(0.0, expires + random.uniform(-early, 0.02) - time.time()))
         try:
             return await WISHES[kind][wanted[who]](random.choice(clients).acting_as(who), approval)
         except Problem as problem:
@@ -102,6 +109,8 @@ async def run(kind: str, clients: list[Client], random: Random) -> Race:
 
 async def judge(race: Race, client: Client, executor: ScriptedExecutor) -> str:
     """Who won: an action, or what settled the question without one."""
+    async with client.watch(race.approval.session_id) as watch:
+        await watch.until("approval_resolved", approval_id=race.approval.id)
     log = await client.settled(race.approval.session_id)
     (settled,) = log.of("approval_resolved", approval_id=race.approval.id)
     decider, action = settled.get("decider", ""), settled.get("action", "")
@@ -110,6 +119,8 @@ async def judge(race: Race, client: Client, executor: ScriptedExecutor) -> str:
         if isinstance(problem, Problem) and race.wanted[who].isupper():
             assert problem.reason == "APPROVAL_ALREADY_RESOLVED", race
             learned = {key: problem.metadata[key] for key in ("state", "action", "decider")}
+            if race.approval.HasField("expire_time") and learned == TOO_LATE:
+                continue  # so it was, whatever was made of the question after its time
             winner = decider or _who_settled(race, settled["state"], learned["decider"])
             assert learned == {"state": settled["state"], "action": action, "decider": winner}, race
     if words(race.approval)["kind"] == "PLAN":
@@ -133,8 +144,11 @@ def _who_settled(race: Race, state: str, named: str) -> str:
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("kind", WISHES)
 async def test_of_all_that_is_wanted_at_once_one_thing_happens_and_everybody_learns_which(
-    kind: str, part: int, replicas: Replicas, executor: ScriptedExecutor
+    kind: str, part: int, on_terms: Callable[..., None], replicas: Replicas, executor: ScriptedExecutor
 ) -> None:
+    """In every other part time is one of the competitors: what nobody answers in it is refused."""
+    if expires := part % 2 == 1:
+        on_terms(**{kind: ApprovalTerms(wait=SECOND, on_expiry="DENY")})
     executor.play = mails
     clients = [(await replicas.start()).client, (await replicas.start()).client]
     await executor.joined(2)
@@ -145,5 +159,8 @@ async def test_of_all_that_is_wanted_at_once_one_thing_happens_and_everybody_lea
         for race in await asyncio.gather(*(run(kind, clients, random) for _ in range(AT_ONCE))):
             winner = await judge(race, clients[0], executor)
             won[winner] = won.get(winner, 0) + 1
-    assert set(won) == {SETTLES.get(name, name) for name in WISHES[kind]}, won
+    if expires:
+        assert won["EXPIRED"], won
+    else:
+        assert set(won) == {SETTLES.get(name, name) for name in WISHES[kind]}, won
     assert sum(won.values()) == races

@@ -1,5 +1,6 @@
 """A question can be answered at any time, from anywhere, with nobody connected; until then it costs rows only."""
 
+import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 
@@ -145,7 +146,7 @@ async def two_failures(client: Client, executor: ScriptedExecutor) -> dict[str, 
     session = await client.new_session()
     await client.new_plan(
         session.id,
-        [subtask("left"), subtask("right"), subtask("third"), subtask("last", "left", "third")],
+        [subtask("left"), subtask("right"), subtask("third"), subtask("last", "left", "right", "third")],
         parallel_limit=3,
     )
     executor.play = play
@@ -155,22 +156,56 @@ async def two_failures(client: Client, executor: ScriptedExecutor) -> dict[str, 
     return {keys[a.subtask_id]: a for a in await client.pending(session.id)}
 
 
-async def test_two_failures_and_a_call_are_decided_in_any_order_from_two_replicas(
+Outcome = tuple[dict[str, tuple[str, str, int]], list[str], list[str], str]
+
+
+async def outcome(client: Client, executor: ScriptedExecutor, asked: dict[str, approval_pb2.Approval]) -> Outcome:
+    """What came of it: each subtask's state, result and attempts, the calls that were made, what the last one read of
+    the others, and how the run ended."""
+    session_id, plan_id = asked["left"].session_id, asked["left"].plan_id
+    log = await client.settled(session_id)
+    plan = await client.get_plan(plan_id)
+    (ended,) = log.of("run_finished")
+    (last,) = [a for a in executor.acts[-1:] if instructions(a) == "Do last."]
+    read = sorted(line for m in last.start.model.messages for line in m.text.splitlines() if "skip" in line.lower())
+    mailed = [act.start.tool.arguments_json for act in executor.starts_of(tool="send_mail")]
+    return {s.key: (state(s), s.result, s.attempts) for s in plan.subtasks}, mailed, read, ended["state"]
+
+
+async def test_two_failures_and_a_call_decided_at_once_from_two_replicas_end_as_one_by_one(
     replicas: Replicas, executor: ScriptedExecutor
 ) -> None:
+    """RETRY the one, SKIP the other, approve a sibling's call in between."""
     one, other = (await replicas.start()).client, (await replicas.start()).client
     await executor.joined(2)
-    asked = await two_failures(one, executor)
-    assert {key: words(a)["kind"] for key, a in asked.items()} == {
-        "left": "FAILURE",
-        "right": "FAILURE",
-        "third": "TOOL_CALL",
+    outcomes = []
+    for at_once in (False, True):
+        executor.acts.clear()
+        asked = await two_failures(one, executor)
+        kinds = {key: words(approval)["kind"] for key, approval in asked.items()}
+        assert kinds == {"left": "FAILURE", "right": "FAILURE", "third": "TOOL_CALL"}
+        decisions = (
+            lambda asked=asked: one.decide(asked["left"], "RETRY", feedback="try again"),
+            lambda asked=asked: other.decide(asked["third"], "APPROVE"),
+            lambda asked=asked: other.decide(asked["right"], "SKIP", feedback="nobody needs it"),
+        )
+        if at_once:
+            await asyncio.gather(*(decide() for decide in decisions))
+        else:
+            for decide in decisions:
+                await decide()
+                await one.settled(asked["left"].session_id)
+        outcomes.append(await outcome(one, executor, asked))
+        log = await one.events(asked["left"].session_id)
+        assert log.session_states[-3:] == ["ERROR_HANDLING", "PLAN_EXECUTION", "COMPLETED"]
+    one_by_one, together = outcomes
+    assert together == one_by_one
+    states, mailed, read, ended = together
+    assert {key: said[0] for key, said in states.items()} == {
+        "left": "SUCCEEDED",
+        "right": "SKIPPED",
+        "third": "SUCCEEDED",
+        "last": "SUCCEEDED",
     }
-    await one.decide(asked["left"], "RETRY", feedback="try again")
-    await other.decide(asked["third"], "APPROVE")
-    await other.decide(asked["right"], "RETRY")
-    log = await one.settled(asked["left"].session_id)
-    states = {s.key: state(s) for s in (await one.get_plan(asked["left"].plan_id)).subtasks}
-    assert set(states.values()) == {"SUCCEEDED"}
-    assert [e["state"] for e in log.of("run_finished")] == ["COMPLETED"]
-    assert len(executor.starts_of(tool="send_mail")) == 1
+    assert (mailed, ended) == ([CALL], "COMPLETED")
+    assert any("nobody needs it" in line for line in read)
