@@ -185,15 +185,15 @@ async def test_two_failures_and_a_call_decided_at_once_from_two_replicas_end_as_
         kinds = {key: words(approval)["kind"] for key, approval in asked.items()}
         assert kinds == {"left": "FAILURE", "right": "FAILURE", "third": "TOOL_CALL"}
         decisions = (
-            lambda asked=asked: one.decide(asked["left"], "RETRY", feedback="try again"),
-            lambda asked=asked: other.decide(asked["third"], "APPROVE"),
-            lambda asked=asked: other.decide(asked["right"], "SKIP", feedback="nobody needs it"),
+            one.decide(asked["left"], "RETRY", feedback="try again"),
+            other.decide(asked["third"], "APPROVE"),
+            other.decide(asked["right"], "SKIP", feedback="nobody needs it"),
         )
         if at_once:
-            await asyncio.gather(*(decide() for decide in decisions))
+            await asyncio.gather(*decisions)
         else:
-            for decide in decisions:
-                await decide()
+            for decision in decisions:
+                await decision
                 await one.settled(asked["left"].session_id)
         outcomes.append(await outcome(one, executor, asked))
         log = await one.events(asked["left"].session_id)
