@@ -918,7 +918,7 @@ GUARDS = (
     Guard(
         "what a person said is told to one next try",
         f"{DOMAIN}/heeding.py",
-        "if approval.id not in heeded and ",
+        "if a.id not in heeded and ",
         "if ",
         (f"{UNIT}/test_revising.py", f"{UNIT}/test_failing.py"),
     ),

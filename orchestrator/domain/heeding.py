@@ -16,13 +16,10 @@ _PLANNING_ANEW = (("PLAN", "REQUEST_CHANGES"), ("FAILURE", "REPLAN"))
 
 
 def unheeded(snapshot: Snapshot, purpose: str, subtask_id: str) -> Approval | None:
-    """The decision that has this work done again, if no attempt has begun for it yet."""
+    """The decision that has this work of the active run done again, if no attempt has begun for it yet."""
     heeded = {a.heeds_approval_id for a in snapshot.attempts.values()}
-    said = [
-        approval
-        for approval in snapshot.approvals.values()
-        if approval.id not in heeded and _has_it_done(approval, purpose, subtask_id)
-    ]
+    approvals = [a for a in snapshot.approvals.values() if a.run_id == snapshot.session.active_run_id]
+    said = [a for a in approvals if a.id not in heeded and _has_it_done(a, purpose, subtask_id)]
     return max(said, key=lambda a: a.resolve_time, default=None)
 
 

@@ -51,7 +51,9 @@ def session_state(snapshot: Snapshot, run: Run | None, last_ended: str, closed: 
     plan = snapshot.plans.get(run.plan_id)
     if plan is None:
         begun = any(a.purpose == "PLANNING" and a.run_id == run.id for a in snapshot.attempts.values())
-        return "ARCHITECT_PLANNING" if begun else "PLAN_REQUIRED"
+        decisions = [a.decision for a in snapshot.approvals.values() if a.run_id == run.id]
+        anew = any(decision is not None and decision.action == "REPLAN" for decision in decisions)
+        return "ARCHITECT_PLANNING" if begun or anew else "PLAN_REQUIRED"
     if plan.state == "SUPERSEDED":
         return "ARCHITECT_PLANNING"
     return "PLAN_REVIEW" if plan.state == "DRAFT" else "PLAN_EXECUTION"

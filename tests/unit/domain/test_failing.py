@@ -354,3 +354,20 @@ def test_a_cancel_while_it_is_planned_anew_leaves_the_old_version_as_it_is() -> 
     assert play.snapshot.plans[old.id].state == "SUPERSEDED"
     assert play.triggers(PlanStateChanged)[-1] == "replanned"
     assert play.session.state == "IDLE"
+
+
+@pytest.mark.parametrize(("action", "agent"), [("RETRY", "architect"), ("REPLAN", "coder")])
+def test_what_was_said_of_a_run_that_has_ended_is_nothing_to_the_next(action: str, agent: str) -> None:
+    """Said while there was no room to begin, and cancelled before there was; the same snapshot goes on."""
+    play = Play()
+    play.say(agent=agent)
+    play.fail("FATAL")
+    play.may_run = False
+    play.decide(action, feedback="mind the gap")
+    play.say(agent="architect")
+    play.cancel()
+    play.may_run = True
+    play.do()
+    assert play.run.state == "RUNNING"
+    [attempt] = [a for a in play.snapshot.attempts.values() if a.run_id == play.run.id]
+    assert (attempt.number, attempt.feedback, attempt.heeds_approval_id) == (1, "", "")
