@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.domain.records import Approval, Attempt, Message, Plan, Row, Session, Subtask
+from orchestrator.domain.records import Approval, Attempt, Grant, Message, Plan, Row, Session, Subtask
 from orchestrator.store import codec, erasing, queries, requests
 from orchestrator.store.answers import Outcome
 from orchestrator.store.database import Database
@@ -46,6 +46,7 @@ async def filled(
         Subtask(*ids, run.id, "plan", "key", "title", "do it", "coder", 1),
         Attempt(TENANT, new_id(), session.id, run.id, "ANSWER", "coder", 1),
         Approval(TENANT, new_id(), session.id, run.id, "PLAN", "digest", state="RESOLVED"),
+        Grant(TENANT, new_id(), session.id, "put", "schema", "arguments.id == 1", "approval", "ann", 1, 2),
         *(a_step(session, run.id, state="SUCCEEDED") for _ in range(steps)),
     ]
     return await written(writer, appending(session, *rows, events=events))

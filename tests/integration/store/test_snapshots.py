@@ -6,6 +6,7 @@ from orchestrator.domain.records import (
     Approval,
     Attempt,
     Decision,
+    Grant,
     Message,
     ModelReply,
     Plan,
@@ -96,6 +97,19 @@ async def test_a_plan_that_waits_with_its_queued_run_is_in_it_and_that_of_an_end
     assert snapshot is not None
     assert list(snapshot.plans) == [f"plan of {queued.id}"]
     assert list(snapshot.subtasks) == [f"node of {queued.id}"]
+
+
+async def test_it_holds_the_grants_that_stand_whatever_run_made_them_the_newest_first(
+    writer: Writer, database: Database, session: Session
+) -> None:
+    grants = [
+        Grant(TENANT, new_id(), session.id, "put", "schema", "arguments.id == 1", new_id(), "ann", n, 99, end_time=end)
+        for n, end in ((1, 0), (2, 7), (3, 0))
+    ]
+    await written(writer, appending(session, *grants))
+    snapshot = await snapshots.load(database, TENANT, session.id)
+    assert snapshot is not None
+    assert list(snapshot.grants.values()) == [grants[2], grants[0]]
 
 
 async def test_it_holds_the_latest_sixty_messages_oldest_first(
