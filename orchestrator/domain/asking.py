@@ -243,6 +243,8 @@ def _words_beside(change: Change, step: Step) -> str:
 
 def _plan_as_markdown(change: Change, plan: Plan, subtasks: list[Subtask]) -> str:
     lines = [f"# {one_line(plan.title)}", "", plan.summary, ""]
+    if plan.parallel_limit > 1:
+        lines += [f"Up to {plan.parallel_limit} subtasks at the same time.", ""]
     if limits := budget_in_words(change.snapshot.runs[plan.run_id].budget):
         lines += [f"The run's limits: {limits}.", ""]
     for subtask in sorted(subtasks, key=lambda s: s.position):

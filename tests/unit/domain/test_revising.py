@@ -140,6 +140,13 @@ def test_a_revision_that_is_no_plan_changes_nothing() -> None:
     assert (play.plan, len(play.events)) == (before, events)
 
 
+def test_how_many_may_run_at_once_is_shown_to_who_decides() -> None:
+    play = submitted()
+    assert "at the same time" not in play.pending[0].preview.text
+    play.revise(draft(task("a"), parallel_limit=3))
+    assert "Up to 3 subtasks at the same time." in play.pending[0].preview.text
+
+
 def test_a_revision_that_could_never_start_is_no_plan() -> None:
     play = submitted()
     with pytest.raises(InvalidPlan, match="parallel_limit"):
