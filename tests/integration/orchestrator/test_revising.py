@@ -112,6 +112,21 @@ async def test_an_architect_drafts_anew_with_what_a_person_asked_for_at_another_
     assert len((await one.client.events(session.id)).of("plan_drafted")) == 2
 
 
+async def test_a_plan_decision_of_a_conversation_sends_it_back_and_follows_to_the_next_draft(
+    client: Client, executor: ScriptedExecutor
+) -> None:
+    executor.play = drafts
+    session = await client.new_session()
+    await client.send(session.id, "Build it", agent="auto")
+    asked = await client.asked(session.id)
+    said = {"approval_id": asked.id, "digest": asked.digest, "feedback": "write tests first"}
+    action = approval_pb2.DECISION_ACTION_REQUEST_CHANGES
+    log = await client.converse(session.id, plan_decision={**said, "action": action})
+    assert [e["plan"].version for e in log.of("plan_drafted")] == [2]
+    assert log.session_states == ["ARCHITECT_PLANNING", "PLAN_REVIEW"]
+    assert log.names[-1] == "settled"
+
+
 async def test_changes_that_were_asked_for_are_made_after_every_replica_died(
     replicas: Replicas, executor: ScriptedExecutor
 ) -> None:
