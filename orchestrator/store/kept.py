@@ -76,6 +76,7 @@ def _size(snapshot: Snapshot) -> int:
     rows += len(snapshot.grants) + len(snapshot.artifacts)
     size = rows * ROW_CHARACTERS
     size += sum(len(message.text) for message in snapshot.messages.values())
+    size += sum(len(artifact.preview) for artifact in snapshot.artifacts.values())
     size += sum(len(subtask.instructions) for subtask in snapshot.subtasks.values())
     size += sum(len(tool.input_schema_json) for tool in snapshot.session.client_tools)
     for step in snapshot.steps.values():

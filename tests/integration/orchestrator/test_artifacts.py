@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from executor import artifacts as of_executor
+from gateway.bootstrap import public_services, serve
+from gateway.routes import Router
 from gen.assent.v1 import artifact_pb2, run_service_pb2, workflow_pb2
 from orchestrator.domain.expected import MOST_BYTES
 from orchestrator.store import contents
@@ -345,6 +348,30 @@ async def test_rejected_the_subtask_has_failed_and_its_retry_is_asked_about_anew
     again = await bench.client.asked(session_id)
     await bench.client.decide(again, "APPROVE")
     await until_ended(bench, run_id)
+
+
+async def test_over_http_an_edit_brings_base64_and_an_artifact_is_its_bytes(bench: Bench) -> None:
+    bench.leave(b"<script>draft</script>", "page.html")
+    session_id, run_id = await bench.run(expected("page.html"), gates=("review",))
+    asked = await bench.client.asked(session_id)
+    server = serve(Router(public_services()), bench.client.channel, "127.0.0.1:0")
+    serving_http = asyncio.create_task(server.run_to_the_end())
+    base = f"http://127.0.0.1:{server.port}"
+    async with httpx.AsyncClient(base_url=base, timeout=10, trust_env=False) as http:
+        said = {"action": "DECISION_ACTION_EDIT", "digest": asked.digest, "editedArtifact": "PGI+aGk8L2I+"}
+        assert (await http.post(f"/v1/approvals/{asked.id}:decide", json=said)).status_code == 200
+        await until_ended(bench, run_id)
+        page = (await http.get(f"/v1/runs/{run_id}/artifacts")).json()
+        made = page["artifacts"][0]
+        assert (made["editor"], made["sizeBytes"]) == ("developer", "9")
+        got = await http.get(f"/v1/artifacts/{made['id']}")
+        assert (got.content, got.headers["content-type"]) == (b"<b>hi</b>", "text/html")
+        assert "sandbox" in got.headers["content-security-policy"]
+        assert (await http.get(f"/v1/artifacts/{made['id']}?offset=3&length=2")).content == b"hi"
+        gone = await http.get(f"/v1/artifacts/{session_id}")
+        assert (gone.status_code, gone.json()["details"][0]["reason"]) == (404, "ARTIFACT_NOT_FOUND")
+    await server.stop()
+    await serving_http
 
 
 @pytest.mark.parametrize(
