@@ -2,8 +2,10 @@
 
 import json
 from collections import Counter, defaultdict
+from fnmatch import fnmatchcase
 from itertools import pairwise
 
+from orchestrator.domain.catalog import Policy
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import sha256
 from orchestrator.domain.events import (
@@ -73,6 +75,8 @@ def check_dispatches(snapshot: Snapshot, change: Change) -> None:
             of = snapshot.plans[snapshot.subtasks[step.subtask_id].plan_id]
             assert (of, of.state) == (plan, "IN_PROGRESS"), "a step of another version than was approved"
         assert not is_used_up(run, change.now), "the run has worked as long as it may"
+        if step.kind == "TOOL":
+            check_policy(step, change.policy)
         if step.kind == "TOOL" and (step.policy_rule == "changes" or step.doubt_number or not step.model_step_id):
             if step.grant_id and not step.doubt_number:
                 check_granted(snapshot, step, change.now)
@@ -96,9 +100,18 @@ def check_granted(snapshot: Snapshot, step: Step, now: int) -> None:
     assert grant.uses
 
 
-def check_handed_over(snapshot: Snapshot, event: ToolCallReady, now: int) -> None:
+def check_policy(step: Step, policy: Policy) -> None:
+    """As it is at this moment: what it denies never begins, and what it asks about only if somebody said yes."""
+    says = {rule.effect for rule in policy.rules if any(fnmatchcase(step.tool, glob) for glob in rule.tools)}
+    assert "DENY" not in says, "begun though it is denied by now"
+    if "ASK" in says and step.dispatch_number <= 1:
+        assert step.approval_id or step.grant_id, "begun though it asks by now, and nobody said yes"
+
+
+def check_handed_over(snapshot: Snapshot, event: ToolCallReady, now: int, policy: Policy) -> None:
     """What a client may begin, policy allows or a person has approved; no executor has it."""
     step = snapshot.steps[event.step_id]
+    check_policy(step, policy)
     assert step.tool in {tool.name for tool in snapshot.session.client_tools}
     assert (step.dispatch_number > step.doubt_number, step.executor_instance) == (True, "")
     assert (event.arguments_json, event.deadline_time) == (step.arguments_json, step.deadline_time)

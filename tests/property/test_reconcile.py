@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from orchestrator.domain.artifacts import take_files
+from orchestrator.domain.catalog import Rule
 from orchestrator.domain.change import Change
 from orchestrator.domain.client_tools import claim_call, record_result
 from orchestrator.domain.commands import receive_message, submit_plan
@@ -54,7 +55,7 @@ from orchestrator.domain.revising import revise_plan
 from orchestrator.domain.terms import is_overdue
 from orchestrator.domain.worktime import worked
 from tests.property import rules, scripted
-from tests.unit.domain.build import CLIENT_TOOLS, POLICY, SECOND, Play, catalog
+from tests.unit.domain.build import CLIENT_TOOLS, POLICY, SECOND, TOOLS, Play, catalog
 
 T = TypeVar("T")
 Command = Callable[[Change], object]
@@ -177,9 +178,9 @@ class AnySession(RuleBasedStateMachine):
             self._refused(partial(self._decide, approval, decision, ROLES), SelfApproval)
         elif action not in approval.allowed_actions:
             self._refused(partial(self._decide, approval, decision, ROLES), ActionNotAllowed)
-        elif decision.remember is not None and not approval.may_remember:
+        elif decision.remember is not None and not self._may_remember(approval):
             self._refused(partial(self._decide, approval, decision, ROLES), GrantNotOffered)
-        elif (wish := decision.remember) is not None and "!=" in wish.constraint:
+        elif self._is_wrong(approval, decision):
             self._refused(partial(self._decide, approval, decision, ROLES), InvalidInput)
         else:
             self._do(partial(self._decide, approval, decision, ROLES), apart)
@@ -192,6 +193,18 @@ class AnySession(RuleBasedStateMachine):
             self._refused(lambda c: revoke_grant(c, grant, "anna", ""), WrongState)
         elif grant.expire_time > self.play.now + 1:
             self._do(lambda c: revoke_grant(c, grant, "anna", ""), apart)
+
+    def _may_remember(self, approval: Approval) -> bool:
+        """It is offered, and the policy is still the one by which it was asked."""
+        policy = f"policy: {self.play.catalog.policy.digest}"
+        return approval.may_remember and policy in approval.preimage.splitlines()
+
+    def _is_wrong(self, approval: Approval, decision: Decision) -> bool:
+        """It remembers what is not true of the call, or makes of it what the policy denies by now."""
+        if decision.remember is not None and "!=" in decision.remember.constraint:
+            return True
+        tool, rules = approval.tool or "write_file", self.play.catalog.policy.rules
+        return decision.action == "EDIT" and any(r.effect == "DENY" and tool in r.tools for r in rules)
 
     def _decide(self, approval: Approval, decision: Decision, roles: frozenset[str], change: Change) -> object:
         said = replace(decision, decide_time=change.now)
@@ -302,7 +315,7 @@ class AnySession(RuleBasedStateMachine):
             late = approval.state != "PENDING" or is_overdue(approval, self.play.now + 1)
             if not late and not self._is_excluded(approval, who):
                 decision = replace(self._answer(approval, approval.allowed_actions[0]), decider=who)
-                if approval.may_remember:
+                if self._may_remember(approval):
                     decision = replace(decision, remember=wish)
                 self._do(partial(self._decide, approval, decision, ROLES))
         if self.play.snapshot.approvals[approval.id].state == "PENDING":
@@ -397,6 +410,29 @@ class AnySession(RuleBasedStateMachine):
         self.play.has_room = has_room
         self._do(None)
 
+    @rule(effect=st.sampled_from(["DENY", "ASK", ""]), tool=st.sampled_from([*TOOLS, "open_tab"]))
+    def read_another_catalog(self, effect: str, tool: str) -> None:
+        """As after a restart: its policy has one rule more, or is the first one again."""
+        self._read_policy(effect, tool)
+        self._do(None)
+
+    @rule(data=st.data(), effect=st.sampled_from(["DENY", "ASK"]))
+    @precondition(lambda self: any(s.kind == "TOOL" and s.state == "APPROVED" for s in self.play.steps))
+    def think_again_about_what_waits(self, data: st.DataObject, effect: str) -> None:
+        """Another catalog speaks of a call that is allowed and has not begun; then there is room for it."""
+        waiting = [s for s in self.play.steps if s.kind == "TOOL" and s.state == "APPROVED"]
+        self._read_policy(effect, _one_of(data, waiting).tool)
+        self.play.has_room = self.play.may_run = True
+        self._do(None)
+
+    def _read_policy(self, effect: str, tool: str) -> None:
+        if any(approval.votes for approval in self.play.pending):
+            return  # what some have voted for already the others could not remember any more
+        own = self.play.catalog.policy
+        first = tuple(rule for rule in own.rules if rule.name != "one-more")
+        more = (Rule("one-more", effect, (tool,)),) if effect else ()
+        self.play.catalog.policy = replace(own, digest=f"{effect} {tool}", rules=(*more, *first))
+
     @rule(may_run=st.booleans())
     def meet_the_tenants_limit(self, may_run: bool) -> None:
         self.play.may_run = may_run
@@ -446,7 +482,7 @@ class AnySession(RuleBasedStateMachine):
         rules.check_dispatches(play.snapshot, change)
         for event in change.events:
             if isinstance(event, ToolCallReady) and play.snapshot.steps[event.step_id].state == "READY":
-                rules.check_handed_over(play.snapshot, event, change.now)
+                rules.check_handed_over(play.snapshot, event, change.now, change.policy)
         play.keep(change)
         for event in change.events:
             self.history.follow(event)

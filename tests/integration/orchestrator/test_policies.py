@@ -1,11 +1,16 @@
-"""Policies over gRPC and at work: a session's own, read, explained; and judged again by the catalog of a restart."""
+"""Policies over gRPC, HTTP and at work: a session's own, read, explained; and the catalog of a restart judges again."""
 
+import asyncio
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from gateway.bootstrap import public_services, serve
+from gateway.routes import Router
 from gen.assent.v1 import catalog_service_pb2 as pb
 from gen.assent.v1 import policy_pb2
 from orchestrator.settings import SHIPPED_CATALOG
@@ -190,3 +195,35 @@ async def test_a_session_whose_policy_is_gone_after_a_restart_asks(
     assert (await again.asked(session.id)).policy_rule == "policy-gone"
     told = await explained(again, session_id=session.id)
     assert (told.policy, told.rule) == ("strict", "policy-gone")
+
+
+# Over HTTP
+
+
+@pytest.fixture
+async def http(client: Client) -> AsyncIterator[httpx.AsyncClient]:
+    server = serve(Router(public_services()), client.channel, "127.0.0.1:0")
+    serving = asyncio.create_task(server.run_to_the_end())
+    try:
+        base = f"http://127.0.0.1:{server.port}"
+        async with httpx.AsyncClient(base_url=base, timeout=10, trust_env=False) as http:
+            yield http
+    finally:
+        await server.stop()
+        await serving
+
+
+async def test_policies_over_http(http: httpx.AsyncClient) -> None:
+    listed = (await http.get("/v1/policies")).json()["policies"]
+    assert [policy["name"] for policy in listed] == ["default", "strict"]
+    assert (await http.get("/v1/policies/strict")).json() == listed[1]
+    made = (await http.post("/v1/sessions", json={"settings": {"policy": "strict"}})).json()
+    assert made["policy"] == "strict"
+    asked = {"sessionId": made["id"], "tool": "put", "agent": "coder", "argumentsJson": '{"amount": 101}'}
+    told = (await http.post("/v1/policies:explain", json=asked)).json()
+    assert (told["policy"], told["effect"], told["rule"]) == ("strict", "POLICY_EFFECT_DENY", "too-much")
+    assert [(v["rule"], v["applies"]) for v in told["verdicts"]] == [("agent", False), ("too-much", True)]
+    refused = await http.post("/v1/sessions", json={"settings": {"policy": "lenient"}})
+    assert (refused.status_code, refused.json()["details"][0]["reason"]) == (400, "POLICY_NOT_FOUND")
+    absent = await http.get("/v1/policies/lenient")
+    assert (absent.status_code, absent.json()["details"][0]["reason"]) == (404, "POLICY_NOT_FOUND")
