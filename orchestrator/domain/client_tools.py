@@ -175,9 +175,8 @@ def end_overdue(change: Change, run: Run, catalog: Catalog) -> bool:
     overdue = [
         s for s in change.snapshot.steps.values() if s.state == StepState.READY and s.deadline_time <= change.now
     ]
-    tools = offered_tools(change.session, catalog)
     for step in overdue:
-        tool = tools.get(step.tool)
+        tool = offered_tools(change.session, catalog).get(step.tool)
         _TIMEOUTS[tool.on_timeout if tool else ""](change, step, catalog)
     return bool(overdue)
 
