@@ -4,11 +4,11 @@ A grant answers the rule that asked when it was made, of the policy and the tool
 whatever changes is asked about again. It stands in for a person only; what a policy denies it never allows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.domain import conditions
-from orchestrator.domain.arguments import BadJson, parse_object
+from orchestrator.domain.arguments import parse_object
 from orchestrator.domain.catalog import Policy
 from orchestrator.domain.change import Change
 from orchestrator.domain.conditions import BadCondition, Unjudged
@@ -134,22 +134,33 @@ def _check_constraint(text: str, arguments_json: str) -> None:
     raise InvalidInput([Violation("remember.constraint", problem)])
 
 
-def _allowing(grants: Iterable[Grant], arguments_json: str) -> Grant | None:
+def _allowing(grants: Sequence[Grant], arguments_json: str) -> Grant | None:
     """The first whose constraint is true of the arguments; what cannot be told, or not with bounded effort, is not."""
-    left, values = MOST_EFFORT, -1
+    if not grants:
+        return None
+    left, variables = MOST_EFFORT, _variables(arguments_json)
+    values = _size(variables["arguments"])
     for grant in grants:
         if grant.constraint == _same(arguments_json):
             return grant
         try:
             condition = conditions.compile(grant.constraint)
-            if condition.reads_arguments and values < 0:
-                values = conditions.size(parse_object(arguments_json))
+            if condition.reads_arguments and values == 0:
+                continue
             left -= conditions.effort(condition, values)
-            if left >= 0 and conditions.holds(condition, _variables(arguments_json)):
+            if left >= 0 and conditions.holds(condition, variables):
                 return grant
-        except (BadCondition, BadJson, Unjudged):
+        except (BadCondition, Unjudged):
             continue
     return None
+
+
+def _size(arguments: dict[str, Any]) -> int:
+    """How many values there are; 0: among them some of which no condition can be told."""
+    try:
+        return conditions.size(arguments)
+    except Unjudged:
+        return 0
 
 
 def _variables(arguments_json: str) -> dict[str, Any]:
