@@ -38,6 +38,7 @@ TABLE: list[tuple[Exception, CODE, str, str, bool]] = [
     ),
     (errors.InvalidInput(WHERE), CODE.INVALID_ARGUMENT, "INVALID_REQUEST", "FATAL", False),
     (errors.UnknownAgent(WHERE), CODE.INVALID_ARGUMENT, "AGENT_NOT_FOUND", "FATAL", False),
+    (errors.UnknownPolicy(WHERE), CODE.INVALID_ARGUMENT, "POLICY_NOT_FOUND", "FATAL", False),
     (errors.InvalidJson(WHERE), CODE.INVALID_ARGUMENT, "INVALID_JSON", "FATAL", False),
     (errors.InvalidPlan(WHERE), CODE.INVALID_ARGUMENT, "INVALID_PLAN", "FATAL", False),
     (errors.InvalidPageToken(WHERE), CODE.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN", "FATAL", False),
