@@ -338,22 +338,16 @@ async def test_a_time_budget_that_no_calendar_has_is_refused(client: Client, tab
     assert said(problem) == (INVALID, "INVALID_REQUEST", ["settings.budget.work_duration"])
 
 
-@pytest.mark.parametrize(
-    ("fields", "named"),
-    [
-        ({"edited_artifact": b"new"}, "edited_artifact"),
-    ],
-)
-async def test_a_part_of_a_decision_this_version_does_not_carry_out_is_refused_by_name(
-    client: Client, executor: ScriptedExecutor, tables: Tables, session_id: str, fields: dict[str, Any], named: str
+async def test_a_part_of_a_decision_that_the_question_has_no_use_for_is_refused_by_name_and_audited(
+    client: Client, executor: ScriptedExecutor, tables: Tables, session_id: str
 ) -> None:
     executor.play = calls("send_mail")
     await client.send(session_id)
     approval = await client.asked(session_id)
     await all_let_go()
-    async with Unchanged(tables):
-        problem = await client.refusal(client.decide(approval, "APPROVE", **fields))
-    assert said(problem) == (INVALID, "INVALID_REQUEST", [named])
+    async with Unchanged(tables, audited=1):
+        problem = await client.refusal(client.decide(approval, "APPROVE", edited_artifact=b"new"))
+    assert said(problem) == (INVALID, "INVALID_REQUEST", ["edited_artifact"])
 
 
 async def test_a_session_works_in_the_root_and_directory_it_names(client: Client) -> None:
