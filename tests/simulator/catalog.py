@@ -12,6 +12,7 @@ TOOLS = {
     "mail": "NON_IDEMPOTENT",
     "deploy": "NON_IDEMPOTENT",  # asks
     "erase": "NON_IDEMPOTENT",  # denied
+    "write_file": "IDEMPOTENT",  # no model calls it: it writes back what people edit
 }
 # The session's own, and what a client's silence leads to; what no rule names asks, as the second does.
 CLIENT_TOOLS = {"tab": "FAIL", "ide": "FAIL", "page": "ASK", "desk": "HALT"}
@@ -52,7 +53,9 @@ POLICY = Policy(
 def _agent(name: str, role: str, *tools: str) -> Agent:
     model, tool = MODEL_SECONDS * SECOND, TOOL_SECONDS * SECOND
     words = f"the {name}", "Do your part."
-    return Agent(name, role, *words, tools=tools, max_steps=20, model_timeout=model, tool_timeout=tool)
+    return Agent(
+        name, role, *words, tools=tools, write_globs=("**",), max_steps=20, model_timeout=model, tool_timeout=tool
+    )
 
 
 def new_catalog() -> Catalog:

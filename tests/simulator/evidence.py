@@ -1,5 +1,6 @@
 """Reading what a world left: its tables, at any time and without its knowing, and what statements wrote."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,6 +79,8 @@ class Evidence:
             rows.sessions.append(codec.decode_session({**row, "labels": msgspec.json.decode(row["labels"])}))
         for row in self.fetch("SELECT caller, request_id, answer_json FROM request ORDER BY request_id"):
             rows.requests.append((row["caller"], row["request_id"], row["answer_json"]))
+        for row in self.fetch("SELECT session_id, sha256, data FROM content"):
+            rows.contents.add((row["session_id"], hashlib.sha256(row["data"]).hexdigest()))
         for row in self.fetch(_EVENTS):
             rows.logs[row["session_id"]].append(LoggedEvent(*row.values()))
         return rows

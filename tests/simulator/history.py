@@ -75,6 +75,7 @@ class Rows:
     approvals: list[Approval] = field(default_factory=list)
     session_grants: list[Grant] = field(default_factory=list)
     artifacts: list[Artifact] = field(default_factory=list)
+    contents: set[tuple[str, str]] = field(default_factory=set)  # session, SHA-256
     messages: list[Message] = field(default_factory=list)
     requests: list[tuple[str, str, str]] = field(default_factory=list)  # caller, request id, answer
     logs: dict[str, list[LoggedEvent]] = field(default_factory=lambda: defaultdict(list))

@@ -130,7 +130,7 @@ class Person:
         await self.do("SessionService/SendMessage", request)
 
     async def submit(self, session_id: str, title: str) -> None:
-        drawn = draw_plan(self.random)
+        drawn = draw_plan(self.random, with_artifacts=True)
         request = plan_service_pb2.CreatePlanRequest(
             session_id=session_id, title=title, parallel_limit=drawn["parallel_limit"], subtasks=drawn["subtasks"]
         )
@@ -146,7 +146,7 @@ class Person:
             await self.revise(plan.id, self.random.choice([plan.digest, ""]), f"{title} {plan.id[-6:]}")
 
     async def revise(self, plan_id: str, digest: str, title: str, plan: dict[str, Any] | None = None) -> None:
-        drawn = plan or draw_plan(self.random)
+        drawn = plan or draw_plan(self.random, with_artifacts=True)
         request = plan_service_pb2.RevisePlanRequest(
             plan_id=plan_id,
             title=title,
@@ -183,7 +183,9 @@ class Person:
         request = approval_service_pb2.DecideApprovalRequest(
             approval_id=approval.id, action=action, digest=digest, feedback=f"says {self.name}"
         )
-        if action == approval_pb2.DECISION_ACTION_EDIT:
+        if action == approval_pb2.DECISION_ACTION_EDIT and approval.kind == approval_pb2.APPROVAL_KIND_ARTIFACT:
+            request.edited_artifact = f"edited by {self.name} {self.random.getrandbits(16)}".encode()
+        elif action == approval_pb2.DECISION_ACTION_EDIT:
             request.edited_arguments_json = f'{{"what": "edited by {self.name}"}}'
         elif action == approval_pb2.DECISION_ACTION_RESPOND:
             request.response_json = f'{{"content": "{self.name} says so"}}'

@@ -61,7 +61,7 @@ class Connection:
         row = await self.fetchrow(query, *args)
         return None if row is None else row[0]
 
-    async def execute(self, query: str, *args: Any) -> str:
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         said: str = await self._ask(query, args, lambda c: c.execute(query, *args))
         return said
 

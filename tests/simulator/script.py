@@ -1,6 +1,7 @@
 """What models say and tools do in the simulated world: drawn from the seed, and every real start written down."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextvars import ContextVar
@@ -11,10 +12,12 @@ from typing import Any
 from executor.errors import StepFailed
 from executor.models.model import Delta, ModelRequest, Reply, ToolCallPart, Usage
 from executor.performer import Performer
-from executor.steps import Outcome, Start, Tell
+from executor.steps import Outcome, Ref, Start, Tell
 from executor.tools.tool import Arguments, SideEffect, Tool, ToolCall, ToolResult
+from gen.assent.executor.v1 import frames_pb2
 from tests.simulator.catalog import CLIENT_TOOLS, MODEL_SECONDS, QUESTION_SCHEMA, TOOL_SECONDS, TOOLS
 
+_CALLED = [name for name in TOOLS if name != "write_file"]
 STEP: ContextVar[Start] = ContextVar("step")
 
 OnStart = Callable[[Start], None]
@@ -26,6 +29,11 @@ class What(Arguments):
     what: str
 
 
+class WriteFile(Arguments):
+    path: str
+    content: str
+
+
 class Script:
     """The seed's models and tools; `trouble` is the chance that one of them fails or takes too long."""
 
@@ -35,6 +43,7 @@ class Script:
         self.trouble = 0.1
         self.longest = random.choice([0.3, 1.5, 4.0])  # seconds of an ordinary call
         self._calls = 0
+        self.files: dict[str, bytes] = {}  # what somebody wrote; all others are there too, as they were
 
     def tools(self) -> dict[str, Tool]:
         return {name: self._tool(name, SideEffect(effect)) for name, effect in TOOLS.items()}
@@ -42,7 +51,28 @@ class Script:
     def _tool(self, name: str, effect: SideEffect) -> Tool:
         if name == "glance":
             return Tool(name, f"does {name}", effect, instant=self._glance)
+        if name == "write_file":
+            return Tool(name, "writes", effect, arguments=WriteFile, running=self._write)
         return Tool(name, f"does {name}", effect, arguments=What, running=self._perform)
+
+    async def _write(self, arguments: WriteFile, call: ToolCall) -> ToolResult:
+        self.on_start(STEP.get())
+        await self._take_time(TOOL_SECONDS)
+        self.files[arguments.path] = arguments.content.encode()
+        return ToolResult("written")
+
+    async def chunks(self, ref: Ref, asked: frames_pb2.ReadArtifact, _roots: object) -> AsyncGenerator[Any, None]:
+        """Stands for the reading of files: each is there, unless there is trouble."""
+        await asyncio.sleep(self.random.uniform(0.01, self.longest))
+        said = frames_pb2.ArtifactChunk(path=asked.path, last=True)
+        if self.random.random() < self.trouble:
+            said.error, said.missing = "there is no such file", True
+        else:
+            said.data = self.files.get(asked.path, f"what {asked.path} says".encode())
+            said.size_bytes, said.sha256 = len(said.data), hashlib.sha256(said.data).hexdigest()
+        yield frames_pb2.ExecutorFrame(
+            step_id=ref.step_id, epoch=ref.epoch, dispatch_number=ref.dispatch, artifact_chunk=said
+        )
 
     def _glance(self, call: ToolCall) -> ToolResult:
         self.on_start(STEP.get())
@@ -93,17 +123,17 @@ class Script:
             asked = {"question": f"which way {self._calls}?", "answer_schema": QUESTION_SCHEMA}
             return ToolCallPart(f"call{self._calls}", "ask_user", json.dumps(asked))
         clients = [tool.name for tool in request.tools if tool.name in CLIENT_TOOLS]
-        tool = self.random.choice([*TOOLS, "mail", "mail", "deploy", "deploy", *clients, *clients])
+        tool = self.random.choice([*_CALLED, "mail", "mail", "deploy", "deploy", *clients, *clients])
         return ToolCallPart(f"call{self._calls}", tool, json.dumps({"what": f"w{self._calls}"}))
 
     def _agent(self) -> str:
         return self.random.choice(["coder", "coder", "ask"])
 
 
-def draw_plan(random: Random) -> dict[str, Any]:
-    """One to three subtasks, in a chain, side by side, or both."""
+def draw_plan(random: Random, *, with_artifacts: bool = False) -> dict[str, Any]:
+    """One to three subtasks, in a chain, side by side, or both; some are to leave a file, which passes gates."""
     keys = ["a", "b", "c"][: random.randint(1, 3)]
-    subtasks = [
+    subtasks: list[dict[str, Any]] = [
         {
             "key": key,
             "title": f"Do {key}",
@@ -113,6 +143,10 @@ def draw_plan(random: Random) -> dict[str, Any]:
         }
         for at, key in enumerate(keys)
     ]
+    for subtask in subtasks if with_artifacts else ():
+        if random.random() < 0.3:
+            subtask["artifacts"] = [{"name": f"{subtask['key']}.txt", "media_type": "text/plain"}]
+            subtask["gates"] = ["review", "release"][: random.randint(0, 2)]
     return {"parallel_limit": random.randint(1, 3), "subtasks": subtasks}
 
 

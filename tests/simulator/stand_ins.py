@@ -13,6 +13,7 @@ from unittest import mock
 
 import structlog
 
+from executor import artifacts
 from orchestrator import bootstrap, clock
 from orchestrator.engine import link
 from orchestrator.engine.executors import Executors
@@ -77,15 +78,24 @@ class _NoMetrics:
 
 @contextmanager
 def standing_in(
-    clock_of_world: Clock, random: Random, postgres: Postgres, network: Network, log: Callable[[str, str], None]
+    clock_of_world: Clock,
+    random: Random,
+    postgres: Postgres,
+    network: Network,
+    chunks: Callable[..., Any],
+    log: Callable[[str, str], None],
 ) -> Iterator[None]:
-    """For the length of the block; `log` is given level and text of every line that the real code logs."""
+    """For the length of the block.
+
+    `chunks` are what executors say of files; `log` is given level and text of every line that the real code logs.
+    """
     instead = {
         (bootstrap, "Database"): SimDatabases(postgres),
         (bootstrap, "Server"): SimServer,
         (bootstrap, "MetricsServer"): _NoMetrics,
         (bootstrap, "load_catalog"): lambda _directory: new_catalog(),
         (link, "connect"): network.channel,
+        (artifacts, "chunks"): chunks,
     }
     for module in [m for name, m in sys.modules.items() if name.startswith(_OURS)]:
         for name, real, stand_in in (

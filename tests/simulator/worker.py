@@ -49,6 +49,8 @@ def report_of(history: History, *, whole: bool) -> dict[str, Any]:
         "uses of grants": sum(grant.uses for grant in rows.session_grants),
         "answers to questions": sum(a.kind == "QUESTION" and a.state == "RESOLVED" for a in rows.approvals),
         "failures": sum(approval.kind == "FAILURE" for approval in rows.approvals),
+        "artifacts": len(rows.artifacts),
+        "gates passed": sum(a.kind == "ARTIFACT" and a.state == "RESOLVED" for a in rows.approvals),
         "carried subtasks": sum(subtask.carried_subtask_id != "" for subtask in rows.subtasks),
         "refused": sum(len(command.refusals) for command in history.commands),
         "in doubt": sum(approval.kind == "IN_DOUBT" for approval in rows.approvals),

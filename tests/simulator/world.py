@@ -60,7 +60,14 @@ class World:
         gc.disable()  # what a collection finalises would depend on what ran before
         self.loop.set_exception_handler(self._on_exception)
         try:
-            with standing_in(self.clock, self.chance(), self.postgres, self.network, self._on_log):
+            with standing_in(
+                self.clock,
+                self.chance(),
+                self.postgres,
+                self.network,
+                lambda *asked: self.script.chunks(*asked),
+                self._on_log,
+            ):
                 self.loop.run_until_complete(self.loop.outside.spawn(self._whole(play)))
         finally:
             self.loop.close()

@@ -10,6 +10,7 @@ from executor.errors import StepFailed
 from gen.assent.v1 import (
     approval_pb2,
     approval_service_pb2,
+    plan_service_pb2,
     run_pb2,
     run_service_pb2,
     session_pb2,
@@ -22,6 +23,7 @@ from tests.simulator.world import World
 from tests.sweep.telling import OTHERWISE, Told
 
 LOOK_SECONDS = 0.4
+EDITED = '{"what": "something else"}'
 ENDED = (run_pb2.RUN_STATE_COMPLETED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
 
 Act = Callable[["Scene"], Coroutine[Any, Any, None]]
@@ -51,6 +53,7 @@ class Scene:
     def __init__(self, world: World, scenario: Scenario) -> None:
         self.world, self.scenario = world, scenario
         self.anna, self.boris = world.person("anna"), world.person("boris")
+        self.has_sent_back = False  # a file, once
         self.others: list[asyncio.Task[None]] = []
 
     def at(self, replica: int) -> Person:
@@ -134,12 +137,17 @@ class Scene:
             await self.anna.revise(approval.plan_id, approval.digest, "anna's own", REVISED)
             return
         action = "APPROVE" if action == "WAIT" else action
+        if action == "REQUEST_CHANGES" and approval.artifact_id:
+            if self.has_sent_back:
+                action = "APPROVE"
+            self.has_sent_back = True
         request = approval_service_pb2.DecideApprovalRequest(
             approval_id=approval.id,
             action=approval_pb2.DecisionAction.Value(f"DECISION_ACTION_{action}"),
             digest=approval.digest,
             feedback=OTHERWISE,
-            edited_arguments_json='{"what": "something else"}' if action == "EDIT" else "",
+            edited_arguments_json=EDITED if action == "EDIT" and not approval.artifact_id else "",
+            edited_artifact=b"as anna wrote it" if action == "EDIT" and approval.artifact_id else b"",
             response_json='"it is done"' if action == "RESPOND" else "",
         )
         if approval.may_remember and action == "APPROVE" and self.scenario.remembers:
@@ -163,6 +171,9 @@ def _subject(approval: Any) -> str:
             return str(json.loads(approval.arguments_json).get("what", ""))
         case approval_pb2.APPROVAL_KIND_PLAN:
             return f"version {approval.plan_version}"
+        case approval_pb2.APPROVAL_KIND_ARTIFACT:
+            name = next(name for name in ("a.txt", "b.txt", "c.txt") if name in approval.preview.title)
+            return f"{name} at {approval.gate}"
         case approval_pb2.APPROVAL_KIND_FAILURE:
             title: str = approval.preview.title
             return title.removeprefix("Subtask ").partition(":")[0]
@@ -236,6 +247,18 @@ async def _hammer(scene: Scene) -> None:
 def _subtask(key: str, *depends_on: str) -> dict[str, Any]:
     words = {"title": f"Do {key}", "instructions": f"do: {key}", "agent": "coder"}
     return {"key": key, "depends_on": list(depends_on), **words}
+
+
+async def _gates(scene: Scene) -> None:
+    """A client's plan: the first leaves two files that pass two gates, the second one that no gate awaits."""
+    session = await scene.session()
+    first, second = _subtask("first"), _subtask("second", "first")
+    first["artifacts"] = [{"name": "a.txt", "media_type": "text/plain"}, {"name": "b.txt", "media_type": "text/plain"}]
+    first["gates"] = ["review", "release"]
+    second["artifacts"] = [{"name": "c.txt"}]
+    drafts: list[Any] = [first, second]
+    request = plan_service_pb2.CreatePlanRequest(session_id=session, title="A plan", subtasks=drafts)
+    await scene.ended((await scene.insist("PlanService/CreatePlan", request)).plan.run_id)
 
 
 async def _granted(scene: Scene) -> None:
@@ -316,6 +339,12 @@ SCENARIOS = (
         Told({"plain": [["deploy"], ["deploy", "deploy"]], "again": [["deploy"]]}),
         _granted,
         remembers=True,
+    ),
+    Scenario(
+        "gates",
+        Told({"first": [["index"]], "second": [["mail"]]}),
+        _gates,
+        decisions={"a.txt at review": "EDIT", "b.txt at release": "REQUEST_CHANGES"},
     ),
     Scenario("question", Told({"plain": [["ask_user", "mail"], ["ask_user"]]}), _message),
     Scenario("client tools", Told({"plain": [["open_tab", "look"], ["open_tab"]]}), _client_tools),

@@ -39,6 +39,7 @@ class ToldScript(Script):
     def __init__(self, told: Told, on_start: OnStart) -> None:
         super().__init__(Random(0), on_start)
         self._told = told
+        self.trouble = 0.0
         self._faults = {key: list(faults) for key, faults in told.faults.items()}
 
     async def _perform(self, arguments: What, call: ToolCall) -> ToolResult:

@@ -124,6 +124,30 @@ def _carried_from_what_is_not_done(history: History) -> None:
     spoil(history.rows.subtasks, lambda s: s.id == _carried(history).id, carried_subtask_id=cancelled.id)
 
 
+# Artifacts
+
+
+def _redecide(history: History, answer: str, **changes: Any) -> None:
+    """The decision about the first artifact that got this answer is another one."""
+    approval = next(
+        a for a in history.rows.approvals if a.kind == "ARTIFACT" and a.decision and a.decision.action == answer
+    )
+    assert approval.decision is not None
+    _respoil(history, approval, decision=replace(approval.decision, **changes))
+
+
+def _lost(history: History) -> None:
+    history.rows.artifacts[:] = [artifact for artifact in history.rows.artifacts if artifact.name != "c.txt"]
+
+
+def _other_bytes(history: History) -> None:
+    """Every question about a file was about some other one."""
+    hashes = {artifact.sha256 for artifact in history.rows.artifacts}
+    for approval in [a for a in history.rows.approvals if a.kind == "ARTIFACT"]:
+        sha = next(sha for sha in hashes if sha in approval.preimage)
+        _respoil(history, approval, preimage=approval.preimage.replace(sha, "0" * 64))
+
+
 # Grants
 
 
@@ -197,6 +221,17 @@ SPOILS: dict[str, tuple[str, str, Spoil]] = {
         "plans",
         lambda h: h.rows.subtasks.append(replace(_carried(h), id="another", carried_subtask_id="")),
     ),
+    "a subtask did not wait": (
+        "gates",
+        "plans",
+        lambda h: spoil(h.rows.subtasks, lambda s: s.key == "first", depends_on=["second"]),
+    ),
+    "a file is not kept": ("gates", "artifacts", lambda h: h.rows.contents.clear()),
+    "a file was never read": ("gates", "artifacts", _lost),
+    "a gate was passed by a no": ("gates", "artifacts", lambda h: _redecide(h, "APPROVE", action="REJECT")),
+    "a gate was passed by a yes to other bytes": ("gates", "artifacts", _other_bytes),
+    "an edit made another file": ("gates", "artifacts", lambda h: _redecide(h, "EDIT", edited_artifact_id="another")),
+    "what nobody edited was written": ("gates", "approvals", lambda h: _redecide(h, "EDIT", action="APPROVE")),
     "a grant is not there": ("grants", "grants", lambda h: h.rows.session_grants.clear()),
     "a grant is about another tool": ("grants", "grants", lambda h: _regrant(h, tool="put")),
     "a grant is about a tool as it was": ("grants", "grants", lambda h: _regrant(h, schema_digest="another")),

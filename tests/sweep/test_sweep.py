@@ -5,7 +5,7 @@ import pytest
 from tests.sweep.processes import NAMES, run
 from tests.sweep.sweeping import Findings
 
-_OF_PEOPLE = ("votes", "review", "replan", "grants", "question")
+_OF_PEOPLE = ("votes", "review", "replan", "grants", "gates", "question")
 ARRIVALS = dict.fromkeys(("retry", "handover", "crowd", "hammer", *_OF_PEOPLE), 1)
 """Where a play takes long: one at each failpoint; elsewhere two."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from tests.simulator.checks.artifacts import check_artifacts
 from tests.simulator.checks.commands import check_commands
 from tests.simulator.checks.control import check_control
 from tests.simulator.checks.decisions import check_decisions
@@ -26,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     check_decisions,
     check_plans,
     check_grants,
+    check_artifacts,
     check_commands,
     check_control,
     check_ends,

@@ -58,9 +58,7 @@ def _ended(history: History, run: Run) -> Iterator[str]:
 
 def _results(history: History) -> Iterator[str]:
     """A call has one line in the ledger, but for edits, and a result when it is over."""
-    calls = Counter(
-        (s.model_step_id, s.call_id) for s in history.rows.steps if s.kind == "TOOL" and s.state != "EDITED"
-    )
+    calls = Counter((s.model_step_id, s.call_id) for s in history.rows.steps if s.model_step_id and s.state != "EDITED")
     for (model_step, call_id), times in calls.items():
         if times > 1:
             yield f"call {call_id} of step {model_step} has {times} results"

@@ -15,6 +15,7 @@ _DONE = ("SUCCEEDED", "SKIPPED")
 def check_plans(history: History) -> Iterator[str]:
     plans = {plan.id: plan for plan in history.rows.plans}
     yield from _starts(history, plans)
+    yield from _order(history)
     yield from _versions(history)
     yield from _carried(history)
 
@@ -38,6 +39,22 @@ def _starts(history: History, plans: dict[str, Plan]) -> Iterator[str]:
             yield f"{where} started when the plan was {before[-1] if before else 'a DRAFT'}"
         if plan_id not in approved:
             yield f"{where} started, and nobody approved that version"
+
+
+def _order(history: History) -> Iterator[str]:
+    """A subtask begins when all it depends on is done."""
+    subtasks = {subtask.id: subtask for subtask in history.rows.subtasks}
+    ids = {(subtask.plan_id, subtask.key): subtask.id for subtask in subtasks.values()}
+    done = {id: ("", 0) for id, subtask in subtasks.items() if subtask.carried_subtask_id}
+    for at, body in events(history, "subtask_state_changed"):
+        if body["to_state"] in _DONE:
+            done[body["subtask_id"]] = at
+    for at, body in events(history, "step_started"):
+        subtask = subtasks.get(body.get("subtask_id", ""))
+        for key in subtask.depends_on if subtask else ():
+            before = done.get(ids[subtask.plan_id, key]) if subtask else None
+            if before is None or before > at:
+                yield f"step {body['step_id']} started, and {key}, which it depends on, was not done"
 
 
 def _is_yes_to(approval: Any, plans: dict[str, Plan]) -> bool:

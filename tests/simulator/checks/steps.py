@@ -52,12 +52,21 @@ def check_approvals(history: History) -> Iterator[str]:
     used = {(b["step_id"], b["dispatch_number"]): b.get("approval_id") for _, b in events(history, "step_started")}
     for started in history.started:
         step = steps.get(started.step_id)
+        if step is not None and started.tool == "write_file":
+            yield from _written_back(started, step, approvals.get(step.approval_id))
         if step is not None and started.tool in ASKING:
             approval = approvals.get(used.get((started.step_id, started.dispatch)) or "")
             if approval is None and step.grant_id:
                 continue  # a remembered yes: see grants.py
             if words := _why_not(started, step, approval):
                 yield f"step {step.id} ({step.tool}), dispatch {started.dispatch}, started {words}"
+
+
+def _written_back(started: Started, step: Step, approval: Approval | None) -> Iterator[str]:
+    """Only a person's edit of an artifact calls this tool here."""
+    decision = approval.decision if approval else None
+    if approval is None or decision is None or (approval.kind, decision.action) != ("ARTIFACT", "EDIT"):
+        yield f"step {step.id} ({step.tool}), dispatch {started.dispatch}, wrote what nobody edited"
 
 
 def _why_not(started: Started, step: Step, approval: Approval | None) -> str:
