@@ -28,6 +28,7 @@ from gen.assent.v1 import (
 from orchestrator.domain.events import FIRST_HASH, chain_hash
 from rpc.problem import Problem
 from tests.integration.orchestrator.client import Client, Log, state, subtask, words
+from tests.integration.orchestrator.plays import PLAN
 from tests.integration.orchestrator.replica import Replicas, tell_callers_apart
 from tests.integration.orchestrator.scripted_executor import Act, ScriptedExecutor
 from tests.postgres import Databases
@@ -42,6 +43,8 @@ SETTINGS = hypothesis.settings(
 LIMIT_SECONDS = 60.0
 ENDED = ("COMPLETED", "CANCELLED")
 CALLING = "Please call a tool."
+ANSWERS = {"EDIT": "TOOL_CALL", "RESPOND": "TOOL_CALL", "REQUEST_CHANGES": "PLAN"}
+"""What only one kind of question takes, besides those that all take."""
 
 
 # The model
@@ -56,6 +59,7 @@ class RunModel:
     state: str = "CREATED"
     has_asked: bool = False
     pause_asked: bool = False
+    plan_id: str = ""  # of its newest version, where a client has written it
 
 
 @dataclass
@@ -112,10 +116,17 @@ class SessionModel:
         if action == "ABORT" or (action, run.asks[0]) == ("REJECT", "PLAN"):
             run.state = "CANCELLED"
         else:
-            run.asks, run.has_asked = run.asks[1:], False
+            run.asks, run.has_asked = (["PLAN"] if action == "REQUEST_CHANGES" else run.asks[1:]), False
             if run.state == "WAITING":
                 run.state = "RUNNING"
         self.go_on()
+
+    def revise(self, run: RunModel, calling: bool) -> str:
+        """Another draft takes the place of the one that nobody has approved."""
+        if run.state in ENDED or run.asks[:1] != ["PLAN"]:
+            return "WRONG_STATE"
+        run.asks = ["PLAN", "TOOL_CALL"] if calling else ["PLAN"]
+        return ""
 
     def pause(self, run: RunModel) -> str:
         if run.state in (*ENDED, "PAUSED"):
@@ -215,17 +226,39 @@ class AnyClients(RuleBasedStateMachine):
         )
         answer = self._command(self._api.plans.CreatePlan, request, refused=session.refuses_work())
         if answer is not None:
-            session.enter(RunModel(answer.plan.run_id, ["PLAN", "TOOL_CALL"] if calling else ["PLAN"]))
+            asks = ["PLAN", "TOOL_CALL"] if calling else ["PLAN"]
+            session.enter(RunModel(answer.plan.run_id, asks, plan_id=answer.plan.id))
+        self._agree(session)
+
+    @rule(data=st.data(), calling=st.booleans())
+    @precondition(lambda self: any(run.plan_id for s in self.sessions for run in s.runs))
+    def revise(self, data: st.DataObject, calling: bool) -> None:
+        """Also of a plan that waits for its turn; not of one that somebody has approved, or whose run is over."""
+        planned = [(s, run) for s in self.sessions for run in s.runs if run.plan_id]
+        session, run = self._one_of(data, planned)
+        asked = self._question(session) if session.question and session.open_runs[0] is run else None
+        only = subtask("other")
+        only.instructions = CALLING if calling else "Do it."
+        request = plan_service_pb2.RevisePlanRequest(plan_id=run.plan_id, title="Another plan", subtasks=[only])
+        answer = self._command(self._api.plans.RevisePlan, request, refused=session.revise(run, calling))
+        if answer is not None:
+            run.plan_id = answer.plan.id
+            if asked is not None:
+                self.resolved.append((asked, "SUPERSEDED"))
         self._agree(session)
 
     # Decisions
 
-    @rule(data=st.data(), action=st.sampled_from(["APPROVE", "APPROVE", "APPROVE", "REJECT", "ABORT"]))
+    @rule(data=st.data(), action=st.sampled_from([*["APPROVE"] * 3, *ANSWERS, "REJECT", "ABORT"]))
     @precondition(lambda self: any(s.question for s in self.sessions))
     def decide(self, data: st.DataObject, action: str) -> None:
         session = self._one_of(data, [s for s in self.sessions if s.question])
+        if ANSWERS.get(action, session.question) != session.question:
+            action = "APPROVE"
         approval = self._question(session)
         self._command(self._api.approvals.DecideApproval, _decision(approval, action))
+        if action == "REQUEST_CHANGES":
+            session.open_runs[0].plan_id = ""  # the architect's now
         session.decide(action)
         self.resolved.append((approval, action))
         self._agree(session)
@@ -369,6 +402,9 @@ def _decision(approval: approval_pb2.Approval, action: str) -> approval_service_
         approval_id=approval.id,
         action=approval_pb2.DecisionAction.Value(f"DECISION_ACTION_{action}"),
         digest=approval.digest,
+        feedback="Otherwise, please." if action == "REQUEST_CHANGES" else "",
+        edited_arguments_json='{"edited": true}' if action == "EDIT" else "",
+        response_json='"so it is"' if action == "RESPOND" else "",
     )
 
 
@@ -386,6 +422,8 @@ def act(act: Act) -> None:
     """What models and tools do."""
     if not act.purpose:
         act.returns("done")
+    elif act.purpose == "PLANNING":
+        act.says_json(PLAN)
     elif act.start.model.turn == 0 and CALLING in act.last_text:
         act.says("I call.", ("send_mail", "{}"))
     else:
