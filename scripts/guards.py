@@ -306,7 +306,7 @@ GUARDS = (
     Guard(
         "a model's schema is not applied to more than it may take",
         "orchestrator/domain/schemas.py",
-        "if work * count_values(value) > (MOST_MODEL_WORK if by_model else MOST_WORK):",
+        "if work * count_values(value) > most_work:",
         "if False:",
         ("tests/unit/domain/test_schemas.py",),
     ),

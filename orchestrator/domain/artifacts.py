@@ -11,8 +11,8 @@ from orchestrator.domain.frozen import replace
 from orchestrator.domain.reading import FoundFile, Gathered
 from orchestrator.domain.records import Artifact, Attempt, ExpectedArtifact, Step, Subtask
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.domain.states import AttemptState, StepState, SubtaskState
-from orchestrator.domain.transitions import end_attempt, move_subtask
+from orchestrator.domain.states import ApprovalState, AttemptState, StepState, SubtaskState
+from orchestrator.domain.transitions import end_attempt, move_subtask, settle_approval
 
 CORRECTIONS = 2
 """How often files that do not do go back to the agent by themselves, in one attempt."""
@@ -43,6 +43,13 @@ def send_back(change: Change, subtask: Subtask, answer: Step, words: str, actor:
     """The agent reads what is wrong with what it left, and goes on in the same conversation."""
     change.put(replace(answer, feedback=words))
     move_subtask(change, subtask, "changes_requested", actor=actor, reason=words[:500])
+
+
+def withdraw(change: Change, subtask_id: str, reason: str) -> None:
+    """What is still asked about the subtask's artifacts: they will be others, or none."""
+    for approval in list(change.snapshot.approvals.values()):
+        if (approval.kind, approval.subtask_id, approval.state) == ("ARTIFACT", subtask_id, ApprovalState.PENDING):
+            settle_approval(change, approval, "superseded", reason=reason)
 
 
 def is_exhausted(change: Change, attempt: Attempt, steps: list[Step]) -> bool:

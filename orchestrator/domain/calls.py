@@ -10,7 +10,7 @@ from orchestrator.domain.catalog import Tool
 from orchestrator.domain.change import Change
 from orchestrator.domain.client_tools import hand_to_client, is_clients, offered_tools, unfit
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.judging import ask_unless_granted, judge_again, judge_step
+from orchestrator.domain.judging import ask_unless_granted, judge_again, judge_step, without_approval
 from orchestrator.domain.records import Attempt, Failure, ModelReply, Step, ToolResult
 from orchestrator.domain.starting import World, start
 from orchestrator.domain.states import StepState
@@ -95,7 +95,8 @@ def _judge(change: Change, step: Step, world: World) -> None:
     elif verdict.effect == "ASK" and not _is_answered(change, step):
         ask_unless_granted(change, step, verdict)
     else:
-        move_step(change, replace(step, policy_rule=verdict.rule), "allowed")
+        allowed = step if _is_answered(change, step) else without_approval(step)
+        move_step(change, replace(allowed, policy_rule=verdict.rule), "allowed")
 
 
 def _is_answered(change: Change, step: Step) -> bool:

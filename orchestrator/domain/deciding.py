@@ -105,7 +105,7 @@ def decide(
     elif decision.action == "EDIT":
         check_edit(change.session, change.snapshot.steps[approval.step_id], decision, catalog)
     questions.check_answer(approval, decision)
-    limits.check_new_limit(change, approval, decision)
+    approval = limits.check_new_limit(change, approval, decision)
     check_remember(change, approval, decision)
     check_vote(approval, decision)
     if is_counted(approval, decision.action):

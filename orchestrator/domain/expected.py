@@ -4,23 +4,17 @@ what becomes of the answer, is not known here."""
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import PurePosixPath
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from orchestrator.domain.arguments import BadJson, parse_strictly
 from orchestrator.domain.errors import Violation
 from orchestrator.domain.frozen import dataclass
 from orchestrator.domain.paths import names_of
 from orchestrator.domain.records import ExpectedArtifact
+from orchestrator.domain.schemas import MOST_WORK, fault_of_models, problems_of
 
 MOST_BYTES = 32 * 1024 * 1024
 MOST_CHECKED_BYTES = 1024 * 1024  # of a file that is to be JSON
-MOST_ERRORS = 10
 PREVIEW_CHARACTERS = 16 * 1024
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]*/[a-z0-9][a-z0-9.+-]*")
@@ -100,24 +94,21 @@ def check_expected(artifacts: Sequence[ExpectedArtifact], gates: Sequence[str], 
 
 
 def _problem_of_schema(text: str) -> str:
+    """It is a stranger's, as a model's is: nothing in it may keep everybody else waiting."""
     try:
-        if text:
-            schema = parse_strictly(text)
-            Draft202012Validator.check_schema(schema)
-            next(Draft202012Validator(schema, registry=Registry()).iter_errors(None), None)
-    except (BadJson, SchemaError, Unresolvable, RecursionError) as error:
-        words = error.message if isinstance(error, SchemaError) else str(error) or type(error).__name__
-        return f"is no JSON Schema that can be used: {words}"[:500]
-    return ""
+        fault = fault_of_models(parse_strictly(text)) if text else ""
+    except BadJson as error:
+        fault = str(error)
+    return f"is no JSON Schema that can be used: {fault}"[:500] if fault else ""
 
 
-def check_bytes(expected: ExpectedArtifact, data: bytes) -> Checked:
-    """What these bytes are, against what is expected. A schema is never fetched from elsewhere."""
+def check_bytes(expected: ExpectedArtifact, data: bytes, most_work: int = MOST_WORK) -> Checked:
+    """What these bytes are, against what is expected. A schema may take seconds, unless `most_work` is less."""
     text = _as_text(data)
     media_type = expected.media_type or _guess(path_of(expected), text)
     errors = list(_misfits(media_type, data, text))
     if expected.schema_json and not errors:
-        errors = list(_misfits_of_schema(expected.schema_json, text))
+        errors = list(_misfits_of_schema(expected.schema_json, text, most_work))
     return Checked(
         media_type,
         hashlib.sha256(data).hexdigest(),
@@ -164,7 +155,7 @@ def _misfits(media_type: str, data: bytes, text: str | None) -> Iterator[str]:
             yield f"is to be JSON, and the text {error}"
 
 
-def _misfits_of_schema(schema_json: str, text: str | None) -> Iterator[str]:
+def _misfits_of_schema(schema_json: str, text: str | None, most_work: int) -> Iterator[str]:
     if text is None:
         yield "is to satisfy a JSON Schema, and is no UTF-8 text"
         return
@@ -173,9 +164,4 @@ def _misfits_of_schema(schema_json: str, text: str | None) -> Iterator[str]:
     except (BadJson, RecursionError) as error:
         yield f"is to satisfy a JSON Schema, and the text {error}"
         return
-    try:
-        validator = Draft202012Validator(parse_strictly(schema_json), registry=Registry())
-        for misfit in islice(validator.iter_errors(value), MOST_ERRORS):
-            yield f"{misfit.json_path}: {misfit.message}"
-    except (Unresolvable, RecursionError) as error:
-        yield f"cannot be checked against its JSON Schema ({type(error).__name__})"
+    yield from problems_of(value, schema_json, by_model=True, most_work=most_work)

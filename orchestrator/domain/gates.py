@@ -6,7 +6,7 @@ agent's hand or a person's, is another one: it passes every gate anew, but for t
 decision does is in reviewing.py.
 """
 
-from orchestrator.domain.artifacts import current, take_files
+from orchestrator.domain.artifacts import current, take_files, withdraw
 from orchestrator.domain.asking import ask_about_artifact
 from orchestrator.domain.calls import advance_call
 from orchestrator.domain.change import Change
@@ -60,6 +60,7 @@ def _write_edits(change: Change, attempt: Attempt, world: World) -> bool | None:
         if step.state != StepState.SUCCEEDED or step.result is None or step.result.is_error:
             why = step.result.content if step.result else step.failure.message
             words = f"The edited file could not be written back: {why}"
+            withdraw(change, attempt.subtask_id, "an edited file could not be written back")
             end_attempt(change, attempt, "failed", failure=Failure("ARTIFACT_INVALID", words[:2000], "HUMAN_REQUIRED"))
             return True
     return None

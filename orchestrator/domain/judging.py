@@ -26,7 +26,14 @@ def judge_step(change: Change, step: Step, arguments: dict[str, Any], agent: Age
 def ask_unless_granted(change: Change, step: Step, verdict: Verdict) -> Step:
     """A grant answers in a person's stead, where the rule offers that for this call."""
     granted = _granted(change, step, verdict)
-    return ask_about_call(change, step, verdict) if granted is None else move_step(change, granted, "allowed")
+    if granted is None:
+        return ask_about_call(change, step, verdict)
+    return move_step(change, without_approval(granted), "allowed")
+
+
+def without_approval(step: Step) -> Step:
+    """The call as nobody has answered for it: it goes by what allows it now, and by no edit that was not enough."""
+    return replace(step, approval_id="", approval_preimage="")
 
 
 def _granted(change: Change, step: Step, verdict: Verdict) -> Step | None:

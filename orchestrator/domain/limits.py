@@ -31,13 +31,23 @@ def ask_for_more(change: Change, run: Run, name: str) -> bool:
     return True
 
 
-def check_new_limit(change: Change, approval: Approval, decision: Decision) -> None:
-    """A yes to more says how much in all, and nothing else does. Raises InvalidInput."""
+def check_new_limit(change: Change, approval: Approval, decision: Decision) -> Approval:
+    """A yes to more says how much in all, and nothing else does. Raises InvalidInput.
+
+    The approval without votes for a limit that has been used up since: nobody could join them any more.
+    """
     if (approval.kind, decision.action) != ("BUDGET", "APPROVE"):
         if decision.new_limit is not None:
             raise InvalidInput([Violation("new_limit", "goes with APPROVE of a BUDGET only")])
-        return
-    run, said = change.snapshot.runs[approval.run_id], decision.new_limit or Budget()
+        return approval
+    if problems := _problems_of(change, approval, decision.new_limit or Budget()):
+        raise InvalidInput(problems)
+    outdated = approval.votes and _problems_of(change, approval, approval.votes[0].new_limit or Budget())
+    return replace(approval, votes=[]) if outdated else approval
+
+
+def _problems_of(change: Change, approval: Approval, said: Budget) -> list[Violation]:
+    run = change.snapshot.runs[approval.run_id]
     reached, problems = _reached(approval), []
     for limit in LIMITS.values():
         used = limit.used(change, run)
@@ -45,8 +55,7 @@ def check_new_limit(change: Change, approval: Approval, decision: Decision) -> N
         if limit.of(said) <= least and (limit.of(said) or limit.name == reached):
             words = f"must be more than the limit and than what was used so far, {limit.words(least)}"
             problems.append(Violation(f"new_limit.{limit.name}", words))
-    if problems:
-        raise InvalidInput(problems)
+    return problems
 
 
 def _reached(approval: Approval) -> str:

@@ -7,7 +7,7 @@ writes them back into the workspace: the edit is its approval, and policy judges
 import json
 
 from orchestrator.domain.arguments import parse_object
-from orchestrator.domain.artifacts import current, new_artifact, record, send_back
+from orchestrator.domain.artifacts import current, new_artifact, record, send_back, withdraw
 from orchestrator.domain.calls import new_step
 from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
@@ -18,8 +18,9 @@ from orchestrator.domain.expected import check_bytes, is_text
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.policy import Call, judge
 from orchestrator.domain.records import Approval, Artifact, Attempt, Decision, Failure, Step
-from orchestrator.domain.states import ApprovalState, AttemptState, StepState
-from orchestrator.domain.transitions import move_step, settle_approval
+from orchestrator.domain.schemas import MOST_MODEL_WORK
+from orchestrator.domain.states import AttemptState, StepState
+from orchestrator.domain.transitions import move_step
 
 WRITE = "write_file"
 MOST_EDITED_BYTES = 128 * 1024  # it travels as a call's arguments, escaped
@@ -30,7 +31,7 @@ def check_edited(change: Change, approval: Approval, edited: bytes, catalog: Cat
     artifact = change.snapshot.artifacts[approval.artifact_id]
     subtask = change.snapshot.subtasks[approval.subtask_id]
     expected = next(e for e in subtask.artifacts if e.name == artifact.name)
-    problems = list(check_bytes(replace(expected, media_type=artifact.media_type), edited).errors)
+    problems = list(check_bytes(replace(expected, media_type=artifact.media_type), edited, MOST_MODEL_WORK).errors)
     if len(edited) > MOST_EDITED_BYTES:
         problems.append(f"has {len(edited)} bytes; {MOST_EDITED_BYTES} can be written back")
     if not is_text(artifact.media_type):
@@ -54,7 +55,7 @@ def edit_artifact(change: Change, approval: Approval, decision: Decision, edited
     attempt = change.snapshot.attempts[artifact.attempt_id]
     subtask = change.snapshot.subtasks[approval.subtask_id]
     expected = next(e for e in subtask.artifacts if e.name == artifact.name)
-    checked = check_bytes(replace(expected, media_type=artifact.media_type), edited)
+    checked = check_bytes(replace(expected, media_type=artifact.media_type), edited, MOST_MODEL_WORK)
     made = new_artifact(change, attempt, expected, checked)
     made = record(change, replace(made, replaces_artifact_id=artifact.id, editor=decision.decider))
     step = _write_back(change, attempt, approval, made, edited, catalog)
@@ -96,7 +97,7 @@ def _request_changes(change: Change, approval: Approval, decision: Decision) -> 
     ]
     others = current(change.snapshot, change.snapshot.subtasks[approval.subtask_id], attempt)
     lines += [f"{a.path} is now as {a.editor} has edited it: read it before you change it." for a in others if a.editor]
-    _withdraw_others(change, approval, f"changes were asked for at {approval.gate}")
+    withdraw(change, approval.subtask_id, f"changes were asked for at {approval.gate}")
     subtask = change.snapshot.subtasks[approval.subtask_id]
     send_back(change, subtask, max(steps, key=lambda s: s.ordinal), "\n".join(lines), decision.decider)
 
@@ -107,17 +108,8 @@ def _reject(change: Change, approval: Approval, decision: Decision) -> None:
     words = f"{artifact.path} was rejected at {approval.gate} by {decision.decider}"
     if decision.feedback:
         words += f": {decision.feedback}"
-    _withdraw_others(change, approval, f"{artifact.path} was rejected")
+    withdraw(change, approval.subtask_id, f"{artifact.path} was rejected")
     change.put(replace(_attempt_of(change, approval), failure=Failure("REJECTED", words, "HUMAN_REQUIRED")))
-
-
-def _withdraw_others(change: Change, approval: Approval, reason: str) -> None:
-    """What is still asked about the subtask's other artifacts: they will be others."""
-    for other in list(change.snapshot.approvals.values()):
-        if (other.kind, other.subtask_id) != ("ARTIFACT", approval.subtask_id):
-            continue
-        if other.state == ApprovalState.PENDING and other.id != approval.id:
-            settle_approval(change, other, "superseded", reason=reason)
 
 
 def _attempt_of(change: Change, approval: Approval) -> Attempt:

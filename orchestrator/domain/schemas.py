@@ -1,7 +1,7 @@
 """JSON Schemas (2020-12): what of a value does not fit one. Nothing is fetched from elsewhere, and the work is bounded.
 
 The schemas of executors and of the catalog are the operator's own, and may say whatever a schema can. One that a model
-wrote may say only what cannot be made expensive: no references, and no regular expressions.
+or a client wrote may say only what cannot be made expensive: no references, and no regular expressions.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,15 +25,16 @@ MOST_MODEL_VALUES = 500  # in a schema that a model wrote
 MOST_MODEL_WORK = 100_000
 
 
-def problems_of(value: Any, schema_json: str, *, by_model: bool = False) -> list[str]:
+def problems_of(value: Any, schema_json: str, *, by_model: bool = False, most_work: int = 0) -> list[str]:
     """What of the value does not fit the schema, in words with the place; what cannot be checked does not fit.
 
-    `by_model`: the schema is a model's own.
+    `by_model`: the schema is a model's own, or a client's; a million of `most_work` may take ten seconds.
     """
     validator, work = _compiled(schema_json, by_model)
     if isinstance(validator, str):
         return [f"cannot be checked: {validator}"]
-    if work * count_values(value) > (MOST_MODEL_WORK if by_model else MOST_WORK):
+    most_work = most_work or (MOST_MODEL_WORK if by_model else MOST_WORK)
+    if work * count_values(value) > most_work:
         return ["has too many values to be checked against its schema"]
     try:
         errors = validator.iter_errors(value)

@@ -21,7 +21,7 @@ _log = structlog.get_logger("orchestrator.engine")
 AT_ONCE = 2  # files in this replica's memory
 READ_SECONDS = 60.0
 AGAIN_SECONDS = 1.0
-MOST_INLINE_BYTES = 64 * 1024  # larger ones are checked in a thread: nobody waits for that
+MOST_INLINE_BYTES = 64 * 1024  # larger ones, and those with a schema, are checked in a thread: nobody waits for that
 
 
 class Contents(Protocol):
@@ -53,7 +53,7 @@ class Gatherer:
             data = await self._files.read(workspace, path, most_bytes=MOST_BYTES, seconds=READ_SECONDS)
         except FileRefused as refusal:
             return FoundFile(expected, None, str(refusal))
-        if len(data) <= MOST_INLINE_BYTES:
+        if len(data) <= MOST_INLINE_BYTES and not expected.schema_json:
             checked = check_bytes(expected, data)
         else:
             checked = await asyncio.to_thread(check_bytes, expected, data)

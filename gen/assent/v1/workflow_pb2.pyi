@@ -39,7 +39,9 @@ class ExpectedArtifact(_message.Message):
     path: _builtins.str
     """Its path, relative to the workspace. Empty: the name."""
     schema_json: _builtins.str
-    """The JSON Schema itself (2020-12) that it must satisfy; empty: none."""
+    """The JSON Schema itself (2020-12, without $ref, $defs and pattern, of at most 500 values) that it must satisfy; empty:
+    none.
+    """
     def __init__(
         self,
         *,

@@ -12,9 +12,10 @@ from orchestrator.domain.deciding import is_repeat
 from orchestrator.domain.digests import allows, line_of
 from orchestrator.domain.errors import ActionNotAllowed, DigestMismatch, InvalidInput, InvalidPlan
 from orchestrator.domain.events import ArtifactRecorded, SubtaskStateChanged
+from orchestrator.domain.expected import check_bytes
 from orchestrator.domain.graph import SubtaskDraft
 from orchestrator.domain.records import Approval, ApprovalTerms, Artifact, Budget, ExpectedArtifact, Step, ToolResult
-from tests.unit.domain.build import POLICY, SECOND, Play, call, catalog, draft, task
+from tests.unit.domain.build import POLICY, SECOND, Play, call, catalog, draft, failure, task
 
 REPORT, DATA = ExpectedArtifact("report.md"), ExpectedArtifact("data.json", schema_json='{"required": ["n"]}')
 
@@ -536,3 +537,36 @@ def test_a_gate_that_nobody_answers_in_time_ends_as_its_terms_say(on_expiry: str
     else:
         assert (now.kind, now.gate, now.artifact_id) == ("ARTIFACT", "review", asked.artifact_id)
         assert (state(play), play.run.state) == ("AWAITING_APPROVAL", "PAUSED" if on_expiry == "HALT" else "WAITING")
+
+
+def test_when_an_edit_cannot_be_written_back_nothing_more_is_asked_about_the_other_files() -> None:
+    play = answered(ExpectedArtifact("one.md"), ExpectedArtifact("two.md"), gates=("review",))
+    play.files(one_md=b"1", two_md=b"2")
+    first, second = play.pending
+    edit(play, b"edited", first)
+    play.outcome("FAILED", writing(play), failure=failure("FATAL"))
+    assert (play.snapshot.approvals[second.id].state, state(play)) == ("SUPERSEDED", "FAILED")
+    assert [a.kind for a in play.pending] == ["FAILURE"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}] * 2}}, "$ref": "#/$defs/a"},
+        {"properties": {"x": {"pattern": "^(a+)+$"}}},
+        {"properties": {f"p{i}": {"type": "string"} for i in range(600)}},
+    ],
+    ids=["references", "patterns", "size"],
+)
+def test_a_schema_that_could_keep_everybody_waiting_is_not_taken(schema: dict[str, Any]) -> None:
+    expected = ExpectedArtifact("data.json", schema_json=json.dumps(schema))
+    with pytest.raises(InvalidPlan, match="schema_json"):
+        Play().submit(draft(leaving(expected)))
+
+
+def test_what_takes_too_long_to_check_against_its_schema_is_wrong() -> None:
+    expected = ExpectedArtifact("data.json", schema_json=json.dumps({"items": {"anyOf": [{"type": "null"}] * 40}}))
+    checked = check_bytes(expected, json.dumps([1] * 60_000).encode())
+    assert checked.errors == ("has too many values to be checked against its schema",)
+    many = json.dumps([{"n": n} for n in range(20_000)]).encode()
+    assert check_bytes(ExpectedArtifact("data.json", schema_json='{"uniqueItems": true}'), many).errors == ()

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
+from orchestrator.domain.catalog import Policy, Rule
 from orchestrator.domain.deciding import decide, is_repeat
 from orchestrator.domain.digests import allows
 from orchestrator.domain.errors import ApprovalAlreadyResolved, DigestMismatch, InvalidInput, SelfApproval
 from orchestrator.domain.events import ApprovalRequested, ApprovalResolved, VoteRecorded
-from orchestrator.domain.records import Approval, ApprovalTerms, Budget, Decision
-from tests.unit.domain.build import Play, call, catalog
+from orchestrator.domain.records import Approval, ApprovalTerms, Budget, Decision, ModelReply, Remember, Usage
+from tests.unit.domain.build import POLICY, Play, call, catalog, task
 from tests.unit.domain.terms import HOUR, asked, rule_with
 
 TWO, THREE = ApprovalTerms(quorum=2), ApprovalTerms(quorum=3)
@@ -193,3 +194,56 @@ def test_a_doubt_after_a_quorum_takes_the_same_quorum() -> None:
     assert [a.kind for a in play.pending] == ["IN_DOUBT"]
     play.decide("RETRY", by="boris")
     assert play.pending == []
+
+
+def test_votes_for_a_limit_that_has_been_used_up_since_stand_in_nobodys_way() -> None:
+    """What was in flight when it was asked goes on, and may use more than the first of them has voted for."""
+    book = catalog(policy=replace(POLICY, terms={"BUDGET": TWO}))
+    play = Play(book, budget=Budget(total_tokens=20)).approved_plan(task("a"), task("b"), parallel_limit=2)
+    first, second = play.flying
+    play.outcome(
+        "SUCCEEDED", first, reply=ModelReply("", tool_calls=[call("index_files")]), usage=Usage(input_tokens=30)
+    )
+    [approval] = play.pending
+    play.decide("APPROVE", approval, by="anna", new_limit=Budget(total_tokens=50))
+    play.outcome("SUCCEEDED", second, reply=ModelReply("done"), usage=Usage(input_tokens=100))
+    voted = now(play, approval)
+    with pytest.raises(InvalidInput, match="must be more than"):
+        play.decide("APPROVE", voted, by="boris", new_limit=Budget(total_tokens=50))
+    play.decide("APPROVE", voted, by="boris", new_limit=Budget(total_tokens=500))
+    assert [(v.voter, v.new_limit) for v in now(play, approval).votes] == [("boris", Budget(total_tokens=500))]
+    play.decide("APPROVE", now(play, approval), by="anna", new_limit=Budget(total_tokens=500))
+    assert (now(play, approval).state, play.run.budget.total_tokens) == ("RESOLVED", 500)
+
+
+def test_an_edit_where_several_must_say_yes_to_what_policy_allows_anyway_runs() -> None:
+    rules = (
+        Rule("scratch", "ALLOW", ("write_file",), condition="arguments.path == 'scratch'"),
+        Rule("changes", "ASK", ("write_file",), condition="arguments.path != 'scratch'", terms=TWO),
+    )
+    play = Play(catalog(policy=Policy("default", "policy-digest", rules)))
+    play.say(agent="coder")
+    play.reply("", call("write_file", path="a"))
+    play.decide("EDIT", edited_arguments_json='{"path": "scratch"}')
+    [step] = play.flying
+    assert (step.arguments_json, step.policy_rule, step.approval_id, play.pending) == (
+        '{"path": "scratch"}',
+        "scratch",
+        "",
+        [],
+    )
+
+
+def test_an_edit_where_several_must_say_yes_to_what_they_have_granted_runs_by_the_grant() -> None:
+    rules = (Rule("changes", "ASK", ("write_file",), remember=True, terms=TWO),)
+    play = Play(catalog(policy=Policy("default", "policy-digest", rules)))
+    play.say(agent="coder")
+    play.reply("", call("write_file", path="known"))
+    for voter in ("anna", "boris"):
+        play.decide("APPROVE", play.pending[0], by=voter, remember=Remember("", HOUR))
+    play.result()
+    play.reply("", call("write_file", path="other"))
+    play.decide("EDIT", edited_arguments_json=call("write_file", path="known").arguments_json)
+    [step] = play.flying
+    [grant] = play.snapshot.grants.values()
+    assert (step.grant_id, step.approval_id, grant.uses, play.pending) == (grant.id, "", 1, [])
