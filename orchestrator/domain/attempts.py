@@ -17,6 +17,7 @@ from orchestrator.domain.records import Attempt, Failure, Step, Subtask, is_done
 from orchestrator.domain.retries import is_quarantined
 from orchestrator.domain.starting import World, start
 from orchestrator.domain.states import ApprovalState, AttemptState, StepState
+from orchestrator.domain.transcript import MOST_BYTES, is_too_long, model_call
 from orchestrator.domain.transitions import end_attempt
 
 
@@ -143,6 +144,10 @@ def _next_model_step(change: Change, attempt: Attempt, steps: list[Step], world:
         failure = Failure("LIMIT_EXCEEDED", f"the attempt took {len(steps)} steps without an answer", "HUMAN_REQUIRED")
         end_attempt(change, attempt, "failed", failure=failure)
         return True
-    step = new_step(change, attempt, "MODEL", StepState.PENDING, len(steps) + 1)
-    start(change, change.put(replace(step, model=agent.model)), world)
+    step = replace(new_step(change, attempt, "MODEL", StepState.PENDING, len(steps) + 1), model=agent.model)
+    if is_too_long(model_call(change.snapshot, step, world.catalog)):
+        words = f"the conversation is over {MOST_BYTES} bytes: no model is sent so much"
+        end_attempt(change, attempt, "failed", failure=Failure("LIMIT_EXCEEDED", words, "HUMAN_REQUIRED"))
+        return True
+    start(change, change.put(step), world)
     return True

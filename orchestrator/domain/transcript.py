@@ -13,6 +13,7 @@ from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.states import StepState, SubtaskState
 
 HISTORY_MESSAGES = 40
+MOST_BYTES = 8 * 1024 * 1024  # a frame may have twice as much; one that has more would break its executor's stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,12 @@ def model_call(snapshot: Snapshot, step: Step, catalog: Catalog) -> ModelCall:
         output_schema_json=_SCHEMAS.get(attempt.purpose, ""),
         max_output_tokens=agent.max_output_tokens,
     )
+
+
+def is_too_long(call: ModelCall) -> bool:
+    """Whether what the model would read, results that people and clients handed in included, is over MOST_BYTES."""
+    texts = (t for m in call.messages for t in (m.text, *(c.arguments_json for c in m.tool_calls)))
+    return sum(len(text.encode(errors="replace")) for text in texts) > MOST_BYTES
 
 
 _SCHEMAS = {"ROUTING": ROUTE_SCHEMA_JSON, "PLANNING": PLAN_SCHEMA_JSON}

@@ -107,6 +107,11 @@ def _write(bound: str, key: Sequence[object]) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode([bound, *key])).decode().rstrip("=")
 
 
+def _is_storable(value: str | int) -> bool:
+    """A token is its client's to change: what no row can hold is not asked for."""
+    return "\x00" not in value if isinstance(value, str) else -(2**63) <= value < 2**63
+
+
 def _read(paging: Paging, bound: str, key: Sequence[ColumnElement[Any]]) -> list[Any]:
     try:
         text = base64.urlsafe_b64decode(paging.token + "=" * (-len(paging.token) % 4))
@@ -114,6 +119,6 @@ def _read(paging: Paging, bound: str, key: Sequence[ColumnElement[Any]]) -> list
     except (binascii.Error, ValueError, msgspec.DecodeError):
         given, values = "", []
     kinds = [column.type.python_type for column in key]
-    if given != bound or [type(value) for value in values] != kinds:
+    if given != bound or [type(value) for value in values] != kinds or not all(map(_is_storable, values)):
         raise InvalidPageToken([Violation("page_token", "is not one that this list gave for this filter")])
     return values

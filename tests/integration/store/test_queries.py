@@ -1,5 +1,7 @@
 """Lists: newest first, page by page, filtered, each tenant its own; and one by its id."""
 
+import base64
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -298,3 +300,21 @@ async def test_a_refused_decision_leaves_one_row_however_often_it_is_written(dat
         "digest": "\ufffd",
         "step_id": "",
     }
+
+
+async def test_a_page_token_that_its_client_has_changed_is_refused_whatever_it_holds(
+    database: Database, writer: Writer
+) -> None:
+    await make_sessions(writer, 3)
+    token = (await queries.list_sessions(database, TENANT, paging=Paging(1))).next_page_token
+    bound, time, id = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    for forged in (
+        [bound, 2**70, id],
+        [bound, time, "a\0b"],
+        [bound, -(2**63) - 1, id],
+        [bound, time],
+        [bound, id, time],
+    ):
+        changed = base64.urlsafe_b64encode(json.dumps(forged).encode()).decode().rstrip("=")
+        with pytest.raises(InvalidPageToken):
+            await queries.list_sessions(database, TENANT, paging=Paging(1, changed))

@@ -1,5 +1,6 @@
 """One attempt: its model calls and tool calls in turn, each call to its one result, until an answer or an end."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -80,6 +81,18 @@ def test_an_attempt_without_an_answer_ends_at_the_agents_limit() -> None:
     assert play.flying == []
     assert [a.kind for a in play.pending] == ["FAILURE"]
     assert "LIMIT_EXCEEDED" in play.pending[0].preview.title
+
+
+def test_a_conversation_that_no_frame_could_carry_is_sent_to_nobody_and_a_person_is_asked() -> None:
+    """What people and clients hand in as results may be a mebibyte each; one frame too large breaks a whole stream."""
+    play = coding(*(call("write_file", f"c{n}", path="a") for n in range(9)))
+    for approval in play.pending:
+        play.decide("RESPOND", approval, response_json=json.dumps("x" * 1_000_000))
+    assert play.flying == []
+    [asked] = play.pending
+    assert (asked.kind, "LIMIT_EXCEEDED" in asked.preview.title) == ("FAILURE", True)
+    play.decide("RETRY")
+    assert (play.flying, [a.kind for a in play.pending]) == ([], ["FAILURE"])
 
 
 def test_routing_is_corrected_once_and_then_keywords_decide() -> None:
