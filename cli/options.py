@@ -1,4 +1,4 @@
-"""The options that commands share, with their environment variables and help. Read by cli/main.py only."""
+"""The options that commands share, with their environment variables and help. Read by the commands only."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,6 +96,7 @@ CatalogDir = Annotated[
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the services' logs as they are written.")]
+SERVER = "127.0.0.1:50051"
 Server = Annotated[
     str,
     typer.Option("--server", envvar="ASSENT_GRPC_ADDR", metavar="HOST:PORT", help="The orchestrator to speak to."),
@@ -164,3 +165,8 @@ SideEffect = Annotated[
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label of the session; may be repeated.")
 ]
+ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="The approval's id.", show_default=False)]
+PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="The id of a version of a plan.", show_default=False)]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
+GrantId = Annotated[str, typer.Argument(metavar="GRANT", help="The grant's id.", show_default=False)]
+SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.", show_default=False)]
