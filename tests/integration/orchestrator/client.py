@@ -308,6 +308,12 @@ class Client:
         (approval,) = await self.pending(session_id)
         return approval
 
+    async def first_asked(self, session_id: str) -> approval_pb2.Approval:
+        """The session's first question, as it was asked: by now it may have expired."""
+        async with self.watch(session_id) as watch:
+            await watch.until("approval_requested")
+            return watch.log[-1].approval_requested.approval
+
     async def get_approval(self, approval_id: str) -> approval_pb2.Approval:
         request = approval_service_pb2.GetApprovalRequest(approval_id=approval_id)
         approval: approval_pb2.Approval = (await self.call(self.approvals.GetApproval, request)).approval

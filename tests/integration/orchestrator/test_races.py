@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -18,22 +19,24 @@ from tests.integration.orchestrator.plays import answers
 from tests.integration.orchestrator.replica import Replicas
 from tests.integration.orchestrator.scripted_executor import Act, ScriptedExecutor
 
-RACES, PARTS, AT_ONCE = 1_000, 5, 20
+RACES, PARTS, AT_ONCE = 1_000, 5, 10
 GIVEN, EDITED = '{"n": 1}', '{"n": 2}'
 
-Wish = Callable[[Client, approval_pb2.Approval], Awaitable[Any]]
+Wish = Callable[[Client, approval_pb2.Approval, str], Awaitable[Any]]
+"""What somebody asks for, under a request id."""
 
 
 def decides(action: str, **more: Any) -> Wish:
-    return lambda client, approval: client.decide(approval, action, **more)
+    return lambda client, approval, request_id: client.decide(approval, action, request_id=request_id, **more)
 
 
-async def cancels(client: Client, approval: approval_pb2.Approval) -> None:
-    await client.cancel(approval.run_id)
+async def cancels(client: Client, approval: approval_pb2.Approval, request_id: str) -> None:
+    await client.cancel(approval.run_id, request_id=request_id)
 
 
-async def revises(client: Client, approval: approval_pb2.Approval) -> None:
-    await client.revise(plan_pb2.Plan(id=approval.plan_id, title="Otherwise"), [subtask("other")])
+async def revises(client: Client, approval: approval_pb2.Approval, request_id: str) -> None:
+    plan = plan_pb2.Plan(id=approval.plan_id, title="Otherwise")
+    await client.revise(plan, [subtask("other")], request_id=request_id)
 
 
 WISHES: dict[str, dict[str, Wish]] = {
@@ -86,7 +89,7 @@ async def question(client: Client, kind: str) -> approval_pb2.Approval:
         await client.new_plan(session.id)
     else:
         await client.send(session.id)
-    return await client.asked(session.id)
+    return await client.first_asked(session.id)
 
 
 async def run(kind: str, clients: list[Client], random: Random) -> Race:
@@ -98,10 +101,13 @@ async def run(kind: str, clients: list[Client], random: Random) -> Race:
     async def wish(who: str) -> object:
         if expires:  # about when its time is over: before, after, and in the moment
             await asyncio.sleep(max(0.0, expires + random.uniform(-early, 0.02) - time.time()))
-        try:
-            return await WISHES[kind][wanted[who]](random.choice(clients).acting_as(who), approval)
-        except Problem as problem:
-            return problem
+        client, request_id = random.choice(clients).acting_as(who), str(uuid4())
+        while True:
+            try:
+                return await WISHES[kind][wanted[who]](client, approval, request_id)
+            except Problem as problem:
+                if problem.reason != "STORAGE_UNAVAILABLE":  # which a busy machine may be: the same is asked again
+                    return problem
 
     told = await asyncio.gather(*map(wish, wanted))
     return Race(approval, wanted, dict(zip(wanted, told, strict=True)))

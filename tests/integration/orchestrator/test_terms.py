@@ -351,7 +351,9 @@ async def test_of_an_answer_and_the_end_of_its_time_exactly_one_counts(
     one, other = await two(replicas, executor)
     outcomes = set()
     for number in range(ROUNDS):
-        approval = await asked_about_a_plan(one)
+        session = await one.new_session()
+        await one.acting_as("anna").new_plan(session.id)
+        approval = await one.first_asked(session.id)
         end = approval.expire_time.ToMicroseconds()
         await asyncio.sleep((end - 40_000 + 6_000 * number - clock.now_micros()) / 1e6)  # at about its end
         try:
