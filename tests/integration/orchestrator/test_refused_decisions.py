@@ -9,7 +9,7 @@ import pytest
 from gen.assent.v1 import approval_pb2, approval_service_pb2, session_pb2, session_service_pb2
 from orchestrator.domain.records import ApprovalTerms
 from rpc.problem import Problem
-from tests.integration.orchestrator.client import Client, state
+from tests.integration.orchestrator.client import Client, state, subtask
 from tests.integration.orchestrator.plays import calls
 from tests.integration.orchestrator.replica import Replicas, Tables, all_let_go
 from tests.integration.orchestrator.scripted_executor import Act, ScriptedExecutor
@@ -192,6 +192,29 @@ async def test_a_question_that_was_settled_by_another_way_takes_no_decision(
     assert (problem.reason, problem.metadata["state"]) == ("APPROVAL_ALREADY_RESOLVED", "CANCELLED")
     assert await tables.counts() == {**before, "audit": before["audit"] + 1}
     assert not executor.starts_of(tool="order")
+
+
+async def test_of_a_plan_that_gave_way_to_another_version_nothing_can_be_decided(
+    client: Client, executor: ScriptedExecutor, tables: Tables
+) -> None:
+    session = await client.new_session()
+    plan = await client.new_plan(session.id)
+    old = await client.asked(session.id)
+    await client.acting_as("anna").revise(plan, [subtask("other")])
+    new = await client.asked(session.id)
+    await all_let_go()
+    for approval, digest, reason in (
+        (old, old.digest, "APPROVAL_ALREADY_RESOLVED"),
+        (old, new.digest, "APPROVAL_ALREADY_RESOLVED"),
+        (new, old.digest, "DIGEST_MISMATCH"),
+    ):
+        before = await tables.counts()
+        problem = await client.refusal(client.decide(approval, "APPROVE", digest=digest))
+        assert problem.reason == reason
+        assert await tables.counts() == {**before, "audit": before["audit"] + 1}
+    problem = await client.refusal(client.decide(old, "APPROVE"))
+    assert (problem.metadata["state"], problem.metadata["decider"]) == ("SUPERSEDED", "anna")
+    assert not executor.acts
 
 
 async def test_an_answer_to_an_earlier_question_answers_no_later_one(
