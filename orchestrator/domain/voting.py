@@ -26,13 +26,18 @@ def has_voted(approval: Approval, decision: Decision) -> bool:
 
 
 def check_vote(approval: Approval, decision: Decision) -> None:
-    """Votes are for one and the same. Raises InvalidInput."""
-    if is_counted(approval, decision.action) and approval.votes:
-        first = approval.votes[0]
-        if decision.new_limit != first.new_limit:
-            raise InvalidInput([Violation("new_limit", f"must be the one that {first.voter} voted for")])
-        if decision.remember != first.remember:
-            raise InvalidInput([Violation("remember", f"must be what {first.voter} voted for: the same, or nothing")])
+    """Votes are for one and the same; what is remembered besides is only what all of them ask for.
+
+    So whoever votes next may always leave that out. Raises InvalidInput.
+    """
+    if not is_counted(approval, decision.action):
+        return
+    for vote in approval.votes:
+        if decision.new_limit != vote.new_limit:
+            raise InvalidInput([Violation("new_limit", f"must be the one that {vote.voter} voted for")])
+        if decision.remember != vote.remember and (decision.remember or vote.voter == decision.decider):
+            or_else = "your vote stands" if vote.voter == decision.decider else "or nothing at all"
+            raise InvalidInput([Violation("remember", f"must be what {vote.voter} voted for; {or_else}")])
 
 
 def count_vote(change: Change, approval: Approval, decision: Decision) -> Approval:

@@ -200,8 +200,13 @@ class AnySession(RuleBasedStateMachine):
         return approval.may_remember and policy in approval.preimage.splitlines()
 
     def _is_wrong(self, approval: Approval, decision: Decision) -> bool:
-        """It remembers what is not true of the call, or makes of it what the policy denies by now."""
-        if decision.remember is not None and "!=" in decision.remember.constraint:
+        """It remembers what is not true of the call or what others have not voted for, or makes of the call what the
+        policy denies by now."""
+        wish = decision.remember
+        if wish is not None and "!=" in wish.constraint:
+            return True
+        others = [v for v in approval.votes if v.remember != wish and (wish or v.voter == decision.decider)]
+        if others and decision.action == "APPROVE":
             return True
         tool, rules = approval.tool or "write_file", self.play.catalog.policy.rules
         return decision.action == "EDIT" and any(r.effect == "DENY" and tool in r.tools for r in rules)
@@ -426,8 +431,6 @@ class AnySession(RuleBasedStateMachine):
         self._do(None)
 
     def _read_policy(self, effect: str, tool: str) -> None:
-        if any(approval.votes for approval in self.play.pending):
-            return  # what some have voted for already the others could not remember any more
         own = self.play.catalog.policy
         first = tuple(rule for rule in own.rules if rule.name != "one-more")
         more = (Rule("one-more", effect, (tool,)),) if effect else ()

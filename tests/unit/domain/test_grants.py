@@ -157,15 +157,52 @@ def test_a_yes_to_a_plan_cannot_be_remembered() -> None:
     refuse(play, GrantNotOffered)
 
 
+BOTH = with_rule(terms=ApprovalTerms(quorum=2), remember=True)
+ALL_THREE = with_rule(terms=ApprovalTerms(quorum=3), remember=True)
+
+
 def test_where_several_decide_all_must_ask_to_remember_the_same() -> None:
-    play = asked(policy=with_rule(terms=ApprovalTerms(quorum=2), remember=True))
+    play = asked(policy=BOTH)
     play.decide("APPROVE", remember=SAME)
     assert not play.snapshot.grants
-    for other in (None, Remember(lifetime=1)):
-        assert "what anna voted for" in str(refuse(play, InvalidInput, decider="boris", remember=other))
+    assert "what anna voted for" in str(refuse(play, InvalidInput, decider="boris", remember=Remember(lifetime=1)))
     play.decide("APPROVE", by="boris", remember=SAME)
     assert [g.creator for g in play.snapshot.grants.values()] == ["boris"]
     assert again(play).grant_id
+
+
+def test_what_one_of_several_leaves_out_is_not_remembered_whoever_asked_for_it() -> None:
+    play = asked(policy=BOTH)
+    play.decide("APPROVE", remember=SAME)
+    play.decide("APPROVE", by="boris")
+    assert (len(play.flying), play.snapshot.grants) == (1, {})
+    assert again(play).state == "AWAITING_APPROVAL"
+
+
+def test_who_comes_after_one_that_left_it_out_is_told_that_nothing_would_be_remembered() -> None:
+    play = asked(policy=ALL_THREE)
+    play.decide("APPROVE", remember=SAME)
+    play.decide("APPROVE", by="boris")
+    assert "what boris voted for" in str(refuse(play, InvalidInput, decider="clara", remember=SAME))
+    play.decide("APPROVE", by="clara")
+    assert (len(play.flying), play.snapshot.grants) == (1, {})
+
+
+def test_who_has_voted_to_remember_cannot_be_taken_to_have_voted_otherwise() -> None:
+    play = asked(policy=BOTH)
+    play.decide("APPROVE", remember=SAME)
+    [approval] = play.pending
+    assert "your vote stands" in str(refuse(play, InvalidInput, remember=None))
+    assert play.snapshot.approvals[approval.id] == approval
+
+
+def test_where_the_policy_changes_between_votes_the_next_leave_it_out() -> None:
+    play = asked(policy=BOTH)
+    play.decide("APPROVE", remember=SAME)
+    play.catalog.policy = replace(BOTH, digest="another")
+    refuse(play, GrantNotOffered, decider="boris", remember=SAME)
+    play.decide("APPROVE", by="boris")
+    assert (len(play.flying), play.snapshot.grants) == (1, {})
 
 
 def test_where_the_policy_has_changed_since_it_was_asked_nothing_is_remembered() -> None:
