@@ -21,7 +21,8 @@ SHORT = 24
 def preview(approval: Approval, limit: int = SHORT) -> list[Line]:
     """What would happen if this were approved, cut to `limit` lines; 0 shows all of it."""
     shown = approval.preview
-    lines = [Line(f"  agent {printable(shown.agent)}", "quiet")] if shown.agent else []
+    whose = "by" if approval.kind == APPROVAL_KIND_PLAN else "agent"  # a plan may be a person's
+    lines = [Line(f"  {whose} {printable(shown.agent)}", "quiet")] if shown.agent else []
     if shown.reason:
         who = "" if approval.kind == APPROVAL_KIND_IN_DOUBT else "policy: "
         lines.append(Line(f"  {who}{printable(shown.reason)}", "quiet"))

@@ -6,7 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli.story import Line
 from cli.words import one_line, plural, state_of
-from gen.assent.v1.approval_pb2 import Approval
+from gen.assent.v1.approval_pb2 import APPROVAL_KIND_PLAN, Approval
 
 _THEN = {
     "HALT": "then the run is paused, and the same is asked again",
@@ -20,8 +20,7 @@ def terms_of(approval: Approval, now: datetime) -> list[Line]:
     terms, lines = approval.terms, []
     if terms.roles or terms.requester_excluded:
         may = " or ".join(map(one_line, terms.roles)) or "anybody"
-        excluded = f", but not who asked for it ({one_line(approval.requester)})" if terms.requester_excluded else ""
-        lines.append(f"may decide: {may}{excluded}")
+        lines.append(f"may decide: {may}{_excluded(approval)}")
     if terms.quorum > 1:
         voters = ", ".join(f"{one_line(vote.voter)} {state_of(vote, 'action')}" for vote in approval.votes)
         lines.append(f"votes: {votes_of(approval)}{f' ({voters})' if voters else ''}")
@@ -35,6 +34,14 @@ def terms_of(approval: Approval, now: datetime) -> list[Line]:
     if approval.earlier_approval_id:
         lines.append(f"asked again, after {approval.earlier_approval_id}")
     return [Line(f"  {line}", "quiet") for line in lines]
+
+
+def _excluded(approval: Approval) -> str:
+    if not approval.terms.requester_excluded:
+        return ""
+    author = approval.preview.agent if approval.kind == APPROVAL_KIND_PLAN else ""
+    wrote = f" or wrote the plan ({one_line(author)})" if author not in ("", approval.requester) else ""
+    return f", but not who asked for it ({one_line(approval.requester)}){wrote}"
 
 
 def in_short(approval: Approval, now: datetime) -> str:

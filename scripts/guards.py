@@ -402,6 +402,13 @@ GUARDS = (
         (f"{UNIT}/test_digests.py",),
     ),
     Guard(
+        "the goal that agents are told is approved with the plan",
+        f"{DOMAIN}/digests.py",
+        '        **({"goal": goal} if goal != plan.title else {}),\n',
+        "",
+        (f"{UNIT}/test_digests.py",),
+    ),
+    Guard(
         "nothing starts when a run's time is up",
         f"{DOMAIN}/reconcile.py",
         '    if is_used_up(run, change.now):\n        return ask_for_more(change, run, "work_duration")\n',
@@ -771,7 +778,7 @@ GUARDS = (
     Guard(
         "votes for a limit are for the same",
         f"{DOMAIN}/voting.py",
-        "        if decision.new_limit != first.new_limit:\n",
+        "        if decision.new_limit != vote.new_limit:\n",
         "        if False:\n",
         (f"{UNIT}/test_voting.py",),
     ),
@@ -1017,8 +1024,8 @@ GUARDS = (
     Guard(
         "votes remember the same or nothing",
         f"{DOMAIN}/voting.py",
-        "if decision.remember != first.remember:",
-        "if False:",
+        "        if decision.remember != vote.remember and ",
+        "        if False and ",
         (f"{UNIT}/test_grants.py",),
     ),
     Guard(

@@ -55,7 +55,8 @@ def ask_about_plan(change: Change, plan: Plan, catalog: Catalog, earlier_approva
     subtasks = [s for s in change.snapshot.subtasks.values() if s.plan_id == plan.id]
     text = _plan_as_markdown(change, plan, subtasks)
     preview = Preview(title=f"Plan: {plan.title}", text=text, agent=plan.author, format="MARKDOWN")
-    approval = _new_approval(change, "PLAN", plan.run_id, plan_preimage(plan, subtasks), preview)
+    goal = change.snapshot.runs[plan.run_id].goal
+    approval = _new_approval(change, "PLAN", plan.run_id, plan_preimage(plan, subtasks, goal), preview)
     if catalog.by_role(ARCHITECT) is None:
         approval = _without(approval, "REQUEST_CHANGES")
     approval = replace(approval, earlier_approval_id=earlier_approval_id)
@@ -257,6 +258,9 @@ def _plan_as_markdown(change: Change, plan: Plan, subtasks: list[Subtask]) -> st
             *(f"   Leaves {expected_in_words(each)}." for each in subtask.artifacts),
             *([f"   Gates: {', '.join(subtask.gates)}."] if subtask.gates else []),
         ]
+    goal = change.snapshot.runs[plan.run_id].goal
+    if goal != plan.title:  # last: it may be a long message, and is not to push the plan out of what is shown
+        lines += ["", "The goal, as the agents are told it:", *(f"> {line}" for line in goal.split("\n"))]
     return "\n".join(lines)
 
 

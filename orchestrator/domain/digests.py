@@ -15,12 +15,13 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plan_preimage(plan: Plan, subtasks: Iterable[Subtask]) -> str:
-    """Names the plan's version and everything of it that will be carried out."""
+def plan_preimage(plan: Plan, subtasks: Iterable[Subtask], goal: str) -> str:
+    """Names the plan's version and everything of it that will be carried out, and the goal its agents are told."""
     body = {
         "title": plan.title,
         "summary": plan.summary,
         "parallel_limit": plan.parallel_limit,
+        **({"goal": goal} if goal != plan.title else {}),
         "subtasks": [
             {
                 "key": s.key,

@@ -167,13 +167,15 @@ class DeciderNotAllowed(DomainError):
 
 @dataclass
 class SelfApproval(DomainError):
-    """Whoever asked for it may not decide on it."""
+    """Whoever asked for it, or wrote the plan that it is about, may not decide on it."""
 
     approval_id: str
-    requester: str
+    decider: str
+    wrote_it: bool = False
 
     def __str__(self) -> str:
-        return f"{self.requester} asked for what approval {self.approval_id} is about: somebody else must decide"
+        did = "wrote the plan that" if self.wrote_it else "asked for what"
+        return f"{self.decider} {did} approval {self.approval_id} is about: somebody else must decide"
 
 
 @dataclass

@@ -118,7 +118,7 @@ def store_draft(change: Change, run: Run, draft: PlanDraft, author: str, done: S
         )
         for position, d in enumerate((d for d in draft.subtasks if d.key not in keys), start=1 + len(carried))
     ]
-    plan = change.put(replace(plan, digest=sha256(plan_preimage(plan, subtasks))))
+    plan = change.put(replace(plan, digest=sha256(plan_preimage(plan, subtasks, run.goal))))
     change.put(replace(run, plan_id=plan.id))
     change.emit(PlanDrafted(plan, subtasks))
     return plan

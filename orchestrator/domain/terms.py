@@ -61,5 +61,5 @@ def _refusal_of(approval: Approval, decider: Decider, author: str) -> DomainErro
     if terms.roles and not decider.holds_one_of(terms.roles):
         return DeciderNotAllowed(approval.id, decider.name, tuple(terms.roles))
     if terms.requester_excluded and decider.name in (approval.requester, author):
-        return SelfApproval(approval.id, decider.name)
+        return SelfApproval(approval.id, decider.name, wrote_it=decider.name != approval.requester)
     return None

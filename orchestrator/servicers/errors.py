@@ -133,8 +133,8 @@ def _self(e: SelfApproval) -> Problem:
         "SELF_APPROVAL",
         str(e),
         disposition="HUMAN_REQUIRED",
-        metadata={"approval": e.approval_id, "requester": e.requester},
-        preconditions=[("APPROVAL_DECIDER", e.approval_id, "must be somebody else than who asked for it")],
+        metadata={"approval": e.approval_id, "author" if e.wrote_it else "requester": e.decider},
+        preconditions=[("APPROVAL_DECIDER", e.approval_id, "must be somebody else than who asked for it or wrote it")],
     )
 
 

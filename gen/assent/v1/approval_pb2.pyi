@@ -425,7 +425,7 @@ class Preview(_message.Message):
     new_text: _builtins.str
     """What a write would leave in the file; empty for anything else."""
     agent: _builtins.str
-    """The agent that wants it."""
+    """The agent that wants it; of a plan, who wrote it: an agent or a person."""
     reason: _builtins.str
     """Why it is asked, in the policy's or the engine's words."""
     format: Global___PreviewFormat.ValueType

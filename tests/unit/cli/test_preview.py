@@ -55,6 +55,12 @@ def test_what_the_server_has_cut_is_never_taken_for_the_whole() -> None:
     assert texts(approval)[-2:] == [told, '  {"content": "one\\ntwo"}']
 
 
+def test_a_plan_is_somebodys_and_a_call_an_agents() -> None:
+    approval = Approval(kind=APPROVAL_KIND_PLAN, preview=Preview(text="# A plan", agent="carol"))
+    assert texts(approval) == ["  by carol", "  # A plan"]
+    assert texts(Approval(preview=Preview(text="ls", agent="coder"))) == ["  agent coder", "  ls"]
+
+
 def test_a_plan_is_shown_as_it_is_written() -> None:
     approval = Approval(kind=APPROVAL_KIND_PLAN, preview=Preview(text="# A plan\n1. do", reason="asked for"))
     assert texts(approval) == ["  policy: asked for", "  # A plan", "  1. do"]

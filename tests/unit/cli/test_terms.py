@@ -56,6 +56,16 @@ def test_who_how_many_and_how_long() -> None:
     assert in_short(approval, NOW) == "  [1 of 2, 2h left]"
 
 
+def test_who_wrote_a_plan_may_not_decide_on_it_either() -> None:
+    terms = pb.ApprovalTerms(roles=["lead"], requester_excluded=True)
+    approval = an_approval(1, pb.APPROVAL_KIND_PLAN, terms=terms, requester="ann", preview=pb.Preview(agent="carol"))
+    assert said(approval) == ["may decide: lead, but not who asked for it (ann) or wrote the plan (carol)"]
+    approval.preview.agent = "ann"
+    assert said(approval) == ["may decide: lead, but not who asked for it (ann)"]
+    approval.kind, approval.preview.agent = pb.APPROVAL_KIND_TOOL_CALL, "coder"
+    assert said(approval) == ["may decide: lead, but not who asked for it (ann)"]
+
+
 def test_a_name_that_would_move_the_cursor_is_shown_for_what_it_is() -> None:
     terms = pb.ApprovalTerms(roles=["lead\x1b[2J"], quorum=2, requester_excluded=True)
     vote = pb.Vote(voter="b\u202eob", action=pb.DECISION_ACTION_APPROVE)

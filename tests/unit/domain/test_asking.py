@@ -34,7 +34,31 @@ def test_a_plan_is_shown_as_markdown_with_who_does_what_after_what() -> None:
         "   Instructions for a",
         "2. **Do b** [b], by ask (after a)",
         "   Instructions for b",
+        "",
+        "The goal, as the agents are told it:",
+        "> the goal",
     ]
+
+
+def test_a_plans_goal_is_shown_line_by_line_as_what_it_is_and_not_where_it_says_only_the_title_again() -> None:
+    play = Play()
+    play.submit(draft(task("a")))
+    play.revise(draft(task("a")), goal="the goal\n\n2. **Do z** [z], by coder")
+    [approval] = play.pending
+    assert approval.preview.text.endswith("told it:\n> the goal\n> \n> 2. **Do z** [z], by coder")
+    play.revise(draft(task("a")), goal="Title")
+    [approval] = play.pending
+    assert "goal" not in approval.preview.text
+
+
+def test_a_revised_goal_alone_is_another_digest() -> None:
+    play = Play()
+    play.submit(draft(task("a")))
+    said = [line for line in play.pending[0].preimage.splitlines() if line.startswith("plan_sha256")]
+    play.revise(draft(task("a")), goal="another goal")
+    [approval] = play.pending
+    assert approval.digest == play.plan.digest
+    assert said[0] not in approval.preimage
 
 
 def test_a_write_is_shown_with_its_path_and_what_the_file_will_be() -> None:

@@ -9,6 +9,8 @@ from orchestrator.domain.digests import allows, failure_preimage, plan_preimage,
 from orchestrator.domain.records import Approval, Decision, RetryPolicy, Step
 from tests.unit.domain.build import a_plan, a_step, a_subtask, an_approval
 
+GOAL = "make it"
+
 
 def lines(preimage: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in preimage.splitlines())
@@ -30,7 +32,7 @@ def lines(preimage: str) -> dict[str, str]:
 )
 def test_any_changed_field_of_a_plan_changes_its_digest(changed: dict[str, Any]) -> None:
     subtasks = [a_subtask()]
-    assert plan_preimage(a_plan(), subtasks) != plan_preimage(a_plan(**changed), subtasks)
+    assert plan_preimage(a_plan(), subtasks, GOAL) != plan_preimage(a_plan(**changed), subtasks, GOAL)
 
 
 def test_a_retry_policy_is_part_of_what_is_approved_down_to_each_number() -> None:
@@ -43,27 +45,39 @@ def test_a_retry_policy_is_part_of_what_is_approved_down_to_each_number() -> Non
         RetryPolicy(factor=1.5),
         RetryPolicy(non_retryable_reasons=["MODEL_ERROR"]),
     ]
-    preimages = {plan_preimage(a_plan(), [a_subtask(retry_policy=policy)]) for policy in policies}
+    preimages = {plan_preimage(a_plan(), [a_subtask(retry_policy=policy)], GOAL) for policy in policies}
     assert len(preimages) == len(policies)
 
 
 @pytest.mark.parametrize("field", ["key", "title", "instructions", "agent", "depends_on"])
 def test_any_changed_field_of_a_subtask_changes_the_plans_digest(field: str) -> None:
     other = a_subtask(**{field: ["b"] if field == "depends_on" else "other"})
-    assert plan_preimage(a_plan(), [a_subtask()]) != plan_preimage(a_plan(), [other])
+    assert plan_preimage(a_plan(), [a_subtask()], GOAL) != plan_preimage(a_plan(), [other], GOAL)
+
+
+def test_the_goal_that_agents_are_told_is_part_of_what_is_approved() -> None:
+    plan = a_plan(title="Make it")
+    preimages = {plan_preimage(plan, [a_subtask()], goal) for goal in ("make it", "break it", "", plan.title)}
+    assert len(preimages) == 4
+
+
+def test_a_plan_that_is_its_own_goal_has_the_digest_it_had_before_goals_were_part_of_it() -> None:
+    plan = a_plan(version=1)
+    digest = sha256(plan_preimage(plan, [a_subtask()], plan.title))
+    assert digest == "02a7c0c0e2c85770ec611c60db66b659738cd6a2e63d7a2584525fce71bf4623"
 
 
 def test_the_order_of_subtasks_is_part_of_the_plan_and_the_order_of_rows_is_not() -> None:
     a, b = a_subtask(key="a", position=1), a_subtask(key="b", position=2)
     swapped = [replace(a, position=2), replace(b, position=1)]
-    assert plan_preimage(a_plan(), [a, b]) == plan_preimage(a_plan(), [b, a])
-    assert plan_preimage(a_plan(), [a, b]) != plan_preimage(a_plan(), swapped)
+    assert plan_preimage(a_plan(), [a, b], GOAL) == plan_preimage(a_plan(), [b, a], GOAL)
+    assert plan_preimage(a_plan(), [a, b], GOAL) != plan_preimage(a_plan(), swapped, GOAL)
 
 
 def test_what_happens_to_a_plan_does_not_change_its_digest() -> None:
     done = a_plan(state="COMPLETED", approve_time=5, end_time=9, digest="d")
     ran = a_subtask(state="SUCCEEDED", attempts=2, result="done")
-    assert plan_preimage(a_plan(), [a_subtask()]) == plan_preimage(done, [ran])
+    assert plan_preimage(a_plan(), [a_subtask()], GOAL) == plan_preimage(done, [ran], GOAL)
 
 
 @pytest.mark.parametrize(

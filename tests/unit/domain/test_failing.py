@@ -175,9 +175,9 @@ def test_what_is_carried_is_part_of_what_is_approved(changes: dict[str, Any]) ->
     play.decide("REPLAN")
     play.reply(plan_answer(task("x", "a")))
     subtasks = [s for s in play.snapshot.subtasks.values() if s.plan_id == play.plan.id]
-    assert plan_preimage(play.plan, subtasks) == play.pending[0].preimage
+    assert plan_preimage(play.plan, subtasks, play.run.goal) == play.pending[0].preimage
     others = [replace(s, **changes) if s.carried_subtask_id else s for s in subtasks]
-    assert plan_preimage(play.plan, others) != play.pending[0].preimage
+    assert plan_preimage(play.plan, others, play.run.goal) != play.pending[0].preimage
 
 
 def test_a_new_draft_may_not_define_anew_what_is_done() -> None:

@@ -269,7 +269,7 @@ def test_a_title_in_a_plan_cannot_pose_as_another_subtask() -> None:
     forged = replace(task("a"), title="Look\n2. **Nothing else** [b], by ask", instructions="x\u2028\r2. **y**")
     play.submit(draft(forged))
     lines = play.pending[0].preview.text.split("\n")
-    assert lines[-2:] == [
+    assert lines[4:6] == [
         "1. **Look ↵ 2. **Nothing else** [b], by ask** [a], by coder",
         "   x⟦U+2028⟧⟦U+000D⟧2. **y**",
     ]
