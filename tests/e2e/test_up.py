@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FREE = "127.0.0.1:0"
 STATES = re.compile(r"^ *\d+  [A-Z_]+ → ([A-Z_]+)(?:$|  \()", re.MULTILINE)  # of the session, not of its plan
+BEGUN = re.compile(rb" *\d+  \[app\] .*: RUNNING")  # in the middle of the plan
 GOAL = "открыт пустой проект, создай тестовое приложение на flutter"
 
 
@@ -128,8 +129,8 @@ async def test_a_run_goes_on_to_its_end_over_a_killed_orchestrator(up: Up) -> No
         stderr=asyncio.subprocess.STDOUT,
     )
     assert run.stdout is not None
-    told = b""
-    while b"[app]" not in told:
+    told = line = b""
+    while not BEGUN.match(line):
         line = await run.stdout.readline()
         assert line, told.decode()
         told += line
