@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from orchestrator import bootstrap, clock
@@ -13,6 +14,7 @@ from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.records import ApprovalTerms
 from orchestrator.settings import SHIPPED_CATALOG
 from tests.integration.orchestrator.client import Client
+from tests.integration.orchestrator.over_http import over_http
 from tests.integration.orchestrator.replica import PassTime, Replica, Replicas, Tables, driving, tell_callers_apart
 from tests.integration.orchestrator.scripted_executor import ScriptedExecutor
 from tests.postgres import Databases
@@ -50,6 +52,13 @@ async def replicas(
     yield replicas
     await replicas.stop()
     assert not driving(), "an orchestrator that has stopped still drives a session"
+
+
+@pytest.fixture
+async def http(client: Client) -> AsyncIterator[httpx.AsyncClient]:
+    """The same replica as the client's, over HTTP."""
+    async with over_http(client) as http:
+        yield http
 
 
 @pytest.fixture

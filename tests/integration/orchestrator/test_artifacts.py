@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from executor import artifacts as of_executor
-from gateway.bootstrap import public_services, serve
-from gateway.routes import Router
 from gen.assent.v1 import artifact_pb2, run_service_pb2, workflow_pb2
 from orchestrator.domain.expected import MOST_BYTES
 from orchestrator.store import contents
 from tests.e2e.services import until
 from tests.integration.orchestrator.client import Client, state, subtask
+from tests.integration.orchestrator.over_http import over_http
 from tests.integration.orchestrator.real_executor import serving
 from tests.integration.orchestrator.replica import Replica, Replicas, Tables, all_let_go
 
@@ -354,10 +352,7 @@ async def test_over_http_an_edit_brings_base64_and_an_artifact_is_its_bytes(benc
     bench.leave(b"<script>draft</script>", "page.html")
     session_id, run_id = await bench.run(expected("page.html"), gates=("review",))
     asked = await bench.client.asked(session_id)
-    server = serve(Router(public_services()), bench.client.channel, "127.0.0.1:0")
-    serving_http = asyncio.create_task(server.run_to_the_end())
-    base = f"http://127.0.0.1:{server.port}"
-    async with httpx.AsyncClient(base_url=base, timeout=10, trust_env=False) as http:
+    async with over_http(bench.client) as http:
         said = {"action": "DECISION_ACTION_EDIT", "digest": asked.digest, "editedArtifact": "PGI+aGk8L2I+"}
         assert (await http.post(f"/v1/approvals/{asked.id}:decide", json=said)).status_code == 200
         await until_ended(bench, run_id)
@@ -370,8 +365,6 @@ async def test_over_http_an_edit_brings_base64_and_an_artifact_is_its_bytes(benc
         assert (await http.get(f"/v1/artifacts/{made['id']}?offset=3&length=2")).content == b"hi"
         gone = await http.get(f"/v1/artifacts/{session_id}")
         assert (gone.status_code, gone.json()["details"][0]["reason"]) == (404, "ARTIFACT_NOT_FOUND")
-    await server.stop()
-    await serving_http
 
 
 @pytest.mark.parametrize(

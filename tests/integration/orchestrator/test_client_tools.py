@@ -3,15 +3,12 @@
 import asyncio
 import shutil
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from gateway.bootstrap import public_services, serve
-from gateway.routes import Router
 from gen.assent.v1 import session_service_pb2 as pb
 from gen.assent.v1 import step_pb2
 from gen.assent.v1.session_pb2 import ClientTool
@@ -378,19 +375,6 @@ async def test_a_call_outlives_the_orchestrator_that_handed_it_over(
 
 
 # Over HTTP
-
-
-@pytest.fixture
-async def http(client: Client) -> AsyncIterator[httpx.AsyncClient]:
-    server = serve(Router(public_services()), client.channel, "127.0.0.1:0")
-    serving = asyncio.create_task(server.run_to_the_end())
-    try:
-        base = f"http://127.0.0.1:{server.port}"
-        async with httpx.AsyncClient(base_url=base, timeout=10, trust_env=False) as http:
-            yield http
-    finally:
-        await server.stop()
-        await serving
 
 
 async def test_two_windows_over_http(client: Client, executor: ScriptedExecutor, http: httpx.AsyncClient) -> None:

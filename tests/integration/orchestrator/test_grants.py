@@ -3,15 +3,12 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import httpx
 import pytest
 
-from gateway.bootstrap import public_services, serve
-from gateway.routes import Router
 from gen.assent.v1 import approval_service_pb2 as pb
 from gen.assent.v1.grant_pb2 import Grant
 from gen.assent.v1.run_service_pb2 import GetRunReportRequest
@@ -294,19 +291,6 @@ async def test_a_revocation_that_races_a_call_comes_before_it_or_after_it_and_ne
 
 
 # Over HTTP
-
-
-@pytest.fixture
-async def http(client: Client) -> AsyncIterator[httpx.AsyncClient]:
-    server = serve(Router(public_services()), client.channel, "127.0.0.1:0")
-    serving = asyncio.create_task(server.run_to_the_end())
-    try:
-        base = f"http://127.0.0.1:{server.port}"
-        async with httpx.AsyncClient(base_url=base, timeout=10, trust_env=False) as http:
-            yield http
-    finally:
-        await server.stop()
-        await serving
 
 
 async def test_grants_over_http(client: Client, http: httpx.AsyncClient) -> None:

@@ -1,16 +1,12 @@
 """Policies over gRPC, HTTP and at work: a session's own, read, explained; and the catalog of a restart judges again."""
 
-import asyncio
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from gateway.bootstrap import public_services, serve
-from gateway.routes import Router
 from gen.assent.v1 import catalog_service_pb2 as pb
 from gen.assent.v1 import policy_pb2
 from orchestrator.settings import SHIPPED_CATALOG
@@ -198,19 +194,6 @@ async def test_a_session_whose_policy_is_gone_after_a_restart_asks(
 
 
 # Over HTTP
-
-
-@pytest.fixture
-async def http(client: Client) -> AsyncIterator[httpx.AsyncClient]:
-    server = serve(Router(public_services()), client.channel, "127.0.0.1:0")
-    serving = asyncio.create_task(server.run_to_the_end())
-    try:
-        base = f"http://127.0.0.1:{server.port}"
-        async with httpx.AsyncClient(base_url=base, timeout=10, trust_env=False) as http:
-            yield http
-    finally:
-        await server.stop()
-        await serving
 
 
 async def test_policies_over_http(http: httpx.AsyncClient) -> None:

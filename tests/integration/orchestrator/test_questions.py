@@ -1,15 +1,10 @@
 """An agent's question over gRPC and HTTP, at one replica or another; and what a client's silence leads to."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import httpx
-import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from gateway.bootstrap import public_services, serve
-from gateway.routes import Router
 from gen.assent.v1 import approval_pb2, catalog_service_pb2, session_pb2
 from gen.assent.v1.approval_service_pb2 import ListApprovalsRequest
 from gen.assent.v1.session_pb2 import ClientTool
@@ -124,19 +119,6 @@ async def test_the_tool_is_listed_and_no_session_may_bring_another_of_its_name(c
     assert got.tool == tool
     problem = await client.refusal(client.new_session(client_tools=[ClientTool(name="ask_user")]))
     assert (problem.reason, problem.fields[0].field) == ("INVALID_REQUEST", "client_tools[0].name")
-
-
-@pytest.fixture
-async def http(client: Client) -> AsyncIterator[httpx.AsyncClient]:
-    server = serve(Router(public_services()), client.channel, "127.0.0.1:0")
-    serving = asyncio.create_task(server.run_to_the_end())
-    try:
-        base = f"http://127.0.0.1:{server.port}"
-        async with httpx.AsyncClient(base_url=base, timeout=10, trust_env=False) as http:
-            yield http
-    finally:
-        await server.stop()
-        await serving
 
 
 async def test_a_question_is_answered_over_http(

@@ -8,10 +8,9 @@ import pytest
 
 from gen.assent.executor.v1 import frames_pb2
 from orchestrator.domain.records import Workspace
-from orchestrator.engine import link as link_module
 from orchestrator.engine.files import AT_ONCE, FileRefused, NobodyReads
-from tests.unit.engine.fake_executor import LIMIT_SECONDS, FakeExecutor, Frame, Stream
-from tests.unit.engine.test_link import Linked
+from tests.unit.engine.fake_executor import LIMIT_SECONDS, Frame, Stream
+from tests.unit.engine.linked import Linked, linking
 
 HERE = Workspace("root", "s1")
 CONTENT = bytes(range(256)) * 3
@@ -19,17 +18,8 @@ CONTENT = bytes(range(256)) * 3
 
 @pytest.fixture
 async def linked(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Linked]:
-    monkeypatch.setattr(link_module, "FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(link_module, "LONGEST_PAUSE_SECONDS", 0.002)
-    executor = FakeExecutor()
-    async with executor.serving() as address:
-        made = Linked(address, executor)
-        task = asyncio.create_task(made.link.run())
-        try:
-            yield made
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    async with linking(monkeypatch) as made:
+        yield made
 
 
 def reading(
