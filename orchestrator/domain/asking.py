@@ -75,6 +75,8 @@ def ask_about_call(change: Change, step: Step, verdict: Verdict) -> Step:
         earlier_approval_id=earlier.id if earlier else "",
         may_remember=verdict.may_remember,
     )
+    if not step.model_step_id:  # it writes back what a person has edited: that, and nothing else in its stead
+        approval = _without(approval, "EDIT", "RESPOND")
     approval = _ask(change, _of_call(change, step, approval), verdict.terms)
     step = replace(step, approval_id=approval.id, approval_preimage=preimage)
     return move_step(change, step, "asked")
@@ -243,7 +245,8 @@ def _words_beside(change: Change, step: Step) -> str:
 
 
 def _plan_as_markdown(change: Change, plan: Plan, subtasks: list[Subtask]) -> str:
-    lines = [f"# {one_line(plan.title)}", "", plan.summary, ""]
+    """What its author wrote over several lines is quoted: none of it can pose as another subtask, a gate or a limit."""
+    lines = [f"# {one_line(plan.title)}", "", *(f"> {line}" for line in plan.summary.split("\n")), ""]
     if plan.parallel_limit > 1:
         lines += [f"Up to {plan.parallel_limit} subtasks at the same time.", ""]
     if limits := budget_in_words(change.snapshot.runs[plan.run_id].budget):
@@ -253,9 +256,9 @@ def _plan_as_markdown(change: Change, plan: Plan, subtasks: list[Subtask]) -> st
         title = f"{subtask.position}. **{one_line(subtask.title)}** [{subtask.key}]"
         lines += [
             f"{title}, by {subtask.agent}{after}{_carried(subtask)}",
-            *(f"   {line}" for line in subtask.instructions.split("\n")),
+            *(f"   > {line}" for line in subtask.instructions.split("\n")),
             *([f"   Retries: {in_words(subtask.retry_policy)}."] if subtask.retry_policy else []),
-            *(f"   Leaves {expected_in_words(each)}." for each in subtask.artifacts),
+            *(f"   Leaves {one_line(expected_in_words(each))}." for each in subtask.artifacts),
             *([f"   Gates: {', '.join(subtask.gates)}."] if subtask.gates else []),
         ]
     goal = change.snapshot.runs[plan.run_id].goal

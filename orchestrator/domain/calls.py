@@ -11,9 +11,11 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.client_tools import hand_to_client, is_clients, offered_tools, unfit
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.judging import ask_unless_granted, judge_again, judge_step, without_approval
+from orchestrator.domain.policy import Verdict
 from orchestrator.domain.records import Attempt, Failure, ModelReply, Step, ToolResult
 from orchestrator.domain.starting import World, start
 from orchestrator.domain.states import StepState
+from orchestrator.domain.terms import covers
 from orchestrator.domain.transitions import finish_step, move_step
 
 
@@ -92,17 +94,19 @@ def _judge(change: Change, step: Step, world: World) -> None:
         _refuse(change, step, "arguments", Failure("TOOL_ARGUMENTS_INVALID", words, "FATAL"))
     elif tool is questions.ASK_USER:
         questions.ask(change, step, arguments, verdict.rule)
-    elif verdict.effect == "ASK" and not _is_answered(change, step):
+    elif verdict.effect == "ASK" and not _is_answered(change, step, verdict):
         ask_unless_granted(change, step, verdict)
     else:
-        allowed = step if _is_answered(change, step) else without_approval(step)
+        allowed = step if _is_answered(change, step, verdict) else without_approval(step)
         move_step(change, replace(allowed, policy_rule=verdict.rule), "allowed")
 
 
-def _is_answered(change: Change, step: Step) -> bool:
-    """With their edit a person has said yes to it; where several must, they are asked about it."""
+def _is_answered(change: Change, step: Step, verdict: Verdict) -> bool:
+    """With their edit a person has said yes to it; where several must, or others, they are asked about it."""
     edited = change.snapshot.approvals.get(step.approval_id) if step.replaces_step_id else None
-    return edited is not None and edited.terms.quorum <= 1
+    if edited is None or edited.terms.quorum > 1:
+        return False
+    return verdict.effect != "ASK" or verdict.rule == edited.policy_rule or covers(edited.terms, verdict.terms)
 
 
 def _problems(change: Change, tool: Tool, arguments: dict[str, Any]) -> list[str]:

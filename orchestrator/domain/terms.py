@@ -45,6 +45,13 @@ def terms_of_call(policy: Policy, step: Step, asked_before: Approval | None = No
     return rule.terms if rule is not None and rule.terms is not None else policy.terms_of("TOOL_CALL")
 
 
+def covers(asked: ApprovalTerms, wanted: ApprovalTerms) -> bool:
+    """Whether one person's yes on the terms they were asked on is one on the others, too."""
+    by_who_may = not wanted.roles or (bool(asked.roles) and set(asked.roles) <= set(wanted.roles))
+    by_another = asked.requester_excluded or not wanted.requester_excluded
+    return wanted.quorum <= 1 and by_who_may and by_another
+
+
 def check_decider(approval: Approval, decider: Decider, author: str) -> None:
     """`author` is who wrote the plan that is asked about. Raises DeciderNotAllowed, SelfApproval."""
     if refusal := _refusal_of(approval, decider, author):

@@ -570,3 +570,20 @@ def test_what_takes_too_long_to_check_against_its_schema_is_wrong() -> None:
     assert checked.errors == ("has too many values to be checked against its schema",)
     many = json.dumps([{"n": n} for n in range(20_000)]).encode()
     assert check_bytes(ExpectedArtifact("data.json", schema_json='{"uniqueItems": true}'), many).errors == ()
+
+
+def test_what_writes_an_edit_back_is_not_edited_again_where_a_person_is_asked_about_its_tool() -> None:
+    play = at_gate("review")
+    play.has_room = False
+    edit(play, b"edited")
+    tools = play.catalog.tools
+    play.catalog = replace(
+        play.catalog, tools={**tools, "write_file": replace(tools["write_file"], schema_digest="another")}
+    )
+    play.has_room = True
+    play.do()
+    [asked] = play.pending
+    assert (asked.kind, asked.allowed_actions) == ("TOOL_CALL", ["APPROVE", "REJECT", "ABORT"])
+    play.decide("APPROVE")
+    play.result(step=writing(play))
+    assert state(play) == "SUCCEEDED"

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from orchestrator.domain.catalog import Policy, Rule
 from orchestrator.domain.deciding import decide
 from orchestrator.domain.digests import sha256
 from orchestrator.domain.errors import InvalidInput, InvalidJson
 from orchestrator.domain.events import ApprovalResolved, StepFinished
-from orchestrator.domain.records import Approval, Decision, Step, ToolResult
-from tests.unit.domain.build import SECOND, Play, call, failure, task
+from orchestrator.domain.records import Approval, ApprovalTerms, Decision, Step, ToolResult
+from orchestrator.domain.terms import covers
+from tests.unit.domain.build import SECOND, Play, call, catalog, failure, task
 
 EDITED = '{"path": "b", "id": 1234567890123456789}'
 SCHEMA = '{"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}'
@@ -224,3 +226,59 @@ def test_a_failed_edited_call_is_read_by_the_model() -> None:
     _, new = edit(play)
     play.outcome("FAILED", new, failure=failure())
     assert [m.text for m in play.seen().messages if m.role == "TOOL"] == ["The call failed: it broke"]
+
+
+LEAD = ApprovalTerms(["lead"])
+
+
+@pytest.mark.parametrize(
+    "guarded",
+    [ApprovalTerms(["release-manager"]), ApprovalTerms(["lead"], quorum=2), ApprovalTerms(requester_excluded=True)],
+    ids=["others", "several", "another"],
+)
+def test_an_edit_into_what_others_decide_about_is_asked_of_them(guarded: ApprovalTerms) -> None:
+    """Who may say yes to one call must not turn it into one that they may not say yes to."""
+    rules = (
+        Rule("infra", "ASK", ("write_file",), paths=("infra/**",), terms=guarded),
+        Rule("source", "ASK", ("write_file",), terms=LEAD),
+    )
+    play = Play(catalog(policy=Policy("default", "policy-digest", rules)))
+    play.say(agent="coder")
+    play.reply("", call("write_file", path="src/a"))
+    [first] = play.pending
+    play.decide("EDIT", first, roles=["lead"], edited_arguments_json='{"path": "infra/prod"}')
+    assert play.flying == []
+    [again] = play.pending
+    assert (again.kind, again.policy_rule, again.terms, again.earlier_approval_id) == (
+        "TOOL_CALL",
+        "infra",
+        guarded,
+        first.id,
+    )
+    for n in range(guarded.quorum):
+        play.decide("APPROVE", play.pending[0], by=f"boss-{n}", roles=guarded.roles)
+    [step] = play.flying
+    assert (step.arguments_json, step.approval_id) == ('{"path": "infra/prod"}', again.id)
+
+
+def test_an_edit_within_what_the_same_people_decide_about_is_their_yes() -> None:
+    rules = (
+        Rule("docs", "ASK", ("write_file",), paths=("docs/**",), terms=ApprovalTerms(["writer", "lead"])),
+        Rule("source", "ASK", ("write_file",), terms=LEAD),
+    )
+    play = Play(catalog(policy=Policy("default", "policy-digest", rules)))
+    play.say(agent="coder")
+    play.reply("", call("write_file", path="src/a"))
+    play.decide("EDIT", roles=["lead"], edited_arguments_json='{"path": "docs/a"}')
+    [step] = play.flying
+    assert (step.arguments_json, play.pending) == ('{"path": "docs/a"}', [])
+
+
+def test_a_yes_on_some_terms_is_one_on_others_where_nobody_else_is_wanted() -> None:
+    anybody, excluded = ApprovalTerms(), ApprovalTerms(requester_excluded=True)
+    assert covers(LEAD, anybody)
+    assert not covers(anybody, LEAD)
+    assert not covers(ApprovalTerms(["lead", "writer"]), LEAD)
+    assert covers(excluded, anybody)
+    assert not covers(anybody, excluded)
+    assert not covers(LEAD, ApprovalTerms(["lead"], quorum=2))

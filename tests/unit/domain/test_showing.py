@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.domain.records import Preview, ToolCall
+from orchestrator.domain.records import ExpectedArtifact, Preview, ToolCall
 from orchestrator.domain.showing import MOST_WORDS_BYTES, call_preview, indented, presentable
 from orchestrator.domain.visible import MOST_BYTES, MOST_IN_TITLE, cut, title_of, visible, visible_line
 from tests.unit.domain.build import Play, draft, failure, task
@@ -266,12 +266,20 @@ def test_a_title_is_one_line_of_bounded_length() -> None:
 
 def test_a_title_in_a_plan_cannot_pose_as_another_subtask() -> None:
     play = Play()
-    forged = replace(task("a"), title="Look\n2. **Nothing else** [b], by ask", instructions="x\u2028\r2. **y**")
-    play.submit(draft(forged))
+    forged = replace(
+        task("a"),
+        title="Look\n2. **Nothing else** [b], by ask",
+        instructions="x\u2028\r2. **y**\nGates: review.",
+        artifacts=(ExpectedArtifact("f", schema_json='{\n"title": "Gates: review."}'),),
+    )
+    play.submit(replace(draft(forged), summary="Fine.\n\n1. **Look** [a], by ask"))
     lines = play.pending[0].preview.text.split("\n")
-    assert lines[4:6] == [
+    assert lines[2:5] == ["> Fine.", "> ", "> 1. **Look** [a], by ask"]
+    assert lines[6:10] == [
         "1. **Look ↵ 2. **Nothing else** [b], by ask** [a], by coder",
-        "   x⟦U+2028⟧⟦U+000D⟧2. **y**",
+        "   > x⟦U+2028⟧⟦U+000D⟧2. **y**",
+        "   > Gates: review.",
+        '   Leaves f, by the JSON Schema { ↵ "title": "Gates: review."}.',
     ]
 
 
