@@ -8,18 +8,20 @@ import json
 
 from orchestrator.domain.arguments import parse_object
 from orchestrator.domain.artifacts import current, new_artifact, record, send_back, withdraw
+from orchestrator.domain.asking import ask_about_call
 from orchestrator.domain.calls import new_step
-from orchestrator.domain.catalog import Catalog
+from orchestrator.domain.catalog import Agent, Catalog, Tool
 from orchestrator.domain.change import Change
 from orchestrator.domain.client_tools import is_clients, offered_tools
 from orchestrator.domain.digests import sha256, tool_preimage
 from orchestrator.domain.errors import InvalidInput, Violation
 from orchestrator.domain.expected import check_bytes, is_text
 from orchestrator.domain.frozen import replace
-from orchestrator.domain.policy import Call, judge
+from orchestrator.domain.policy import Call, Verdict, judge
 from orchestrator.domain.records import Approval, Artifact, Attempt, Decision, Failure, Step
 from orchestrator.domain.schemas import MOST_MODEL_WORK
 from orchestrator.domain.states import AttemptState, StepState
+from orchestrator.domain.terms import covers
 from orchestrator.domain.transitions import move_step
 
 WRITE = "write_file"
@@ -40,13 +42,17 @@ def check_edited(change: Change, approval: Approval, edited: bytes, catalog: Cat
     if tool is None or agent is None or is_clients(change.session, catalog, WRITE):
         problems.append(f"cannot be written back now: there is no {WRITE}, or no agent {subtask.agent!r}")
     elif not problems:
-        text = _arguments(artifact, edited)
-        call = Call(WRITE, parse_object(text), agent, tool, text, change.session.labels)
-        verdict = judge(change.policy, call)
+        verdict = _judge(change, agent, tool, _arguments(artifact, edited))
         if verdict.effect == "DENY":
             problems.append(f"is not allowed: {verdict.reason}")
     if problems:
         raise InvalidInput([Violation("edited_artifact", problem) for problem in problems])
+
+
+def _judge(change: Change, agent: Agent, tool: Tool, arguments_json: str) -> Verdict:
+    """What policy says of the call that writes these bytes back."""
+    call = Call(WRITE, parse_object(arguments_json), agent, tool, arguments_json, change.session.labels)
+    return judge(change.policy, call)
 
 
 def edit_artifact(change: Change, approval: Approval, decision: Decision, edited: bytes, catalog: Catalog) -> Approval:
@@ -58,24 +64,26 @@ def edit_artifact(change: Change, approval: Approval, decision: Decision, edited
     checked = check_bytes(replace(expected, media_type=artifact.media_type), edited, MOST_MODEL_WORK)
     made = new_artifact(change, attempt, expected, checked)
     made = record(change, replace(made, replaces_artifact_id=artifact.id, editor=decision.decider))
-    step = _write_back(change, attempt, approval, made, edited, catalog)
+    step = _write_back(change, attempt, approval, _arguments(made, edited), catalog)
     decided = replace(decision, edited_artifact_id=made.id, edited_digest=sha256(step.approval_preimage))
     return change.put(replace(approval, decision=decided))
 
 
-def _write_back(
-    change: Change, attempt: Attempt, approval: Approval, artifact: Artifact, edited: bytes, catalog: Catalog
-) -> Step:
+def _write_back(change: Change, attempt: Attempt, approval: Approval, arguments_json: str, catalog: Catalog) -> Step:
+    """Allowed by the edit; but where policy has others decide about such a call, they are asked."""
     tool = offered_tools(change.session, catalog)[WRITE]
     ordinal = 1 + max(s.ordinal for s in change.snapshot.steps.values() if s.attempt_id == attempt.id)
     step = replace(
         new_step(change, attempt, "TOOL", StepState.PROPOSED, ordinal),
         tool=WRITE,
-        arguments_json=_arguments(artifact, edited),
+        arguments_json=arguments_json,
         side_effect=tool.side_effect,
         schema_digest=tool.schema_digest,
         approval_id=approval.id,
     )
+    verdict = _judge(change, catalog.agents[attempt.agent], tool, arguments_json)
+    if verdict.effect == "ASK" and not covers(approval.terms, verdict.terms):
+        return ask_about_call(change, step, verdict)
     preimage = tool_preimage(step, approval.plan_version, change.policy.digest)
     return move_step(change, replace(step, approval_preimage=preimage), "allowed")
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.domain.artifacts import take_files
+from orchestrator.domain.catalog import Rule
 from orchestrator.domain.deciding import is_repeat
 from orchestrator.domain.digests import allows, line_of
 from orchestrator.domain.errors import ActionNotAllowed, DigestMismatch, InvalidInput, InvalidPlan
@@ -585,5 +586,24 @@ def test_what_writes_an_edit_back_is_not_edited_again_where_a_person_is_asked_ab
     [asked] = play.pending
     assert (asked.kind, asked.allowed_actions) == ("TOOL_CALL", ["APPROVE", "REJECT", "ABORT"])
     play.decide("APPROVE")
+    play.result(step=writing(play))
+    assert state(play) == "SUCCEEDED"
+
+
+def test_writing_an_edit_back_is_asked_of_those_who_decide_about_such_writes() -> None:
+    """Who may pass a gate must not thereby write what policy has others say yes to."""
+    guarded = Rule("reports", "ASK", ("write_file",), paths=("report.md",), terms=ApprovalTerms(["release-manager"]))
+    play = answered(gates=("review",))
+    play.catalog = replace(play.catalog, policy=replace(play.catalog.policy, rules=(guarded, *POLICY.rules)))
+    play.files(report_md=b"1")
+    edit(play, b"edited")
+    assert play.flying == []
+    [asked] = play.pending
+    assert (asked.kind, asked.terms.roles, asked.allowed_actions) == (
+        "TOOL_CALL",
+        ["release-manager"],
+        ["APPROVE", "REJECT", "ABORT"],
+    )
+    play.decide("APPROVE", roles=["release-manager"])
     play.result(step=writing(play))
     assert state(play) == "SUCCEEDED"
