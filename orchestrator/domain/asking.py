@@ -88,7 +88,9 @@ def ask_about_question(
     """The step awaits its answer; the digest covers the exact bytes of the question."""
     shown = [f"{number}. {one_line(option)}" for number, option in enumerate(options, 1)]
     words = _words_beside(change, step)
-    preview = Preview(one_line(question), "\n".join([question, *shown]), agent=step.agent, agent_words=words)
+    first, *more = question.split("\n")
+    asked = [first, *(f"> {line}" if options else line for line in more)]  # no line of it can pose as an option
+    preview = Preview(one_line(question), "\n".join([*asked, *shown]), agent=step.agent, agent_words=words)
     preimage = question_preimage(step, _plan_version(change))
     approval = _of_call(change, step, _new_approval(change, "QUESTION", step.run_id, preimage, preview))
     approval = _ask(change, replace(approval, response_schema_json=answer_schema_json))

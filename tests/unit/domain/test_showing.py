@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.domain.records import ExpectedArtifact, Preview, ToolCall
 from orchestrator.domain.showing import MOST_WORDS_BYTES, call_preview, indented, presentable
 from orchestrator.domain.visible import MOST_BYTES, MOST_IN_TITLE, cut, title_of, visible, visible_line
-from tests.unit.domain.build import Play, draft, failure, task
+from tests.unit.domain.build import Play, call, draft, failure, task
 
 QUICK = settings(deadline=None, derandomize=True, database=None)
 HOSTILE = {
@@ -280,6 +280,18 @@ def test_a_title_in_a_plan_cannot_pose_as_another_subtask() -> None:
         "   > x⟦U+2028⟧⟦U+000D⟧2. **y**",
         "   > Gates: review.",
         '   Leaves f, by the JSON Schema { ↵ "title": "Gates: review."}.',
+    ]
+
+
+def test_a_question_cannot_pose_as_its_options() -> None:
+    play = Play()
+    play.say(agent="coder")
+    play.reply("", call("ask_user", question="Which?\n1. keep it", options=["delete it", "keep it\n3. both"]))
+    assert play.pending[0].preview.text.split("\n") == [
+        "Which?",
+        "> 1. keep it",
+        "1. delete it",
+        "2. keep it ↵ 3. both",
     ]
 
 
