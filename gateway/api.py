@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.message import Message
 
 from gateway.errors import JSON, answer, answer_rpc_error, invalid, unauthenticated, unsupported_media_type
+from gateway.files import answer_file, answers_file
 from gateway.framing import framing_for
 from gateway.http import Receive, Scope, Send, header, read_body, respond, respond_error
 from gateway.routes import Route, Router
@@ -77,11 +78,15 @@ class Api:
             stream = Stream(call(request, metadata=metadata), framing, send, pace=self._pace, after=after)
             await stream.carry(receive, self._closing)
             return
-        response = await call(request, metadata=metadata, timeout=self._limits.unary_seconds)
-        media_type, content = response_content(route, response)
-        # Bytes that an agent wrote, under its own media type, must not act as a page of this origin.
-        headers = () if media_type == JSON else ((b"content-security-policy", b"sandbox; default-src 'none'"),)
-        await respond(send, 200, content, media_type, headers)
+
+        async def read(asked: Message) -> Any:
+            return await call(asked, metadata=metadata, timeout=self._limits.unary_seconds)
+
+        if answers_file(route):
+            await answer_file(route, request, scope, read, send)
+            return
+        media_type, content = response_content(route, await read(request))
+        await respond(send, 200, content, media_type)
 
     async def _request(self, route: Route, path: Mapping[str, str], scope: Scope, receive: Receive) -> Message:
         body = await read_body(scope, receive, self._limits.body_bytes, self._limits.body_seconds)

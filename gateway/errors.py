@@ -137,6 +137,12 @@ def invalid(fields: Sequence[tuple[str, str]]) -> Refusal:
     )
 
 
+def range_not_satisfiable(size: int) -> Refusal:
+    """416: the file has none of the bytes that are asked for."""
+    refusal = Refusal(grpc.StatusCode.OUT_OF_RANGE, "INVALID_REQUEST", f"Range: there are {size} bytes")
+    return refusal.over_http(416, (b"content-range", f"bytes */{size}".encode()))
+
+
 def route_not_found(path: str) -> Refusal:
     """404: nothing is served under this path."""
     return Refusal(
