@@ -15,7 +15,7 @@ from orchestrator.catalog.policies import read_policy
 from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.catalog import SECOND, Agent, Catalog, Policy, Tool
 from orchestrator.domain.client_tools import common_tools
-from orchestrator.domain.policy import ANY_AGENT, Call, Look, Verdict, explain
+from orchestrator.domain.policy import ANY_AGENT, NAMES_NO_PATH, Call, Look, Verdict, explain
 from orchestrator.domain.records import ApprovalTerms
 from orchestrator.settings import SHIPPED_CATALOG
 
@@ -113,6 +113,7 @@ def _one_call(said: argparse.Namespace) -> int:
     looks = list(explain(policy, call))
     _print_looks(looks)
     _print_verdict(_verdict(looks))
+    _note_what_is_not_seen(policy, call, looks)
     return OK
 
 
@@ -190,6 +191,15 @@ def _print_verdict(verdict: Verdict) -> None:
         for line in _in_words(verdict.terms):
             _print(f"  {line}")
         _print(f"  the answer may {'' if verdict.may_remember else 'not '}be remembered")
+
+
+def _note_what_is_not_seen(policy: Policy, call: Call, looks: Sequence[Look]) -> None:
+    """A command may change the files that a rule guards: whoever wrote the rule may think that it binds that, too."""
+    guarding = {rule.name for rule in policy.rules if rule.effect != "ALLOW" and call.side_effect != "READ_ONLY"}
+    blind = [look.rule for look in looks if look.rule in guarding and look.reason == NAMES_NO_PATH]
+    if blind:
+        which = f"{', '.join(blind)} {'does' if len(blind) == 1 else 'do'} not see which files it changes"
+        _print(f"note: the call names no path, so {which}: that is for a condition to say, or for the tool")
 
 
 def _in_words(terms: ApprovalTerms) -> list[str]:

@@ -14,6 +14,7 @@ from orchestrator.domain.records import ApprovalTerms
 
 # Tools that leave something at a path; an agent's write globs bound them.
 WRITING_TOOLS = frozenset(("write_file",))
+NAMES_NO_PATH = "the call names no path"
 # What may be remembered where the rule says nothing of it: what may run twice.
 _REPEATABLE = ("READ_ONLY", "IDEMPOTENT")
 
@@ -159,7 +160,7 @@ def _path_misfit(rule: Rule, arguments: dict[str, Any]) -> str:
     """
     paths = path_arguments(arguments)
     if not paths:
-        return "the call names no path"
+        return NAMES_NO_PATH
     if rule.effect == "ALLOW":
         other = next((path for path in paths if not fits(path, rule.paths)), None)
         return f"{other!r} is none of its paths" if other is not None else ""

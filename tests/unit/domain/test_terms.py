@@ -104,6 +104,16 @@ def test_a_session_whose_policy_is_gone_asks_on_the_defaults_terms() -> None:
     play.say(agent="coder")
     play.reply("", call("send_mail"))
     assert (play.pending[0].policy_rule, play.pending[0].terms) == ("policy-gone", LEADS)
+    refused(play, DeciderNotAllowed, "APPROVE", "boris")
+
+
+def test_a_session_whose_policy_is_gone_asks_about_plans_and_of_failures_on_the_defaults_terms() -> None:
+    play = Play(catalog(policy=policy(LEADS, *KINDS)), policy="gone")
+    play.submit(draft(task("a")))
+    refused(play, DeciderNotAllowed, "APPROVE", "boris")
+    play.decide("APPROVE", roles=["lead"])
+    play.fail("FATAL")
+    assert (play.pending[0].kind, play.pending[0].terms) == ("FAILURE", LEADS)
 
 
 # --- roles

@@ -60,7 +60,18 @@ def test_a_call_is_explained_rule_by_rule(directory: Path, capsys: pytest.Captur
         "  waits: 2h, then ESCALATE to director",
         "  reminds: every 30m",
         "  the answer may not be remembered",
+        "note: the call names no path, so infra does not see which files it changes: "
+        "that is for a condition to say, or for the tool",
     ]
+
+
+def test_nothing_is_noted_of_paths_where_the_call_names_one_or_only_reads(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = str(directory / "policies" / "strict.yaml")
+    for call in (["--tool=write_file", '--arguments={"path": "a"}'], ["--tool=list_files"]):
+        assert main([policy, *call]) == OK
+    assert "note:" not in capsys.readouterr().out
 
 
 def test_what_no_rule_speaks_of_has_the_policys_terms(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
