@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from google.api.httpbody_pb2 import HttpBody
 
@@ -42,6 +43,19 @@ async def test_a_file_is_answered_whole_in_as_many_parts_as_it_takes(file: Stack
     assert response.headers["accept-ranges"] == "bytes"
     assert response.headers["content-length"] == str(len(DATA))
     assert response.headers["cache-control"] == "private, no-cache"
+
+
+async def test_a_file_that_breaks_off_is_never_taken_for_the_whole(file: Stack) -> None:
+    read = file.fake.unary["ReadFile"]
+
+    async def read_some(request: Any, context: Context) -> Any:
+        if request.offset >= MOST:
+            await abort(context, Problem(grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE", "gone"))
+        return await read(request, context)
+
+    file.fake.unary["ReadFile"] = read_some
+    with pytest.raises(httpx.RemoteProtocolError):
+        await get(file)
 
 
 async def test_a_file_is_kept_and_not_shown_as_a_page(file: Stack) -> None:

@@ -362,6 +362,9 @@ async def test_over_http_an_edit_brings_base64_and_an_artifact_is_its_bytes(benc
         got = await http.get(f"/v1/artifacts/{made['id']}")
         assert (got.content, got.headers["content-type"]) == (b"<b>hi</b>", "text/html")
         assert "sandbox" in got.headers["content-security-policy"]
+        assert got.headers["etag"] == f'"{made["sha256"]}"'
+        part = await http.get(f"/v1/artifacts/{made['id']}", headers={"range": "bytes=3-4"})
+        assert (part.status_code, part.content, part.headers["content-range"]) == (206, b"hi", "bytes 3-4/9")
         assert (await http.get(f"/v1/artifacts/{made['id']}?offset=3&length=2")).content == b"hi"
         gone = await http.get(f"/v1/artifacts/{session_id}")
         assert (gone.status_code, gone.json()["details"][0]["reason"]) == (404, "ARTIFACT_NOT_FOUND")
