@@ -305,7 +305,7 @@ class Vote(_message.Message):
 
     @_builtins.property
     def remember(self) -> _grant_pb2.Remember:
-        """Of a TOOL_CALL: what they asked to remember, which every vote names alike; absent: nothing."""
+        """Of a TOOL_CALL: what they asked to remember; absent: nothing. A grant is made only where every vote asks for the same."""
 
     def __init__(
         self,
