@@ -550,7 +550,7 @@ GUARDS = (
     ),
     Guard(
         "a decision does not end a pause",
-        f"{DOMAIN}/deciding.py",
+        f"{DOMAIN}/control.py",
         "    if run.state == RunState.WAITING:\n        move_run(",
         "    if run.state in (RunState.WAITING, RunState.PAUSED):\n        move_run(",
         (f"{UNIT}/test_control.py",),
@@ -1009,7 +1009,7 @@ GUARDS = (
     Guard(
         "the session leaves its error handling with the last failure",
         f"{DOMAIN}/failing.py",
-        'if any(a.kind == "FAILURE" and a.state == ApprovalState.PENDING for a in change.snapshot.approvals.values()):',
+        'if any(a.kind == "FAILURE" for a in change.snapshot.pending):',
         "if False:",
         (f"{UNIT}/test_failing.py",),
     ),

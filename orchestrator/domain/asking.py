@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from orchestrator.domain.budgets import budget_in_words
+from orchestrator.domain.carrying import subtasks_of
 from orchestrator.domain.catalog import ARCHITECT, SECOND, Catalog
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import (
@@ -52,7 +53,7 @@ ACTIONS = {
 
 def ask_about_plan(change: Change, plan: Plan, catalog: Catalog, earlier_approval_id: str = "") -> Approval:
     """Whether exactly this version is carried out; changes are offered where an architect can make them."""
-    subtasks = [s for s in change.snapshot.subtasks.values() if s.plan_id == plan.id]
+    subtasks = subtasks_of(change.snapshot, plan)
     text = _plan_as_markdown(change, plan, subtasks)
     preview = Preview(title=f"Plan: {plan.title}", text=text, agent=plan.author, format="MARKDOWN")
     goal = change.snapshot.runs[plan.run_id].goal
@@ -253,7 +254,7 @@ def _plan_as_markdown(change: Change, plan: Plan, subtasks: list[Subtask]) -> st
         lines += [f"Up to {plan.parallel_limit} subtasks at the same time.", ""]
     if limits := budget_in_words(change.snapshot.runs[plan.run_id].budget):
         lines += [f"The run's limits: {limits}.", ""]
-    for subtask in sorted(subtasks, key=lambda s: s.position):
+    for subtask in subtasks:
         after = f" (after {', '.join(subtask.depends_on)})" if subtask.depends_on else ""
         title = f"{subtask.position}. **{one_line(subtask.title)}** [{subtask.key}]"
         lines += [

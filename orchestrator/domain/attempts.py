@@ -16,7 +16,7 @@ from orchestrator.domain.heeding import feedback_for, in_short, unheeded
 from orchestrator.domain.records import Attempt, Failure, Step, Subtask, is_done
 from orchestrator.domain.retries import is_quarantined
 from orchestrator.domain.starting import World, start
-from orchestrator.domain.states import ApprovalState, AttemptState, StepState
+from orchestrator.domain.states import AttemptState, StepState
 from orchestrator.domain.transcript import MOST_BYTES, is_too_long, model_call
 from orchestrator.domain.transitions import end_attempt
 
@@ -52,10 +52,7 @@ def begin_unless_open(change: Change, purpose: str, agent: str) -> bool:
     assert run is not None
     tries = change.snapshot.tries(run.id, purpose, "")
     running = bool(tries) and (tries[-1].state == AttemptState.RUNNING or tries[-1].retry_time > change.now)
-    asked = any(
-        a.kind == "FAILURE" and a.state == ApprovalState.PENDING and not a.subtask_id
-        for a in change.snapshot.approvals.values()
-    )
+    asked = any(a.kind == "FAILURE" and not a.subtask_id for a in change.snapshot.pending)
     if running or asked:
         return False
     begin_attempt(change, purpose, agent)

@@ -12,7 +12,7 @@ from orchestrator.domain.records import Plan, Subtask
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.states import SubtaskState
 
-_DONE = (SubtaskState.SUCCEEDED, SubtaskState.SKIPPED)
+DONE = (SubtaskState.SUCCEEDED, SubtaskState.SKIPPED)
 
 
 def subtasks_of(snapshot: Snapshot, plan: Plan) -> list[Subtask]:
@@ -22,7 +22,7 @@ def subtasks_of(snapshot: Snapshot, plan: Plan) -> list[Subtask]:
 
 def done_of(snapshot: Snapshot, plan: Plan | None) -> list[Subtask]:
     """What a next version of the plan carries on, in the plan's order."""
-    return [s for s in subtasks_of(snapshot, plan) if s.state in _DONE] if plan else []
+    return [s for s in subtasks_of(snapshot, plan) if s.state in DONE] if plan else []
 
 
 def as_draft(subtask: Subtask) -> SubtaskDraft:

@@ -10,17 +10,17 @@ from orchestrator.domain.arguments import BadJson, parse_object
 from orchestrator.domain.asking import ask_about_doubt
 from orchestrator.domain.catalog import Agent, Catalog, Tool
 from orchestrator.domain.change import Change
-from orchestrator.domain.control import OF_A_RESUME, pause
+from orchestrator.domain.control import OF_A_RESUME, go_on, pause
 from orchestrator.domain.digests import sha256
 from orchestrator.domain.errors import ClaimedByAnother, InvalidInput, InvalidJson, Violation, WrongState
 from orchestrator.domain.events import ToolCallClaimed, ToolCallReady, ToolResultRecorded
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.questions import ASK_USER
-from orchestrator.domain.records import ClientTool, Failure, Run, Session, Step, ToolResult, Usage
+from orchestrator.domain.records import ClientTool, Failure, Session, Step, ToolResult, Usage
 from orchestrator.domain.schemas import count_values, fault_of, problems_of
 from orchestrator.domain.starting import permitted, use_up
-from orchestrator.domain.states import RunState, StepState
-from orchestrator.domain.transitions import ENGINE, PREVIEW_CHARACTERS, finish_step, move_run, move_step
+from orchestrator.domain.states import StepState
+from orchestrator.domain.transitions import ENGINE, PREVIEW_CHARACTERS, finish_step, move_step
 
 SOURCE = "client"
 ANY_OBJECT = '{"type": "object"}'
@@ -166,11 +166,12 @@ def record_result(change: Change, step: Step, client_id: str, actor: str, result
     )
     step = finish_step(change, step, trigger, actor=actor)
     run = change.snapshot.runs[step.run_id]
-    _resume(change, change.put(replace(run, usage=run.usage + Usage(tool_calls=1))), actor)
+    change.put(replace(run, usage=run.usage + Usage(tool_calls=1)))
+    go_on(change, run.id, actor)
     return step
 
 
-def end_overdue(change: Change, run: Run, catalog: Catalog) -> bool:
+def end_overdue(change: Change, catalog: Catalog) -> bool:
     """What becomes of calls that no client has answered in time. True when there was one."""
     overdue = [
         s for s in change.snapshot.steps.values() if s.state == StepState.READY and s.deadline_time <= change.now
@@ -188,7 +189,7 @@ def _fail(change: Change, step: Step, catalog: Catalog) -> None:
         words += f" Client {step.client_id} had taken it: it may have taken effect."
     failure = Failure("DEADLINE_EXCEEDED", words, "HUMAN_REQUIRED")
     finish_step(change, replace(step, result=ToolResult(words, is_error=True), failure=failure), "failed")
-    _resume(change, change.snapshot.runs[step.run_id], "")
+    go_on(change, step.run_id, "")
 
 
 def _doubt(change: Change, step: Step, catalog: Catalog) -> None:
@@ -222,8 +223,3 @@ def _check_free(change: Change, step: Step, client_id: str, actor: str, trigger:
     is_own = (step.client_id, step.claimer) == (client_id, actor)
     if step.lease_expire_time > change.now and not is_own:
         raise ClaimedByAnother(step.id, step.client_id)
-
-
-def _resume(change: Change, run: Run, actor: str) -> None:
-    if run.state == RunState.WAITING:
-        move_run(change, run, "resumed", actor=actor)

@@ -51,6 +51,13 @@ def _see_afresh(change: Change, run: Run) -> None:
             change.put(replace(step, deadline_time=OF_A_RESUME))
 
 
+def go_on(change: Change, run_id: str, actor: str) -> None:
+    """A run that waited does so no more; whether it waits for something else is found when it is looked at."""
+    run = change.snapshot.runs[run_id]
+    if run.state == RunState.WAITING:
+        move_run(change, run, "resumed", actor=actor)
+
+
 def cancel(change: Change, run_id: str, actor: str, reason: str) -> Run:
     """Ends an open run, active or queued. Raises WrongState for one that has ended."""
     run = change.snapshot.runs[run_id]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from orchestrator.domain import failing, limits, questions, reviewing, revising
 from orchestrator.domain.catalog import Catalog
 from orchestrator.domain.change import Change
+from orchestrator.domain.control import go_on
 from orchestrator.domain.editing import check_edit, edit_call
 from orchestrator.domain.ending import cancel_run
 from orchestrator.domain.errors import (
@@ -19,13 +20,12 @@ from orchestrator.domain.grants import check_remember, make_grant
 from orchestrator.domain.records import Approval, Decision, Failure, ToolResult
 from orchestrator.domain.results import read_result
 from orchestrator.domain.reviewing import check_edited, edit_artifact
-from orchestrator.domain.states import ApprovalState, RunState
+from orchestrator.domain.states import ApprovalState
 from orchestrator.domain.terms import Decider, check_decider, is_overdue
 from orchestrator.domain.transitions import (
     ENGINE,
     finish_step,
     move_plan,
-    move_run,
     move_session,
     move_step,
     settle_approval,
@@ -66,8 +66,13 @@ def check_decision(approval: Approval, decision: Decision, decider: Decider, aut
     for action, of, part, name in _PARTS:
         needed = decision.action == action and of(approval.kind)
         if needed != bool(getattr(decision, part)):
-            words = f"is what {action} needs" if needed else f"goes with {action} only"
-            raise InvalidInput([Violation(name, words if decision.action != action or needed else _OF_ANOTHER)])
+            if needed:
+                words = f"is what {action} needs"
+            elif decision.action == action:
+                words = f"goes with {action} of another kind of approval"
+            else:
+                words = f"goes with {action} only"
+            raise InvalidInput([Violation(name, words)])
     if decision.action in _SAID and not decision.feedback.strip():
         raise InvalidInput([Violation("feedback", f"is what {decision.action} needs")])
     if decision.response_json:
@@ -80,7 +85,6 @@ _PARTS: tuple[tuple[str, Callable[[str], bool], str, str], ...] = (
     ("EDIT", lambda kind: kind != "ARTIFACT", "edited_arguments_json", "edited_arguments_json"),
     ("EDIT", lambda kind: kind == "ARTIFACT", "edited_sha256", "edited_artifact"),
 )
-_OF_ANOTHER = "goes with EDIT of another kind of approval"
 _SAID = ("REQUEST_CHANGES",)  # … and what is nothing without a person's words
 
 
@@ -100,11 +104,7 @@ def decide(
     """
     plan = change.snapshot.plans.get(approval.plan_id) if approval.kind == "PLAN" else None
     check_decision(approval, decision, Decider(decision.decider, roles), plan.author if plan else "", change.now)
-    if decision.action == "EDIT" and approval.kind == "ARTIFACT":
-        check_edited(change, approval, edited_artifact, catalog)
-    elif decision.action == "EDIT":
-        check_edit(change.session, change.snapshot.steps[approval.step_id], decision, catalog)
-    questions.check_answer(approval, decision)
+    _check_said(change, approval, decision, catalog, edited_artifact)
     approval = limits.check_new_limit(change, approval, decision)
     check_remember(change, approval, decision)
     check_vote(approval, decision)
@@ -129,11 +129,15 @@ def decide(
     return approval
 
 
-def go_on(change: Change, run_id: str, actor: str) -> None:
-    """A run that waited does so no more; whether it waits for something else is found when it is looked at."""
-    run = change.snapshot.runs[run_id]
-    if run.state == RunState.WAITING:
-        move_run(change, run, "resumed", actor=actor)
+def _check_said(
+    change: Change, approval: Approval, decision: Decision, catalog: Catalog, edited_artifact: bytes
+) -> None:
+    """What is to run instead does, and so does what is to be the result."""
+    if decision.action == "EDIT" and approval.kind == "ARTIFACT":
+        check_edited(change, approval, edited_artifact, catalog)
+    elif decision.action == "EDIT":
+        check_edit(change.session, change.snapshot.steps[approval.step_id], decision, catalog)
+    questions.check_answer(approval, decision)
 
 
 def reject(change: Change, approval: Approval, decision: Decision) -> None:
@@ -174,7 +178,7 @@ def _reject_call(change: Change, approval: Approval, decision: Decision) -> None
 
 
 def _respond_call(change: Change, approval: Approval, decision: Decision) -> None:
-    """What the call came to, in a person's words: nothing runs, or, of a call in doubt, it did happen."""
+    """What it came to, in a person's words: nothing runs, or, of a call in doubt, it did happen."""
     step = replace(
         change.snapshot.steps[approval.step_id],
         result=read_result(decision.response_json, "response_json"),
@@ -204,12 +208,12 @@ _EFFECTS = {
     ("TOOL_CALL", "APPROVE"): _approve_call,
     ("TOOL_CALL", "REJECT"): _reject_call,
     ("TOOL_CALL", "RESPOND"): _respond_call,
+    ("QUESTION", "RESPOND"): _respond_call,
     ("IN_DOUBT", "RESPOND"): _respond_call,
     ("IN_DOUBT", "RETRY"): _retry_doubt,
     ("IN_DOUBT", "REJECT"): _reject_doubt,
     **failing.EFFECTS,
     **limits.EFFECTS,
     **reviewing.EFFECTS,
-    **questions.EFFECTS,
     **revising.EFFECTS,
 }

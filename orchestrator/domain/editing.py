@@ -45,7 +45,7 @@ def edit_call(change: Change, approval: Approval, decision: Decision, catalog: C
         step,
         id=change.new_id(),
         state=StepState.PROPOSED,
-        ordinal=1 + max(s.ordinal for s in change.snapshot.steps.values() if s.attempt_id == step.attempt_id),
+        ordinal=change.snapshot.next_ordinal(step.attempt_id),
         arguments_json=decision.edited_arguments_json,
         side_effect=tool.side_effect,
         schema_digest=tool.schema_digest,

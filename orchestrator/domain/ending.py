@@ -5,7 +5,7 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.events import MessageCreated
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Failure, Message, Plan, Run, Step, ToolResult, is_done
-from orchestrator.domain.states import PLAN, SUBTASK, ApprovalState, AttemptState, PlanState, RunState, StepState
+from orchestrator.domain.states import PLAN, SUBTASK, AttemptState, PlanState, RunState, StepState
 from orchestrator.domain.transitions import (
     end_attempt,
     end_run,
@@ -72,8 +72,8 @@ def close_plan(change: Change, plan: Plan, *, actor: str, reason: str) -> None:
     for subtask in left:
         cancelled = move_subtask(change, subtask, "cancelled", actor=actor, reason=reason)
         change.put(replace(cancelled, failure=subtask.failure))
-    for approval in list(change.snapshot.approvals.values()):
-        if approval.run_id == plan.run_id and approval.kind != "BUDGET" and approval.state == ApprovalState.PENDING:
+    for approval in change.snapshot.pending:
+        if approval.run_id == plan.run_id and approval.kind != "BUDGET":
             settle_approval(change, approval, "superseded", actor=actor, reason=reason)
 
 
@@ -97,8 +97,8 @@ def _closed(change: Change, run: Run, actor: str, reason: str, plan_trigger: str
         if plan.run_id == run.id and plan.state not in PLAN.terminal:
             trigger = plan_trigger if plan.state == PlanState.IN_PROGRESS else "cancelled"
             move_plan(change, plan, trigger, actor=actor, reason=reason)
-    for approval in list(change.snapshot.approvals.values()):
-        if approval.run_id == run.id and approval.state == ApprovalState.PENDING:
+    for approval in change.snapshot.pending:
+        if approval.run_id == run.id:
             settle_approval(change, approval, "cancelled", actor=actor, reason=reason)
     run = replace(change.snapshot.runs[run.id], pause=None)
     _close_ranks(change, run)

@@ -20,8 +20,6 @@ from orchestrator.domain.records import (
     Workspace,
 )
 
-FIRST_HASH = "0" * 64
-
 
 @dataclass(frozen=True, slots=True)
 class SessionCreated:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 from orchestrator.domain.asking import ask_again
 from orchestrator.domain.change import Change
-from orchestrator.domain.control import pause
-from orchestrator.domain.deciding import go_on, reject
+from orchestrator.domain.control import go_on, pause
+from orchestrator.domain.deciding import reject
 from orchestrator.domain.ending import fail_run
 from orchestrator.domain.events import ApprovalReminder
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, Decision, Failure, Run, ToolResult
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.domain.states import ApprovalState, RunState
+from orchestrator.domain.states import RunState
 from orchestrator.domain.terms import is_overdue
 from orchestrator.domain.transitions import ENGINE, finish_step, settle_approval
 
@@ -25,10 +25,10 @@ NOBODY = "nobody answered in time"
 
 def mind_the_time(change: Change, run: Run) -> bool:
     """Carry out one expiry, or remind of whatever is due. True when something was done: look again."""
-    if overdue := [a for a in _pending(change.snapshot) if is_overdue(a, change.now)]:
+    if overdue := [a for a in change.snapshot.pending if is_overdue(a, change.now)]:
         _expire(change, run, min(overdue, key=lambda a: (a.expire_time, a.id)))
         return True
-    due = [a for a in _pending(change.snapshot) if 0 < a.remind_time <= change.now]
+    due = [a for a in change.snapshot.pending if 0 < a.remind_time <= change.now]
     for approval in due:
         _remind(change, approval)
     return bool(due)
@@ -36,11 +36,7 @@ def mind_the_time(change: Change, run: Run) -> bool:
 
 def times_to_mind(snapshot: Snapshot) -> list[int]:
     """When the engine must look at the active run's questions."""
-    return [time for a in _pending(snapshot) for time in (a.expire_time, a.remind_time) if time]
-
-
-def _pending(snapshot: Snapshot) -> list[Approval]:
-    return [a for a in snapshot.approvals.values() if a.state == ApprovalState.PENDING]
+    return [time for a in snapshot.pending for time in (a.expire_time, a.remind_time) if time]
 
 
 def _remind(change: Change, approval: Approval) -> None:

@@ -7,7 +7,6 @@ from orchestrator.domain.change import Change
 from orchestrator.domain.ending import close_plan
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, Decision
-from orchestrator.domain.states import ApprovalState
 from orchestrator.domain.transitions import move_session, move_subtask
 
 
@@ -29,7 +28,7 @@ def _skip(change: Change, approval: Approval, decision: Decision) -> None:
 
 def _go_on(change: Change, approval: Approval, decision: Decision) -> None:
     """Back to where it came from, once the last failure is dealt with."""
-    if any(a.kind == "FAILURE" and a.state == ApprovalState.PENDING for a in change.snapshot.approvals.values()):
+    if any(a.kind == "FAILURE" for a in change.snapshot.pending):
         return
     if change.snapshot.runs[approval.run_id].route == "ATOMIC":
         trigger = "execution_resumed"

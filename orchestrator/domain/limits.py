@@ -14,15 +14,11 @@ from orchestrator.domain.errors import InvalidInput, Violation
 from orchestrator.domain.events import BudgetReached
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.records import Approval, Budget, Decision, Failure, Run
-from orchestrator.domain.states import ApprovalState
 
 
 def ask_for_more(change: Change, run: Run, name: str) -> bool:
     """Once for each time the limit is reached. What is in flight goes on, and its outcomes are recorded."""
-    if any(
-        a.kind == "BUDGET" and a.run_id == run.id and a.state == ApprovalState.PENDING
-        for a in change.snapshot.approvals.values()
-    ):
+    if any(a.kind == "BUDGET" and a.run_id == run.id for a in change.snapshot.pending):
         return False
     limit, used = LIMITS[name].of(run.budget), LIMITS[name].used(change, run)
     words = LIMITS[name].words

@@ -11,6 +11,7 @@ from orchestrator.domain.digests import plan_preimage, sha256
 from orchestrator.domain.drafts import PlanDraft, Route, read_plan, read_route, route_by_words
 from orchestrator.domain.events import PlanDrafted
 from orchestrator.domain.frozen import replace
+from orchestrator.domain.graph import SubtaskDraft
 from orchestrator.domain.records import Attempt, Plan, Run, Subtask
 from orchestrator.domain.retries import policy_of, schedule_retry
 from orchestrator.domain.starting import World
@@ -97,28 +98,31 @@ def store_draft(change: Change, run: Run, draft: PlanDraft, author: str, done: S
     )
     carried = [change.put(subtask) for subtask in carried_into(plan, done, change.new_id)]
     keys = {subtask.key for subtask in carried}
+    left = [d for d in draft.subtasks if d.key not in keys]
     subtasks = carried + [
-        change.put(
-            Subtask(
-                run.tenant,
-                change.new_id(),
-                run.session_id,
-                run.id,
-                plan.id,
-                d.key,
-                d.title,
-                d.instructions,
-                d.agent,
-                position,
-                list(d.depends_on),
-                retry_policy=d.retry_policy,
-                artifacts=list(d.artifacts),
-                gates=list(d.gates),
-            )
-        )
-        for position, d in enumerate((d for d in draft.subtasks if d.key not in keys), start=1 + len(carried))
+        change.put(_new_subtask(plan, change.new_id(), position, d))
+        for position, d in enumerate(left, start=1 + len(carried))
     ]
     plan = change.put(replace(plan, digest=sha256(plan_preimage(plan, subtasks, run.goal))))
     change.put(replace(run, plan_id=plan.id))
     change.emit(PlanDrafted(plan, subtasks))
     return plan
+
+
+def _new_subtask(plan: Plan, id: str, position: int, draft: SubtaskDraft) -> Subtask:
+    return Subtask(
+        plan.tenant,
+        id,
+        plan.session_id,
+        plan.run_id,
+        plan.id,
+        draft.key,
+        draft.title,
+        draft.instructions,
+        draft.agent,
+        position,
+        list(draft.depends_on),
+        retry_policy=draft.retry_policy,
+        artifacts=list(draft.artifacts),
+        gates=list(draft.gates),
+    )

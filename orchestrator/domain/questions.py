@@ -12,11 +12,8 @@ from orchestrator.domain.catalog import Tool
 from orchestrator.domain.change import Change
 from orchestrator.domain.digests import sha256
 from orchestrator.domain.errors import InvalidInput, InvalidJson, Violation
-from orchestrator.domain.frozen import replace
-from orchestrator.domain.records import Approval, Decision, Failure, Step
-from orchestrator.domain.results import read_result
+from orchestrator.domain.records import Approval, Decision, Step
 from orchestrator.domain.schemas import fault_of_models, problems_of
-from orchestrator.domain.transitions import finish_step
 
 SOURCE = "assent"
 MAX_ANSWER_BYTES = 64 * 1024
@@ -88,12 +85,3 @@ def check_answer(approval: Approval, decision: Decision) -> None:
     schema_json = approval.response_schema_json
     if schema_json and (problems := problems_of(answer, schema_json, by_model=True)):
         raise InvalidInput([Violation("response_json", problem) for problem in problems])
-
-
-def _answer(change: Change, approval: Approval, decision: Decision) -> None:
-    result = read_result(decision.response_json, "response_json")
-    step = replace(change.snapshot.steps[approval.step_id], result=result, failure=Failure())
-    finish_step(change, step, "responded", actor=decision.decider)
-
-
-EFFECTS = {("QUESTION", "RESPOND"): _answer}

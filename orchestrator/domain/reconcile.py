@@ -19,7 +19,6 @@ from orchestrator.domain.room import look_again
 from orchestrator.domain.snapshot import is_flying
 from orchestrator.domain.starting import World
 from orchestrator.domain.states import (
-    ApprovalState,
     AttemptState,
     PlanState,
     RunState,
@@ -77,7 +76,7 @@ def _advance_run(change: Change, run: Run, world: World) -> bool:
         return False
     if run.pause is not None:
         return _pause_when_quiet(change, run)
-    if end_overdue(change, run, world.catalog):
+    if end_overdue(change, world.catalog):
         return True
     if run.state == RunState.RESUMED:
         run = move_run(change, run, "running") if change.may_run else queue_run(change, run)
@@ -155,7 +154,7 @@ def _settle(change: Change) -> None:
     people = times_to_mind(change.snapshot)
     if change.blocked:
         due.append(look_again(change, [*due, end_of_work(run), *people]))
-    asked = any(a.state == ApprovalState.PENDING for a in change.snapshot.approvals.values())
+    asked = bool(change.snapshot.pending)
     if run.state == RunState.RUNNING and not flying and not due and (asked or ready):
         run = move_run(change, run, "waiting")
     if run.pause is None and (end := end_of_work(run)) > change.now:

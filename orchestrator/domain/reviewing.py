@@ -18,7 +18,7 @@ from orchestrator.domain.errors import InvalidInput, Violation
 from orchestrator.domain.expected import check_bytes, is_text
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.policy import Call, Verdict, judge
-from orchestrator.domain.records import Approval, Artifact, Attempt, Decision, Failure, Step
+from orchestrator.domain.records import Approval, Artifact, Attempt, Decision, ExpectedArtifact, Failure, Step, Subtask
 from orchestrator.domain.schemas import MOST_MODEL_WORK
 from orchestrator.domain.states import AttemptState, StepState
 from orchestrator.domain.terms import covers
@@ -32,8 +32,7 @@ def check_edited(change: Change, approval: Approval, edited: bytes, catalog: Cat
     """Raises InvalidInput for bytes that do not do, or that cannot be written back."""
     artifact = change.snapshot.artifacts[approval.artifact_id]
     subtask = change.snapshot.subtasks[approval.subtask_id]
-    expected = next(e for e in subtask.artifacts if e.name == artifact.name)
-    problems = list(check_bytes(replace(expected, media_type=artifact.media_type), edited, MOST_MODEL_WORK).errors)
+    problems = list(check_bytes(_expected(subtask, artifact), edited, MOST_MODEL_WORK).errors)
     if len(edited) > MOST_EDITED_BYTES:
         problems.append(f"has {len(edited)} bytes; {MOST_EDITED_BYTES} can be written back")
     if not is_text(artifact.media_type):
@@ -60,8 +59,8 @@ def edit_artifact(change: Change, approval: Approval, decision: Decision, edited
     artifact = change.snapshot.artifacts[approval.artifact_id]
     attempt = change.snapshot.attempts[artifact.attempt_id]
     subtask = change.snapshot.subtasks[approval.subtask_id]
-    expected = next(e for e in subtask.artifacts if e.name == artifact.name)
-    checked = check_bytes(replace(expected, media_type=artifact.media_type), edited, MOST_MODEL_WORK)
+    expected = _expected(subtask, artifact)
+    checked = check_bytes(expected, edited, MOST_MODEL_WORK)
     made = new_artifact(change, attempt, expected, checked)
     made = record(change, replace(made, replaces_artifact_id=artifact.id, editor=decision.decider))
     step = _write_back(change, attempt, approval, _arguments(made, edited), catalog)
@@ -69,10 +68,16 @@ def edit_artifact(change: Change, approval: Approval, decision: Decision, edited
     return change.put(replace(approval, decision=decided))
 
 
+def _expected(subtask: Subtask, artifact: Artifact) -> ExpectedArtifact:
+    """What an edit of it must be: of the same media type, too."""
+    expected = next(e for e in subtask.artifacts if e.name == artifact.name)
+    return replace(expected, media_type=artifact.media_type)
+
+
 def _write_back(change: Change, attempt: Attempt, approval: Approval, arguments_json: str, catalog: Catalog) -> Step:
     """Allowed by the edit; but where policy has others decide about such a call, they are asked."""
     tool = offered_tools(change.session, catalog)[WRITE]
-    ordinal = 1 + max(s.ordinal for s in change.snapshot.steps.values() if s.attempt_id == attempt.id)
+    ordinal = change.snapshot.next_ordinal(attempt.id)
     step = replace(
         new_step(change, attempt, "TOOL", StepState.PROPOSED, ordinal),
         tool=WRITE,

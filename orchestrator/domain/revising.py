@@ -12,7 +12,7 @@ from orchestrator.domain.errors import InvalidPlan, StaleVersion, WrongState
 from orchestrator.domain.frozen import replace
 from orchestrator.domain.planning import store_draft
 from orchestrator.domain.records import Approval, Decision, Plan
-from orchestrator.domain.states import PLAN, SUBTASK, ApprovalState
+from orchestrator.domain.states import PLAN, SUBTASK
 from orchestrator.domain.transitions import move_plan, move_session, move_subtask, settle_approval
 
 
@@ -58,8 +58,8 @@ def _supersede(change: Change, plan: Plan, actor: str, reason: str) -> str:
         if subtask.state not in SUBTASK.terminal:
             move_subtask(change, subtask, "cancelled", actor=actor, reason=reason)
     asked = ""
-    for approval in list(change.snapshot.approvals.values()):
-        if approval.plan_id == plan.id and approval.kind == "PLAN" and approval.state == ApprovalState.PENDING:
+    for approval in change.snapshot.pending:
+        if approval.plan_id == plan.id and approval.kind == "PLAN":
             asked = settle_approval(change, approval, "superseded", actor=actor, reason=reason).id
     return asked
 

@@ -7,7 +7,7 @@ A snapshot is private to one decision (or to the engine's hold on the session). 
 from dataclasses import dataclass, field
 
 from orchestrator.domain.records import Approval, Artifact, Attempt, Grant, Message, Plan, Run, Session, Step, Subtask
-from orchestrator.domain.states import StepState
+from orchestrator.domain.states import ApprovalState, StepState
 
 
 @dataclass(slots=True)
@@ -38,6 +38,15 @@ class Snapshot:
         work = (run_id, purpose, subtask_id)
         found = [a for a in self.attempts.values() if (a.run_id, a.purpose, a.subtask_id) == work]
         return sorted(found, key=lambda a: a.number)
+
+    @property
+    def pending(self) -> list[Approval]:
+        """The questions that wait for an answer."""
+        return [a for a in self.approvals.values() if a.state == ApprovalState.PENDING]
+
+    def next_ordinal(self, attempt_id: str) -> int:
+        """The place of the attempt's next step."""
+        return 1 + max((s.ordinal for s in self.steps.values() if s.attempt_id == attempt_id), default=0)
 
     @property
     def plan(self) -> Plan | None:

@@ -2,6 +2,7 @@
 
 from orchestrator.domain.asking import ask_about_failure
 from orchestrator.domain.attempts import begin_attempt
+from orchestrator.domain.carrying import DONE, subtasks_of
 from orchestrator.domain.change import Change
 from orchestrator.domain.ending import complete_run
 from orchestrator.domain.frozen import replace
@@ -11,22 +12,21 @@ from orchestrator.domain.starting import World
 from orchestrator.domain.states import AttemptState, SessionState, SubtaskState
 from orchestrator.domain.transitions import move_plan, move_session, move_subtask
 
-_MET = (SubtaskState.SUCCEEDED, SubtaskState.SKIPPED)
-_DONE = (*_MET, SubtaskState.CANCELLED)
+_OVER = (*DONE, SubtaskState.CANCELLED)
 # A place in the plan's limit is held from the start to the end, waiting for people included: what is half done is not
 # put aside for something else, and a decision never finds all places taken.
 _HOLDING = (SubtaskState.RUNNING, SubtaskState.VALIDATING, SubtaskState.AWAITING_APPROVAL)
 
 
 def begin_subtasks(change: Change, plan: Plan) -> bool:
-    mine = [s for s in change.snapshot.subtasks.values() if s.plan_id == plan.id]
+    mine = subtasks_of(change.snapshot, plan)
     states = {s.key: s.state for s in mine}
     free = plan.parallel_limit - sum(1 for s in mine if s.state in _HOLDING)
     began = False
-    for subtask in sorted(mine, key=lambda s: s.position):
+    for subtask in mine:
         if free <= 0 or subtask.state != SubtaskState.PENDING or subtask.not_before_time > change.now:
             continue
-        if all(states[key] in _MET for key in subtask.depends_on):
+        if all(states[key] in DONE for key in subtask.depends_on):
             subtask = move_subtask(change, subtask, "started")
             begin_attempt(change, "SUBTASK", subtask.agent, subtask)
             free -= 1
@@ -51,8 +51,8 @@ def conclude_subtask(change: Change, run: Run, attempt: Attempt, world: World) -
 
 
 def complete_plan(change: Change, run: Run, plan: Plan) -> bool:
-    mine = sorted((s for s in change.snapshot.subtasks.values() if s.plan_id == plan.id), key=lambda s: s.position)
-    if not all(s.state in _DONE for s in mine):
+    mine = subtasks_of(change.snapshot, plan)
+    if not all(s.state in _OVER for s in mine):
         return False
     move_plan(change, plan, "completed")
     lines = [f"{plan.title}: all {len(mine)} subtasks are done."]

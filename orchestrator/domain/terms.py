@@ -58,9 +58,10 @@ def check_decider(approval: Approval, decider: Decider, author: str) -> None:
         raise refusal
 
 
-def may_decide(approval: Approval, decider: Decider, author: str) -> bool:
-    """Whether the question is one of theirs to answer."""
-    return _refusal_of(approval, decider, author) is None
+def may_decide(approval: Approval, decider: Decider) -> bool:
+    """Whether a decision of theirs would be heard: it belongs in their inbox."""
+    author = approval.preview.agent if approval.kind == "PLAN" else ""  # who wrote it
+    return approval.state == ApprovalState.PENDING and _refusal_of(approval, decider, author) is None
 
 
 def _refusal_of(approval: Approval, decider: Decider, author: str) -> DomainError | None:

@@ -244,6 +244,7 @@ def settle_approval(
 ) -> Approval:
     """Resolved with a decision, or expired, cancelled, superseded by what `actor` did."""
     state = APPROVAL.advance(approval.id, approval.state, trigger)
+    said = decision or Decision("", "", change.now)
     change.emit(
         ApprovalResolved(
             approval.id,
@@ -251,29 +252,21 @@ def settle_approval(
             approval.run_id,
             state,
             trigger,
-            decision.action if decision else "",
-            decision.decider if decision else "",
+            said.action,
+            said.decider,
             approval.digest,
-            decision.feedback if decision else "",
+            said.feedback,
             approval.plan_id,
             approval.step_id,
             approval.subtask_id,
             reason,
-            decision.response_json if decision else "",
-            decision.edited_arguments_json if decision else "",
+            said.response_json,
+            said.edited_arguments_json,
         )
     )
     resolver, why = ("", "") if decision else (actor, reason)
-    return change.put(
-        replace(
-            approval,
-            state=state,
-            decision=decision,
-            resolve_time=change.now,
-            resolver=resolver,
-            resolve_reason=why,
-        )
-    )
+    approval = replace(approval, state=state, decision=decision, resolve_time=change.now)
+    return change.put(replace(approval, resolver=resolver, resolve_reason=why))
 
 
 def _or_none(failure: Failure) -> Failure | None:

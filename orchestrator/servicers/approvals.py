@@ -5,10 +5,10 @@ from typing import Any
 
 from gen.assent.v1 import approval_pb2, grant_pb2, session_service_pb2
 from gen.assent.v1 import approval_service_pb2 as pb
-from orchestrator.domain.decidable import may_decide
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.domain.records import Approval, Decision, Remember
+from orchestrator.domain.terms import Decider, may_decide
 from orchestrator.operations import approvals, grants
 from orchestrator.operations.approvals import Decided
 from orchestrator.operations.context import Caller, Context
@@ -99,7 +99,8 @@ class Approvals:
 
 def decidable_by(who: Caller) -> Callable[[Approval], bool]:
     """Which approvals the caller may decide."""
-    return lambda approval: may_decide(approval, who.subject, who.roles)
+    decider = Decider(who.subject, who.roles)
+    return lambda approval: may_decide(approval, decider)
 
 
 Said = pb.DecideApprovalRequest | session_service_pb2.DecisionInput

@@ -50,7 +50,7 @@ def prepare(
 
     `delivers`: a webhook is to be told of what concerns people.
     """
-    session, last = change_set.session, sealed[-1] if sealed else None
+    session = change_set.session
     rows: dict[str, list[Values]] = defaultdict(list)
     size = 1000
     for row in change_set.rows:
@@ -67,7 +67,21 @@ def prepare(
         size += len(event.payload_json)
         name = event_name(type(made))
         logged.append((event.sequence, name, event.payload_json, event.hash, event.previous_hash))
-    fence = (
+    fence = _fence_values(change_set, sealed[-1] if sealed else None, trace_id)
+    request = _request_values(change_set.request) if change_set.request else _NO_REQUEST
+    has_request = change_set.request is not None
+    running = change_set.running if runs_limit else 0
+    values = encode_session(session)
+    deliveries: list[Values] = [(sequence,) for sequence, name, *_ in logged if delivers and name in TOLD_OF]
+    return Prepared(
+        change_set, sealed, fence, values, request, logged, rows, has_request, running, runs_limit, size, deliveries
+    )
+
+
+def _fence_values(change_set: ChangeSet, last: LoggedEvent | None, trace_id: str) -> Values:
+    """What the session's row must be for this to be written, and what the log's last event then is."""
+    session = change_set.session
+    return (
         session.tenant,
         session.id,
         change_set.creates,
@@ -80,14 +94,6 @@ def prepare(
         last.hash if last else session.last_hash,
         last.event_time if last else session.last_event_time,
         clean(trace_id),
-    )
-    request = _request_values(change_set.request) if change_set.request else _NO_REQUEST
-    has_request = change_set.request is not None
-    running = change_set.running if runs_limit else 0
-    values = encode_session(session)
-    deliveries: list[Values] = [(sequence,) for sequence, name, *_ in logged if delivers and name in TOLD_OF]
-    return Prepared(
-        change_set, sealed, fence, values, request, logged, rows, has_request, running, runs_limit, size, deliveries
     )
 
 

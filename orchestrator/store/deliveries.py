@@ -25,10 +25,11 @@ FROM taken JOIN event AS e
     ON e.tenant = taken.tenant AND e.session_id = taken.session_id AND e.sequence = taken.sequence
 ORDER BY e.event_time, taken.sequence"""
 
-# Only by whoever has it: another replica may have taken it again meanwhile.
-_MINE = "tenant = $1 AND session_id = $2 AND sequence = $3 AND tries = $4"
 _DONE = "DELETE FROM delivery WHERE tenant = $1 AND session_id = $2 AND sequence = $3 RETURNING tries"
-_LATER = f"UPDATE delivery SET due_time = assent_now() + $5 WHERE {_MINE} RETURNING tries"  # noqa: S608  # constants
+# Only by whoever has it: another replica may have taken it again meanwhile.
+_LATER = """
+UPDATE delivery SET due_time = assent_now() + $5
+WHERE tenant = $1 AND session_id = $2 AND sequence = $3 AND tries = $4 RETURNING tries"""
 
 
 class Delivery(NamedTuple):

@@ -25,7 +25,8 @@ from gen.assent.v1 import (
     session_pb2,
     session_service_pb2,
 )
-from orchestrator.domain.events import FIRST_HASH, chain_hash
+from orchestrator.domain.events import chain_hash
+from orchestrator.domain.records import FIRST_HASH
 from rpc.problem import Problem
 from tests.integration.orchestrator.client import Client, Log, state, subtask, words
 from tests.integration.orchestrator.plays import PLAN

@@ -13,7 +13,7 @@ from orchestrator.domain.records.grant import Grant
 from orchestrator.domain.records.message import Message
 from orchestrator.domain.records.plan import Plan
 from orchestrator.domain.records.run import Pause, Run, is_open
-from orchestrator.domain.records.session import PRIORITIES, ClientTool, Key, Session, Workspace
+from orchestrator.domain.records.session import FIRST_HASH, PRIORITIES, ClientTool, Key, Session, Workspace
 from orchestrator.domain.records.step import ModelReply, Step, ToolCall, ToolResult, WaitingFor, is_done
 from orchestrator.domain.records.subtask import ExpectedArtifact, Subtask
 from orchestrator.domain.records.usage import Budget, Usage
@@ -21,6 +21,7 @@ from orchestrator.domain.records.usage import Budget, Usage
 Row = Session | Message | Run | Plan | Subtask | Attempt | Step | Approval | Grant | Artifact
 
 __all__ = [
+    "FIRST_HASH",
     "PRIORITIES",
     "Approval",
     "ApprovalTerms",

@@ -29,6 +29,8 @@ class ClientTool:
     on_timeout: str = ""  # FAIL (also when empty), ASK or HALT
 
 
+FIRST_HASH = "0" * 64
+"""What the log of a session follows."""
 PRIORITIES = range(-10, 11)
 """What a session's priority may be; the higher goes first."""
 
@@ -55,7 +57,7 @@ class Session:
     settled: bool = True  # nothing moves until somebody acts: what ends a stream with until=SETTLED
     # the columns of the session row that make it lock, version, fence and lease:
     last_sequence: int = 0
-    last_hash: str = "0" * 64
+    last_hash: str = FIRST_HASH
     last_event_time: int = 0
     epoch: int = 0
     owner: str = ""  # the owning replica's id; empty: nobody

@@ -11,14 +11,13 @@ import asyncpg
 
 from orchestrator.domain.change import ChangeSet, Request
 from orchestrator.domain.events import (
-    FIRST_HASH,
     AgentSwitched,
     Event,
     LoggedEvent,
     SessionCreated,
     chain_hash,
 )
-from orchestrator.domain.records import Row, Run, Session, Step, Workspace
+from orchestrator.domain.records import FIRST_HASH, Row, Run, Session, Step, Workspace
 from orchestrator.store import queries
 from orchestrator.store.answers import Answer, Outcome
 from orchestrator.store.database import Database

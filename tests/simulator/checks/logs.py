@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from orchestrator.domain.events import FIRST_HASH, chain_hash
+from orchestrator.domain.events import chain_hash
+from orchestrator.domain.records import FIRST_HASH
 from tests.simulator.history import History
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator.domain.decidable import may_decide
 from orchestrator.domain.records import Approval, ApprovalTerms, Preview
+from orchestrator.domain.terms import Decider, may_decide
 
 NOBODYS_ROLE = frozenset[str]()
 
@@ -33,4 +33,4 @@ def asked(kind: str = "TOOL_CALL", state: str = "PENDING", **terms: object) -> A
 def test_an_approval_is_in_the_inbox_of_those_who_may_decide_it(
     approval: Approval, name: str, roles: frozenset[str], may: bool
 ) -> None:
-    assert may_decide(approval, name, roles) == may
+    assert may_decide(approval, Decider(name, roles)) == may
