@@ -11,7 +11,7 @@ from orchestrator.domain.frozen import replace
 from orchestrator.domain.reading import FoundFile, Gathered
 from orchestrator.domain.records import Artifact, Attempt, ExpectedArtifact, Step, Subtask
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.domain.states import ApprovalState, AttemptState, StepState, SubtaskState
+from orchestrator.domain.states import AttemptState, StepState, SubtaskState
 from orchestrator.domain.transitions import end_attempt, move_subtask, settle_approval
 
 CORRECTIONS = 2
@@ -47,8 +47,8 @@ def send_back(change: Change, subtask: Subtask, answer: Step, words: str, actor:
 
 def withdraw(change: Change, subtask_id: str, reason: str) -> None:
     """What is still asked about the subtask's artifacts: they will be others, or none."""
-    for approval in list(change.snapshot.approvals.values()):
-        if (approval.kind, approval.subtask_id, approval.state) == ("ARTIFACT", subtask_id, ApprovalState.PENDING):
+    for approval in change.snapshot.pending:
+        if (approval.kind, approval.subtask_id) == ("ARTIFACT", subtask_id):
             settle_approval(change, approval, "superseded", reason=reason)
 
 

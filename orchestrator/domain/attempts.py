@@ -61,7 +61,7 @@ def begin_unless_open(change: Change, purpose: str, agent: str) -> bool:
 
 def advance_attempt(change: Change, attempt: Attempt, world: World) -> bool:
     """True when something was done; call again until False. An ended attempt carries its result or failure."""
-    steps = _own_steps(change, attempt)
+    steps = change.snapshot.steps_of(attempt)
     model = next((s for s in reversed(steps) if s.kind == "MODEL"), None)
     if model is None:
         return _next_model_step(change, attempt, steps, world)
@@ -79,12 +79,6 @@ def advance_attempt(change: Change, attempt: Attempt, world: World) -> bool:
         propose(change, attempt, model, len(steps) + 1, world)
         return True
     return _advance_calls(change, attempt, calls, steps, world)
-
-
-def _own_steps(change: Change, attempt: Attempt) -> list[Step]:
-    steps = [s for s in change.snapshot.steps.values() if s.attempt_id == attempt.id]
-    steps.sort(key=lambda s: s.ordinal)
-    return steps
 
 
 def _advance_calls(change: Change, attempt: Attempt, calls: list[Step], steps: list[Step], world: World) -> bool:

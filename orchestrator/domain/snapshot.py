@@ -44,6 +44,10 @@ class Snapshot:
         """The questions that wait for an answer."""
         return [a for a in self.approvals.values() if a.state == ApprovalState.PENDING]
 
+    def steps_of(self, attempt: Attempt) -> list[Step]:
+        """In their order."""
+        return sorted((s for s in self.steps.values() if s.attempt_id == attempt.id), key=lambda s: s.ordinal)
+
     def next_ordinal(self, attempt_id: str) -> int:
         """The place of the attempt's next step."""
         return 1 + max((s.ordinal for s in self.steps.values() if s.attempt_id == attempt_id), default=0)

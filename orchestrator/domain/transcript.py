@@ -44,7 +44,7 @@ class ModelCall:
 def model_call(snapshot: Snapshot, step: Step, catalog: Catalog) -> ModelCall:
     attempt = snapshot.attempts[step.attempt_id]
     agent = catalog.agents[step.agent]
-    before = [s for s in _steps(snapshot, attempt) if s.kind == "MODEL" and s.id != step.id]
+    before = [s for s in snapshot.steps_of(attempt) if s.kind == "MODEL" and s.id != step.id]
     return ModelCall(
         model=step.model,
         agent=agent.name,
@@ -72,10 +72,6 @@ def _tries(snapshot: Snapshot, attempt: Attempt) -> list[Attempt]:
     return [a for a in tries if a.number <= attempt.number]
 
 
-def _steps(snapshot: Snapshot, attempt: Attempt) -> list[Step]:
-    return sorted((s for s in snapshot.steps.values() if s.attempt_id == attempt.id), key=lambda s: s.ordinal)
-
-
 def _messages(snapshot: Snapshot, attempt: Attempt, agent: Agent, catalog: Catalog) -> list[ChatMessage]:
     run = snapshot.runs[attempt.run_id]
     messages = [ChatMessage("SYSTEM", _system(agent, attempt, catalog))]
@@ -87,7 +83,7 @@ def _messages(snapshot: Snapshot, attempt: Attempt, agent: Agent, catalog: Catal
     for tried in _tries(snapshot, attempt):
         if tried.feedback:
             messages.append(ChatMessage("USER", tried.feedback))
-        messages += _turns(_steps(snapshot, tried))
+        messages += _turns(snapshot.steps_of(tried))
     return messages
 
 

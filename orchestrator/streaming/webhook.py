@@ -15,6 +15,7 @@ import httpx
 import structlog
 from prometheus_client import Counter
 
+from orchestrator.domain.catalog import SECOND
 from orchestrator.domain.errors import StorageUnavailable
 from orchestrator.domain.events import LoggedEvent
 from orchestrator.store import deliveries
@@ -31,7 +32,6 @@ FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 900.0
 GIVE_UP_SECONDS = 3 * 24 * 3600.0
 GONE = 410
-SECOND = 1_000_000
 
 _log = structlog.get_logger("orchestrator.webhook")
 
