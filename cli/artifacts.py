@@ -37,14 +37,8 @@ async def print_artifact(client: Client, run_id: str, wanted: str) -> None:
 
 async def artifacts_of(client: Client, run_id: str) -> list[Artifact]:
     """Every one of the run, newest first."""
-    found: list[Artifact] = []
-    token = ""
-    while True:
-        request = ListArtifactsRequest(run_id=run_id, page_token=token)
-        page = await client.call(client.runs.ListArtifacts, request)
-        found += page.artifacts
-        if not (token := page.next_page_token):
-            return found
+    pages = client.pages(client.runs.ListArtifacts, ListArtifactsRequest(run_id=run_id))
+    return [artifact async for page in pages for artifact in page.artifacts]
 
 
 def _line(artifact: Artifact) -> str:

@@ -6,12 +6,11 @@ Everything goes through the generated stubs of the contract; there is no private
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import grpc
-from google.protobuf.message import Message
 
 from cli.trouble import ExitCode, Trouble
 from gen.assent.v1.approval_service_pb2 import WatchApprovalsRequest, WatchApprovalsResponse
@@ -24,7 +23,6 @@ from gen.assent.v1.session_service_pb2_grpc import SessionServiceStub
 from rpc.channel import connect
 from rpc.problem import Problem
 
-Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response")
 
 CALL_SECONDS = 20.0
@@ -32,6 +30,17 @@ RETRY_SECONDS = 15.0  # a service that is being started again comes back within 
 RECONNECT_SECONDS = 60.0
 PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 4.0
+
+
+class ListRequest(Protocol):
+    page_token: str
+
+
+class ListResponse(Protocol):
+    next_page_token: str
+
+
+Page = TypeVar("Page", bound=ListResponse)
 
 
 class Client:
@@ -57,7 +66,7 @@ class Client:
         await self._channel.close()
 
     async def call(
-        self, method: Callable[..., Awaitable[Response]], request: Message, *, once: bool = False
+        self, method: Callable[..., Awaitable[Response]], request: object, *, once: bool = False
     ) -> Response:
         """The answer to one request, or a Trouble in the server's words.
 
@@ -78,6 +87,15 @@ class Client:
             else:
                 self._answered = True
                 return answer
+
+    async def pages(self, method: Callable[..., Awaitable[Page]], request: ListRequest) -> AsyncIterator[Page]:
+        """Every page of a list, from the one that is asked for on."""
+        while True:
+            page = await self.call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
 
     async def follow(
         self,

@@ -32,13 +32,8 @@ def remember(only: str = "", lifetime: str = "") -> Remember:
 async def list_grants(client: Client, session_id: str, console: Console) -> None:
     """The session's grants, newest first, those that have ended too."""
     request = ListGrantsRequest(session_id=session_id, page_size=500)
-    grants: list[Grant] = []
-    while True:
-        page = await client.call(client.approvals.ListGrants, request)
-        grants.extend(page.grants)
-        if not page.next_page_token:
-            break
-        request.page_token = page.next_page_token
+    pages = client.pages(client.approvals.ListGrants, request)
+    grants = [grant async for page in pages for grant in page.grants]
     if not grants:
         console.print("no yes is remembered in this session")
     now = datetime.now(UTC)

@@ -131,13 +131,8 @@ async def pending(client: Client, wanted: Wanted = ANY) -> list[Approval]:
         decidable=wanted.mine,
         page_size=500,
     )
-    approvals: list[Approval] = []
-    while True:
-        page = await client.call(client.approvals.ListApprovals, request)
-        approvals.extend(page.approvals)
-        if not page.next_page_token:
-            return approvals
-        request.page_token = page.next_page_token
+    pages = client.pages(client.approvals.ListApprovals, request)
+    return [approval async for page in pages for approval in page.approvals]
 
 
 async def show_approval(client: Client, approval_id: str, console: Console) -> None:
