@@ -92,7 +92,7 @@ CatalogDir = Annotated[
         envvar="ASSENT_CATALOG_DIR",
         metavar="DIRECTORY",
         exists=True,
-        help="Agents, policies and workflows, instead of the shipped ones.",
+        help="Agents, policies and tools, instead of the shipped ones.",
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the services' logs as they are written.")]
@@ -101,7 +101,12 @@ Server = Annotated[
     str,
     typer.Option("--server", envvar="ASSENT_GRPC_ADDR", metavar="HOST:PORT", help="The orchestrator to speak to."),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Approve everything without asking, through the public API.")]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes", "-y", help="Approve plans, calls and artifacts without asking; what else comes up is left to a person."
+    ),
+]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines only, even on a terminal.")]
 Feedback = Annotated[str, typer.Option("--feedback", "-m", metavar="TEXT", help="What the agent is told.")]
 Arguments = Annotated[
@@ -126,20 +131,30 @@ PlanFile = Annotated[
 ]
 WorkSeconds = Annotated[
     float,
-    typer.Option("--work-seconds", metavar="N", min=0, max=1e9, help="For a limit: how long the run may work in all."),
+    typer.Option(
+        "--work-seconds",
+        metavar="N",
+        min=0,
+        max=1e9,
+        show_default=False,
+        help="For a limit: how long the run may work in all.",
+    ),
 ]
-Calls = Annotated[int, typer.Option("--calls", min=0, help="For a limit: how many calls the run may make in all.")]
-Tokens = Annotated[int, typer.Option("--tokens", min=0, help="For a limit: how many tokens the run may use in all.")]
+_MORE: dict[str, Any] = {"metavar": "N", "min": 0, "show_default": False}
+Calls = Annotated[int, typer.Option("--calls", **_MORE, help="For a limit: how many calls the run may make in all.")]
+Tokens = Annotated[int, typer.Option("--tokens", **_MORE, help="For a limit: how many tokens the run may use in all.")]
 RememberIt = Annotated[bool, typer.Option("--remember", help="For a call: let calls like it run unasked from now on.")]
 Only = Annotated[
     str,
     typer.Option(
         "--only",
         metavar="CEL",
-        help="With --remember: which calls, as a condition over `arguments`; not: exactly this.",
+        help="With --remember: which calls, as a condition over `arguments`; left out: exactly the same.",
     ),
 ]
-For = Annotated[str, typer.Option("--for", metavar="TIME", help="With --remember: how long, as 30m, 8h, 7d; not: 1h.")]
+For = Annotated[
+    str, typer.Option("--for", metavar="TIME", help="With --remember: how long, such as 30m, 8h, 7d; left out: 1h.")
+]
 Reason = Annotated[str, typer.Option("--reason", "-m", metavar="TEXT", help="Why, for whoever reads the log later.")]
 Digest = Annotated[
     str,
@@ -152,7 +167,7 @@ CalledArguments = Annotated[
     str, typer.Option("--arguments", metavar="JSON", help="The call's arguments, as JSON text.")
 ]
 CallingAgent = Annotated[
-    str, typer.Option("--agent", metavar="NAME", help="Who would call it; without it, somebody who may do everything.")
+    str, typer.Option("--agent", metavar="NAME", help="Who would call it; left out: an agent that may do everything.")
 ]
 SideEffect = Annotated[
     str,

@@ -12,7 +12,7 @@ from cli.trouble import ExitCode, Trouble
 from cli.view import SessionView
 from cli.watch import Decider, Done, Nobody, Person, Script, Watch, nothing_left, run_ended
 from gen.assent.v1.run_pb2 import Run
-from gen.assent.v1.session_pb2 import Session
+from gen.assent.v1.session_pb2 import Session, SessionSettings
 from gen.assent.v1.session_service_pb2 import CreateSessionRequest, GetSessionRequest, SendMessageRequest
 
 TITLE_LENGTH = 80
@@ -28,11 +28,18 @@ class Manner:
 
 
 async def run(
-    client: Client, goal: str, console: Console, manner: Manner, *, session_id: str = "", agent: str = ""
+    client: Client,
+    goal: str,
+    console: Console,
+    manner: Manner,
+    *,
+    session_id: str = "",
+    agent: str = "",
+    policy: str = "",
 ) -> Run:
     """Send a goal to a session, a new one unless one is named, and follow until its run has ended."""
     if not session_id:
-        session_id = (await create_session(client, goal)).id
+        session_id = (await create_session(client, goal, policy)).id
     request = SendMessageRequest(session_id=session_id, text=goal, agent=agent, request_id=new_request_id())
     sent = await client.call(client.sessions.SendMessage, request)
     view = SessionView(session_id)
@@ -44,9 +51,11 @@ async def run(
     return sent.run
 
 
-async def create_session(client: Client, goal: str) -> Session:
-    """A session named after its first goal, with an empty workspace of its own."""
-    request = CreateSessionRequest(title=goal[:TITLE_LENGTH], request_id=new_request_id())
+async def create_session(client: Client, goal: str, policy: str = "") -> Session:
+    """A session named after its first goal, with an empty workspace of its own; judged by the default where none is
+    named."""
+    settings = SessionSettings(policy=policy)
+    request = CreateSessionRequest(title=goal[:TITLE_LENGTH], settings=settings, request_id=new_request_id())
     return (await client.call(client.sessions.CreateSession, request)).session
 
 

@@ -21,14 +21,17 @@ commands.add_typer(plan, name="plan", rich_help_panel=PANEL)
 
 @commands.command(rich_help_panel=PANEL)
 def approvals(
-    approval: Annotated[str, typer.Argument(metavar="[ID]", help="Show this one in full.", show_default=False)] = "",
+    approval: Annotated[str, typer.Argument(metavar="ID", help="Show this one in full.", show_default=False)] = "",
     session: Annotated[str, typer.Option("--session", metavar="ID", help="Only of this session.")] = "",
     tool: Annotated[str, typer.Option("--tool", metavar="NAME", help="Only of calls of this tool.")] = "",
     mine: Annotated[bool, typer.Option("--mine", help="Only what you may decide.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on telling what is asked and answered.")] = False,
     server: options.Server = options.SERVER,
 ) -> None:
-    """List what waits for a decision, or show one approval in full."""
+    """List what waits for a decision, newest first, or show one approval in full.
+
+    With --watch it lists oldest first, and goes on telling what is asked and answered.
+    """
     console = new_console()
     if approval and watch:
         raise typer.BadParameter("takes no ID", param_hint="--watch")
@@ -88,11 +91,13 @@ def decide(
     digest: options.Digest = "",
     server: options.Server = options.SERVER,
 ) -> None:
-    """Give any answer an approval takes: approve, edit, reject, respond, request-changes, retry, replan, skip, abort.
+    """Give any answer an approval takes: approve, edit, reject, request-changes, respond, retry, replan, skip, abort.
 
-    edit runs the call with the arguments of a file instead, as exactly those bytes; of an artifact, --file takes its
-    place. respond answers an agent's question, or gives a call's result, and nothing runs: with the JSON text of a
-    file, or with --answer. At a terminal a question's answer is asked for.
+    Edit runs a call with other arguments, as exactly the bytes of a file, or puts a file in an artifact's place.
+
+    Respond answers a question, or gives a call's result so that nothing runs. A terminal asks for a question's answer.
+
+    A new limit, and a yes that is remembered, are options of `assent approve`.
     """
     answer = inbox.answer_of(
         action, feedback, arguments.read() if arguments else b"", response.read() if response else b""
@@ -119,7 +124,7 @@ def revoke(grant: options.GrantId, reason: options.Reason = "", server: options.
 @plan.command("show")
 def show_plan(
     plan_id: options.PlanId,
-    as_yaml: Annotated[bool, typer.Option("--yaml", help="As it is edited.")] = False,
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="Write it as YAML, as `plan edit` takes it.")] = False,
     server: options.Server = options.SERVER,
 ) -> None:
     """Show one version of a plan, and what became of it."""

@@ -19,11 +19,17 @@ commands = typer.Typer()
 
 @commands.command(rich_help_panel=PANEL)
 def run(
-    goal: Annotated[str, typer.Argument(help="What is to be done, in your words.", show_default=False)],
+    goal: Annotated[str, typer.Argument(metavar="GOAL", help="What is to be done, in your words.", show_default=False)],
     session: Annotated[
         str, typer.Option("--session", metavar="ID", help="Go on in this session instead of a new one.")
     ] = "",
     agent: Annotated[str, typer.Option("--agent", metavar="NAME", help="Ask this agent, without routing.")] = "",
+    policy: Annotated[
+        str,
+        typer.Option(
+            "--policy", metavar="NAME", help="Have the new session's calls judged by this one; left out: default."
+        ),
+    ] = "",
     yes: options.Yes = False,
     plain: options.Plain = False,
     server: options.Server = options.SERVER,
@@ -32,11 +38,15 @@ def run(
 
     Ctrl-C leaves: the run goes on, and `assent watch` comes back to it.
 
-    Ends with 0 when the run COMPLETED, with 5 when it ended otherwise, with 6 when --yes met a question it leaves
-    to a person.
+    Ends with 0 when the run COMPLETED, with 5 when it ended otherwise, with 6 when a person must decide.
     """
+    if session and policy:
+        raise typer.BadParameter("is set when a session is made: it does not go with --session", param_hint="--policy")
     manner = Manner(yes, plain)
-    ask(server, lambda client: run_goal(client, goal, new_console(), manner, session_id=session, agent=agent))
+    ask(
+        server,
+        lambda client: run_goal(client, goal, new_console(), manner, session_id=session, agent=agent, policy=policy),
+    )
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -16,9 +16,10 @@ from cli.terminal import new_console
 from cli.up import up as keep_up
 
 PANEL = "Running the services"
+TRYING = "Trying things out"
 commands = typer.Typer()
 policy = typer.Typer(no_args_is_help=True, help="Try a policy before it judges anything.")
-commands.add_typer(policy, name="policy", rich_help_panel=PANEL)
+commands.add_typer(policy, name="policy", rich_help_panel=TRYING)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -56,7 +57,7 @@ def up(
 
 @commands.command(rich_help_panel=PANEL)
 def demo(
-    goal: Annotated[str, typer.Argument(help="What to ask for.", show_default=False)] = GOAL,
+    goal: Annotated[str, typer.Argument(metavar="GOAL", help="What to ask for.", show_default=False)] = GOAL,
     data_dir: Annotated[
         Path | None,
         typer.Option("--data-dir", metavar="DIRECTORY", help="Keep everything here instead of deleting it."),

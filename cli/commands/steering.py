@@ -45,7 +45,9 @@ def close(session: options.SessionId, reason: options.Reason = "", server: optio
 @commands.command(rich_help_panel=PANEL)
 def switch(
     session: options.SessionId,
-    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Its name; auto routes each.", show_default=False)],
+    agent: Annotated[
+        str, typer.Argument(metavar="AGENT", help="The agent's name; auto: each is routed.", show_default=False)
+    ],
     server: options.Server = options.SERVER,
 ) -> None:
     """Set whom a session's messages to come go to; what is queued and what runs keeps its agent."""

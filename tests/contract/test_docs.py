@@ -16,6 +16,7 @@ from executor.settings import Settings as ExecutorSettings
 from gateway.settings import Settings as GatewaySettings
 from gen.assent.v1 import error_reason_pb2
 from orchestrator.bootstrap import Usages
+from orchestrator.domain.asking import ACTIONS
 from orchestrator.domain.states import MACHINES
 from orchestrator.policy_cases import main as try_policy
 from orchestrator.servicers.approvals import Approvals
@@ -196,3 +197,24 @@ def test_a_policy_is_tried_as_it_is_shown(tmp_path: Path, capsys: pytest.Capture
     try_policy([str(tmp_path / "strict.yaml"), *shlex.split(command)[5:]])
     printed = capsys.readouterr().out.splitlines()
     assert printed[1:] == lines[1:]
+
+
+def test_the_table_of_answers_has_each_that_a_kind_of_approval_takes() -> None:
+    page = (ROOT / "docs" / "approvals.md").read_text(encoding="utf-8")
+    told: dict[str, list[str]] = {}
+    kind = ""
+    for named, action in re.findall(r"^\|(?: \*\*([A-Z_]+)\*\*[^|]*)? \| ([A-Z_]+) \|", page, re.M):
+        kind = named or kind
+        told.setdefault(kind, []).append(action)
+    aborted = {kind: [*actions, "ABORT"] for kind, actions in told.items()}
+    assert "| every kind | ABORT |" in page
+    assert aborted == ACTIONS
+
+
+def test_every_decision_has_a_number_of_its_own_and_is_listed() -> None:
+    records = sorted((ROOT / "docs" / "adr").glob("0*.md"))
+    heads = [(path.name, path.read_text(encoding="utf-8").splitlines()[0]) for path in records]
+    assert [int(name[:4]) for name, _ in heads] == list(range(1, len(heads) + 1))
+    rows = [f"| {int(name[:4])} | [{head.split('. ', 1)[1]}]({name}) |" for name, head in heads]
+    assert all(head.startswith(f"# {int(name[:4])}. ") for name, head in heads)
+    assert (ROOT / "docs" / "adr" / "README.md").read_text(encoding="utf-8").splitlines()[-len(rows) :] == rows

@@ -82,16 +82,16 @@ async def test_a_policy_that_is_not_there_is_refused_by_name(client: Client, tab
     before = await tables.counts()
     problem = await client.refusal(client.new_session(settings={"policy": "lenient"}))
     assert (problem.reason, [name for name, _ in problem.fields]) == ("POLICY_NOT_FOUND", ["settings.policy"])
-    assert "default, strict" in problem.fields[0][1]
+    assert "careful, default, strict" in problem.fields[0][1]
     after = await tables.counts()
     assert after["session"] == before["session"]
 
 
 async def test_policies_are_listed_and_read_whole(client: Client) -> None:
     listed = await client.call(client.catalog.ListPolicies, pb.ListPoliciesRequest())
-    assert [policy.name for policy in listed.policies] == ["default", "strict"]
+    assert [policy.name for policy in listed.policies] == ["careful", "default", "strict"]
     strict = (await client.call(client.catalog.GetPolicy, pb.GetPolicyRequest(name="strict"))).policy
-    assert strict == listed.policies[1]
+    assert strict == listed.policies[2]
     too_much, orders = strict.rules
     assert (too_much.effect, too_much.condition) == (policy_pb2.POLICY_EFFECT_DENY, "arguments.amount > 100")
     assert not too_much.HasField("terms")
@@ -198,8 +198,8 @@ async def test_a_session_whose_policy_is_gone_after_a_restart_asks(
 
 async def test_policies_over_http(http: httpx.AsyncClient) -> None:
     listed = (await http.get("/v1/policies")).json()["policies"]
-    assert [policy["name"] for policy in listed] == ["default", "strict"]
-    assert (await http.get("/v1/policies/strict")).json() == listed[1]
+    assert [policy["name"] for policy in listed] == ["careful", "default", "strict"]
+    assert (await http.get("/v1/policies/strict")).json() == listed[2]
     made = (await http.post("/v1/sessions", json={"settings": {"policy": "strict"}})).json()
     assert made["policy"] == "strict"
     asked = {"sessionId": made["id"], "tool": "put", "agent": "coder", "argumentsJson": '{"amount": 101}'}

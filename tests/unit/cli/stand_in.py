@@ -72,6 +72,7 @@ class StandIn:
     acts: list[Act]
     log: list[SessionEvent] = field(default_factory=list)
     approvals: dict[str, approval_pb2.Approval] = field(default_factory=dict)
+    made: list[session_service_pb2.CreateSessionRequest] = field(default_factory=list)
     decisions: list[approval_service_pb2.DecideApprovalRequest] = field(default_factory=list)
     steered: list[Any] = field(default_factory=list)  # requests to pause, resume, cancel, close
     plan: Plan = field(default_factory=Plan)  # the only one there is; a revision of it is answered as asked for
@@ -126,6 +127,7 @@ class StandIn:
         await self._resolve(approval_id, action, "somebody")
 
     async def CreateSession(self, request: Any, context: Any) -> session_service_pb2.CreateSessionResponse:
+        self.made.append(request)
         return session_service_pb2.CreateSessionResponse(session=self._session())
 
     async def GetSession(self, request: Any, context: Any) -> session_service_pb2.GetSessionResponse:

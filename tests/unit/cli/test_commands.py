@@ -89,6 +89,15 @@ async def test_run_with_yes_goes_to_the_end_in_plain_lines(assent: Command) -> N
     assert "\x1b" not in ended.output
 
 
+async def test_run_names_the_policy_of_the_session_it_makes(assent: Command, stand_in: StandIn) -> None:
+    assert (await assent("run", "an app", "--yes", "--policy", "careful")).code == 0
+    (made,) = stand_in.made
+    assert made.settings.policy == "careful"
+    refused = await assent("run", "an app", "--session", SESSION, "--policy", "careful")
+    assert refused.code == 2
+    assert "when a session is made" in " ".join(refused.errors.split())
+
+
 async def test_approvals_lists_then_shows_one_in_full(assent: Command, stand_in: StandIn) -> None:
     assert (await assent("approvals")).output == "nothing waits for a decision\n"
     await stand_in.play(acts()[1])

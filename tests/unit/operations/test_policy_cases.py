@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from executor.tools.toolbox import BUILT_IN
+from orchestrator.catalog.policies import read_policy
 from orchestrator.policy_cases import DIFFERS, OK, SHIPPED_TOOLS, WRONG, main
 from orchestrator.settings import SHIPPED_CATALOG
 
@@ -143,3 +144,24 @@ def test_a_wrong_call_is_told(directory: Path, capsys: pytest.CaptureFixture[str
 def test_what_is_known_of_the_shipped_tools_is_what_executors_say() -> None:
     said = {name: tool.side_effect.name for name, tool in BUILT_IN.items() if not name.startswith("noop")}
     assert said == SHIPPED_TOOLS
+
+
+def test_the_shipped_cases_are_as_expected_and_name_every_rule_of_their_policy(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shipped = sorted((SHIPPED_CATALOG / "cases").glob("*.yaml"))
+    assert [path.name for path in shipped] == ["careful.yaml"]
+    for path in shipped:
+        assert main([str(path)]) == OK
+        said = capsys.readouterr().out
+        policy = read_policy(SHIPPED_CATALOG / "policies" / path.name)
+        assert {rule.name for rule in policy.rules} <= {line.rpartition(" by ")[2] for line in said.splitlines()}
+
+
+def test_the_careful_policy_lets_nothing_be_decided_by_silence() -> None:
+    policy = read_policy(SHIPPED_CATALOG / "policies" / "careful.yaml")
+    terms = [*policy.terms.values(), *(rule.terms for rule in policy.rules if rule.terms is not None)]
+    assert {said.on_expiry for said in terms} == {"HALT"}
+    (two,) = [rule.terms for rule in policy.rules if rule.terms is not None]
+    assert (two.roles, two.quorum, two.requester_excluded) == (["release-manager"], 2, True)
+    assert policy.terms_of("PLAN").roles == ["lead"]

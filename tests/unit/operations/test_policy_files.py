@@ -72,7 +72,7 @@ def test_a_policy_says_what_its_file_says(directory: Path) -> None:
 
 def test_sessions_that_name_none_have_the_default(directory: Path) -> None:
     catalog = load_catalog(with_policy(directory, STRICT))
-    assert sorted(catalog.policies) == ["default", "strict"]
+    assert sorted(catalog.policies) == ["careful", "default", "strict"]
     assert catalog.policy is not None
     assert catalog.policy.name == "default"
 
