@@ -32,11 +32,13 @@ class _ApprovalKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Approval
     APPROVAL_KIND_UNSPECIFIED: _ApprovalKind.ValueType  # 0
     """Never stored; in a filter: any kind."""
     APPROVAL_KIND_PLAN: _ApprovalKind.ValueType  # 1
-    """A draft plan is ready. Takes APPROVE, REQUEST_CHANGES, REJECT, ABORT."""
+    """A draft plan is ready. Takes APPROVE, REQUEST_CHANGES (where an architect can draft anew), REJECT, ABORT."""
     APPROVAL_KIND_TOOL_CALL: _ApprovalKind.ValueType  # 2
     """Policy asks before a tool call. Takes APPROVE, EDIT, REJECT, RESPOND, ABORT."""
     APPROVAL_KIND_ARTIFACT: _ApprovalKind.ValueType  # 3
-    """A subtask's artifact stands at a gate. Takes APPROVE, EDIT, REQUEST_CHANGES, REJECT, ABORT."""
+    """A subtask's artifact stands at a gate. Takes APPROVE, EDIT (of text, where one person decides), REQUEST_CHANGES,
+    REJECT, ABORT.
+    """
     APPROVAL_KIND_QUESTION: _ApprovalKind.ValueType  # 4
     """An agent asks the person something. Takes RESPOND, ABORT."""
     APPROVAL_KIND_BUDGET: _ApprovalKind.ValueType  # 5
@@ -46,7 +48,9 @@ class _ApprovalKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Approval
     (give up on it), ABORT.
     """
     APPROVAL_KIND_FAILURE: _ApprovalKind.ValueType  # 7
-    """A subtask or the planning is out of attempts. Takes RETRY, REPLAN, SKIP, ABORT."""
+    """A subtask, the planning or an answer failed for good. Takes RETRY, REPLAN (where an architect can plan what is
+    left), SKIP (of a subtask), ABORT.
+    """
 
 class ApprovalKind(_ApprovalKind, metaclass=_ApprovalKindEnumTypeWrapper):
     """What is asked about."""
@@ -54,11 +58,13 @@ class ApprovalKind(_ApprovalKind, metaclass=_ApprovalKindEnumTypeWrapper):
 APPROVAL_KIND_UNSPECIFIED: ApprovalKind.ValueType  # 0
 """Never stored; in a filter: any kind."""
 APPROVAL_KIND_PLAN: ApprovalKind.ValueType  # 1
-"""A draft plan is ready. Takes APPROVE, REQUEST_CHANGES, REJECT, ABORT."""
+"""A draft plan is ready. Takes APPROVE, REQUEST_CHANGES (where an architect can draft anew), REJECT, ABORT."""
 APPROVAL_KIND_TOOL_CALL: ApprovalKind.ValueType  # 2
 """Policy asks before a tool call. Takes APPROVE, EDIT, REJECT, RESPOND, ABORT."""
 APPROVAL_KIND_ARTIFACT: ApprovalKind.ValueType  # 3
-"""A subtask's artifact stands at a gate. Takes APPROVE, EDIT, REQUEST_CHANGES, REJECT, ABORT."""
+"""A subtask's artifact stands at a gate. Takes APPROVE, EDIT (of text, where one person decides), REQUEST_CHANGES,
+REJECT, ABORT.
+"""
 APPROVAL_KIND_QUESTION: ApprovalKind.ValueType  # 4
 """An agent asks the person something. Takes RESPOND, ABORT."""
 APPROVAL_KIND_BUDGET: ApprovalKind.ValueType  # 5
@@ -68,7 +74,9 @@ APPROVAL_KIND_IN_DOUBT: ApprovalKind.ValueType  # 6
 (give up on it), ABORT.
 """
 APPROVAL_KIND_FAILURE: ApprovalKind.ValueType  # 7
-"""A subtask or the planning is out of attempts. Takes RETRY, REPLAN, SKIP, ABORT."""
+"""A subtask, the planning or an answer failed for good. Takes RETRY, REPLAN (where an architect can plan what is
+left), SKIP (of a subtask), ABORT.
+"""
 Global___ApprovalKind: _TypeAlias = ApprovalKind  # noqa: Y015
 
 class _ApprovalState:
@@ -88,7 +96,7 @@ class _ApprovalStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Approva
     APPROVAL_STATE_CANCELLED: _ApprovalState.ValueType  # 4
     """What it asked about is no longer wanted: its run ended. Terminal."""
     APPROVAL_STATE_SUPERSEDED: _ApprovalState.ValueType  # 5
-    """A newer version of the same thing is asked about instead. Terminal."""
+    """What it asked about is no more: another version of it took its place, or the work is planned anew. Terminal."""
 
 class ApprovalState(_ApprovalState, metaclass=_ApprovalStateEnumTypeWrapper):
     """Where an approval is."""
@@ -104,7 +112,7 @@ APPROVAL_STATE_EXPIRED: ApprovalState.ValueType  # 3
 APPROVAL_STATE_CANCELLED: ApprovalState.ValueType  # 4
 """What it asked about is no longer wanted: its run ended. Terminal."""
 APPROVAL_STATE_SUPERSEDED: ApprovalState.ValueType  # 5
-"""A newer version of the same thing is asked about instead. Terminal."""
+"""What it asked about is no more: another version of it took its place, or the work is planned anew. Terminal."""
 Global___ApprovalState: _TypeAlias = ApprovalState  # noqa: Y015
 
 class _DecisionAction:
@@ -357,7 +365,9 @@ class Decision(_message.Message):
     edited_arguments_json: _builtins.str
     """EDIT of a TOOL_CALL: the exact text of the arguments that run instead."""
     edited_digest: _builtins.str
-    """EDIT of a TOOL_CALL: SHA-256 (hex) of the preimage of the call that runs instead, a step of its own."""
+    """EDIT: SHA-256 (hex) of the preimage of the call that runs instead, or that writes an ARTIFACT back; that call is a
+    step of its own.
+    """
     grant_id: _builtins.str
     """APPROVE of a TOOL_CALL: the grant it made; empty: none."""
     edited_artifact_id: _builtins.str
@@ -511,11 +521,11 @@ class Approval(_message.Message):
     preimage: _builtins.str
     """The text that names exactly what is asked about; anyone can hash it."""
     plan_id: _builtins.str
-    """PLAN: the version of the plan; empty otherwise."""
+    """PLAN: the version that is asked about. Others: the version that their run carries out; empty: none."""
     plan_version: _builtins.int
-    """PLAN: that version's number; zero otherwise."""
+    """PLAN, TOOL_CALL, QUESTION, ARTIFACT, IN_DOUBT: that version's number; zero otherwise."""
     step_id: _builtins.str
-    """TOOL_CALL, IN_DOUBT: the step; empty otherwise."""
+    """TOOL_CALL, QUESTION, IN_DOUBT: the step; empty otherwise."""
     subtask_id: _builtins.str
     """The subtask it is about; empty: it concerns the run or the plan."""
     tool: _builtins.str

@@ -175,7 +175,7 @@ class DecideApprovalRequest(_message.Message):
     edited_arguments_json: _builtins.str
     """EDIT of a TOOL_CALL: the whole new argument text, run as these exact bytes."""
     edited_artifact: _builtins.bytes
-    """EDIT of an ARTIFACT: its new bytes, up to 2 MiB."""
+    """EDIT of an ARTIFACT: its new bytes, text of up to 128 KiB."""
     response_json: _builtins.str
     """RESPOND: the answer, or what stands in for the tool's result, as JSON text."""
     @_builtins.property

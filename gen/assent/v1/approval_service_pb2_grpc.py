@@ -89,7 +89,7 @@ class ApprovalServiceServicer:
         """Answers an approval; exactly one answer wins. The same person repeating the same answer gets the same result. A
         refused answer changes nothing and is written to the audit table. Errors: APPROVAL_NOT_FOUND, DIGEST_MISMATCH,
         APPROVAL_ALREADY_RESOLVED (with the winner, or that it is EXPIRED, CANCELLED or SUPERSEDED), ACTION_NOT_ALLOWED,
-        INVALID_JSON, INVALID_REQUEST, SELF_APPROVAL, DECIDER_NOT_ALLOWED, GRANT_NOT_OFFERED.
+        INVALID_JSON, INVALID_REQUEST, SELF_APPROVAL, DECIDER_NOT_ALLOWED, GRANT_NOT_OFFERED, LIMIT_EXCEEDED (grants).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

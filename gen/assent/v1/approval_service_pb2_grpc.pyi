@@ -24,7 +24,7 @@ class ApprovalServiceStub:
     """Answers an approval; exactly one answer wins. The same person repeating the same answer gets the same result. A
     refused answer changes nothing and is written to the audit table. Errors: APPROVAL_NOT_FOUND, DIGEST_MISMATCH,
     APPROVAL_ALREADY_RESOLVED (with the winner, or that it is EXPIRED, CANCELLED or SUPERSEDED), ACTION_NOT_ALLOWED,
-    INVALID_JSON, INVALID_REQUEST, SELF_APPROVAL, DECIDER_NOT_ALLOWED, GRANT_NOT_OFFERED.
+    INVALID_JSON, INVALID_REQUEST, SELF_APPROVAL, DECIDER_NOT_ALLOWED, GRANT_NOT_OFFERED, LIMIT_EXCEEDED (grants).
     """
     WatchApprovals: _aio.UnaryStreamMultiCallable[_approval_service_pb2.WatchApprovalsRequest, _approval_service_pb2.WatchApprovalsResponse]
     """Streams the inbox: a snapshot of what is pending, then changes as they happen. A reconnect begins with a snapshot
@@ -65,7 +65,7 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         """Answers an approval; exactly one answer wins. The same person repeating the same answer gets the same result. A
         refused answer changes nothing and is written to the audit table. Errors: APPROVAL_NOT_FOUND, DIGEST_MISMATCH,
         APPROVAL_ALREADY_RESOLVED (with the winner, or that it is EXPIRED, CANCELLED or SUPERSEDED), ACTION_NOT_ALLOWED,
-        INVALID_JSON, INVALID_REQUEST, SELF_APPROVAL, DECIDER_NOT_ALLOWED, GRANT_NOT_OFFERED.
+        INVALID_JSON, INVALID_REQUEST, SELF_APPROVAL, DECIDER_NOT_ALLOWED, GRANT_NOT_OFFERED, LIMIT_EXCEEDED (grants).
         """
 
     @_abc_1.abstractmethod

@@ -53,7 +53,7 @@ class Artifact(_message.Message):
     attempt_id: _builtins.str
     """The attempt it came from."""
     name: _builtins.str
-    """The name the workflow expects it under, or its path in the workspace."""
+    """The name the plan expects it under."""
     media_type: _builtins.str
     """Its media type, for example `text/markdown`."""
     sha256: _builtins.str

@@ -1187,9 +1187,9 @@ class ApprovalResolved(_message.Message):
     feedback: _builtins.str
     """What the person said; may be empty."""
     plan_id: _builtins.str
-    """PLAN: the version of the plan; empty otherwise."""
+    """PLAN: the version that was asked about. Others: the version that their run carries out; empty: none."""
     step_id: _builtins.str
-    """TOOL_CALL, IN_DOUBT: the step; empty otherwise."""
+    """TOOL_CALL, QUESTION, IN_DOUBT: the step; empty otherwise."""
     subtask_id: _builtins.str
     """The subtask it was about; empty: none."""
     reason: _builtins.str

@@ -63,8 +63,8 @@ class PlanServiceServicer:
 
     def CreatePlan(self, request, context):
         """Stores a client's own graph of subtasks as a DRAFT, with a PLAN approval that asks for it, and a run that waits
-        for the decision. Errors: SESSION_NOT_FOUND, INVALID_PLAN, AGENT_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
-        LIMIT_EXCEEDED.
+        for the decision. Errors: SESSION_NOT_FOUND, INVALID_PLAN (also for an agent that does no subtasks), WRONG_STATE
+        (closed), SESSION_BUSY, LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

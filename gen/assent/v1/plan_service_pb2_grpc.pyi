@@ -18,8 +18,8 @@ class PlanServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreatePlan: _aio.UnaryUnaryMultiCallable[_plan_service_pb2.CreatePlanRequest, _plan_service_pb2.CreatePlanResponse]
     """Stores a client's own graph of subtasks as a DRAFT, with a PLAN approval that asks for it, and a run that waits
-    for the decision. Errors: SESSION_NOT_FOUND, INVALID_PLAN, AGENT_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
-    LIMIT_EXCEEDED.
+    for the decision. Errors: SESSION_NOT_FOUND, INVALID_PLAN (also for an agent that does no subtasks), WRONG_STATE
+    (closed), SESSION_BUSY, LIMIT_EXCEEDED.
     """
     GetPlan: _aio.UnaryUnaryMultiCallable[_plan_service_pb2.GetPlanRequest, _plan_service_pb2.GetPlanResponse]
     """Reads a version of a plan with its subtasks. Errors: PLAN_NOT_FOUND."""
@@ -43,8 +43,8 @@ class PlanServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_plan_service_pb2.CreatePlanRequest, _abc.Awaitable[_plan_service_pb2.CreatePlanResponse]],
     ) -> _abc.Awaitable[_plan_service_pb2.CreatePlanResponse]:
         """Stores a client's own graph of subtasks as a DRAFT, with a PLAN approval that asks for it, and a run that waits
-        for the decision. Errors: SESSION_NOT_FOUND, INVALID_PLAN, AGENT_NOT_FOUND, WRONG_STATE (closed), SESSION_BUSY,
-        LIMIT_EXCEEDED.
+        for the decision. Errors: SESSION_NOT_FOUND, INVALID_PLAN (also for an agent that does no subtasks), WRONG_STATE
+        (closed), SESSION_BUSY, LIMIT_EXCEEDED.
         """
 
     @_abc_1.abstractmethod

@@ -93,7 +93,10 @@ class PolicyRule(_message.Message):
     name: _builtins.str
     """Its name, unique in the policy."""
     condition: _builtins.str
-    """What the arguments must satisfy for the rule to apply, as a CEL expression. Empty: anything."""
+    """What must be true for the rule to apply, as a CEL expression over `arguments`, `arguments_sha256`, `tool`, `agent`,
+    `side_effect` and `session` (its labels). One that cannot be evaluated for a call: DENY and ASK apply, ALLOW does
+    not. Empty: nothing.
+    """
     effect: Global___PolicyEffect.ValueType
     """What it says."""
     reason: _builtins.str
@@ -106,7 +109,7 @@ class PolicyRule(_message.Message):
 
     @_builtins.property
     def agents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The agents it is about. Empty: every agent."""
+        """The agents it is about, as globs over their names. Empty: every agent."""
 
     @_builtins.property
     def side_effects(self) -> _containers.RepeatedScalarFieldContainer[_tool_pb2.SideEffect.ValueType]:
@@ -194,11 +197,11 @@ class Policy(_message.Message):
     description: _builtins.str
     """What it is for."""
     default_effect: Global___PolicyEffect.ValueType
-    """What happens to a call that no rule applies to."""
+    """What happens to a call that no rule applies to, unless its tool only reads: that is allowed."""
     current: _builtins.bool
     """This is the version that the name alone means."""
     registrar: _builtins.str
-    """The principal who registered it; empty: it is shipped."""
+    """The principal who registered it; empty: it is in the server's catalog."""
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyRule]:
         """Its rules. Of those that apply a DENY decides, then an ASK, then an ALLOW; of several the first."""
