@@ -14,7 +14,7 @@ from tests.simulator.history import History, Started
 from tests.simulator.spoiling import Spoil, append, cut, edit, log, spoil
 from tests.simulator.worker import physical_at, play
 
-SEEDS = range(600, 640)
+SEEDS = range(704, 744)
 
 
 @pytest.fixture(scope="module")
