@@ -57,11 +57,14 @@ LIMITS = {
     )
 }
 """The limits that are kept; a Budget's others are refused where they are asked for."""
+_NO_LIMITS = Budget()
 
 
 def hold_back(change: Change, run_id: str) -> bool:
     """Whether a call that is due may not start, for a limit is reached; the rules then ask about that limit."""
     run = change.snapshot.runs[run_id]
+    if run.budget == _NO_LIMITS:
+        return False
     for limit in LIMITS.values():
         if 0 < limit.of(run.budget) <= limit.used(change, run):
             change.limit_reached = limit.name

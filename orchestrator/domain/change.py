@@ -84,6 +84,7 @@ class Change:
     waits_since: list[int] = field(default_factory=list)  # … of each such step, for how long already
     policy: Policy = field(default_factory=Policy)
     reads: dict[str, Reading] = field(default_factory=dict)  # by subtask: to be read once this is written
+    judged: set[str] = field(default_factory=set)  # calls: what their verdicts rest on is the same in all of it
     limit_reached: str = ""  # the limit of the run for which a call that is due does not start
     may_run: bool = True  # whether one more of the tenant's runs may be RUNNING
     running: int = 0  # how many more are, after this

@@ -25,10 +25,11 @@ NOBODY = "nobody answered in time"
 
 def mind_the_time(change: Change, run: Run) -> bool:
     """Carry out one expiry, or remind of whatever is due. True when something was done: look again."""
-    if overdue := [a for a in change.snapshot.pending if is_overdue(a, change.now)]:
+    pending = change.snapshot.pending
+    if overdue := [a for a in pending if is_overdue(a, change.now)]:
         _expire(change, run, min(overdue, key=lambda a: (a.expire_time, a.id)))
         return True
-    due = [a for a in change.snapshot.pending if 0 < a.remind_time <= change.now]
+    due = [a for a in pending if 0 < a.remind_time <= change.now]
     for approval in due:
         _remind(change, approval)
     return bool(due)

@@ -19,6 +19,7 @@ from orchestrator.domain.transitions import finish_step, move_step
 
 def judge_step(change: Change, step: Step, arguments: dict[str, Any], agent: Agent, tool: Tool | None) -> Verdict:
     """What becomes of the call now; `arguments` are the step's, parsed."""
+    change.judged.add(step.id)
     call = Call(step.tool, arguments, agent, tool, step.arguments_json, change.session.labels)
     return judge(change.policy, call)
 
@@ -47,6 +48,8 @@ def judge_again(change: Change, step: Step, catalog: Catalog) -> bool:
     A person's yes stays good where the policy has changed, but not where the tool has: they saw another one. A grant's
     lasts as long as the grant. True when the step is not to begin as it is.
     """
+    if step.id in change.judged:
+        return False
     agent = catalog.agents.get(step.agent)
     if agent is None or step.not_before_time > change.now:
         return False

@@ -17,15 +17,18 @@ _OPEN = 0x27E6  # ⟦
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 # Letters, marks and symbols by their category, and yet nothing is drawn: fillers, joiners, blank Braille.
 _BLANK = frozenset({0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0})
-_SELECTORS = (range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))
+_SELECTORS = frozenset((*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+_PLAIN = "\n\t "
 _GAP = re.compile(rf"( {{{LONG_GAP},}}|\t{{{LONG_GAP},}})")
 _CUT_MARKER = re.compile(r"⟦[^⟧]*\Z")
 
 
 def visible(text: str) -> str:
     """The text with everything that a screen would obey or hide as code points; line feeds and tabs stay."""
-    if not (text.isascii() and text.isprintable()):
-        text = _piled_marks(text.translate(_MARKED))
+    printed = text.replace("\n", "").replace("\t", "")
+    if not (printed.isascii() and printed.isprintable()):
+        # Each letter is looked up once, however often it stands there: a long text would hold everybody up.
+        text = _piled_marks(text.translate({ord(character): _shown(character) for character in set(text)}))
     return _GAP.sub(lambda gap: f"⟦{_name(ord(gap[0][0]))} × {len(gap[0])}⟧", text) if _has_gap(text) else text
 
 
@@ -58,20 +61,15 @@ def lookalikes(text: str) -> str:
     return ", ".join(named + more)
 
 
-class _Marked(dict[int, str | int]):
-    """What `str.translate` asks for each character."""
-
-    def __missing__(self, code: int) -> str | int:
-        return f"⟦{_name(code)}⟧" if _is_unseen(code) else code
+def _shown(character: str) -> str:
+    return f"⟦{_name(ord(character))}⟧" if _is_unseen(character) else character
 
 
-_MARKED = _Marked({0x0A: "\n", 0x09: "\t", 0x20: " "})
-
-
-def _is_unseen(code: int) -> bool:
-    if code == _OPEN or code in _BLANK or any(code in selectors for selectors in _SELECTORS):
-        return True
-    return unicodedata.category(chr(code)) in _HIDDEN
+def _is_unseen(character: str) -> bool:
+    if character in _PLAIN:
+        return False
+    code = ord(character)
+    return code == _OPEN or code in _BLANK or code in _SELECTORS or unicodedata.category(character) in _HIDDEN
 
 
 def _name(code: int) -> str:
@@ -84,11 +82,11 @@ def _has_gap(text: str) -> bool:
 
 def _piled_marks(text: str) -> str:
     """Marks that are piled onto one letter are drawn over the lines around it; those past a few stand apart."""
-    if text.isascii():
+    marks = "".join(character for character in set(text) if unicodedata.category(character) in ("Mn", "Me"))
+    if not marks:
         return text
-    pieces: list[str] = []
-    marks = 0
-    for character in text:
-        marks = marks + 1 if not character.isascii() and unicodedata.category(character) in ("Mn", "Me") else 0
-        pieces.append(character if marks <= MOST_MARKS else f"⟦{_name(ord(character))}⟧")
-    return "".join(pieces)
+    return re.sub(f"([{marks}]{{{MOST_MARKS}}})([{marks}]+)", _apart, text)
+
+
+def _apart(pile: re.Match[str]) -> str:
+    return pile[1] + "".join(f"⟦{_name(ord(mark))}⟧" for mark in pile[2])

@@ -1,13 +1,15 @@
 """A call is judged again when it is about to begin: between a yes and that, a day may lie, and another catalog."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from orchestrator.domain import policy
 from orchestrator.domain.catalog import Policy, Rule
 from orchestrator.domain.grants import revoke_grant
+from orchestrator.domain.policy import Call, Look
 from orchestrator.domain.records import Remember
 from tests.unit.domain.build import CLIENT_TOOLS, POLICY, Play, call, catalog
 
@@ -211,3 +213,22 @@ def test_what_a_grant_allowed_and_is_denied_now_never_begins() -> None:
     another(play, DENY)
     goes_on(play)
     assert (play.calls[-1].state, play.calls[-1].failure.reason) == ("REJECTED", "TOOL_DENIED")
+
+
+def test_a_call_is_judged_once_in_one_look_and_again_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
+    explain = policy.explain
+
+    def noted(rules: Policy, call: Call) -> Iterator[Look]:
+        judged.append(call.name)
+        return explain(rules, call)
+
+    monkeypatch.setattr(policy, "explain", noted)
+    play = Play(catalog())
+    play.say(agent="coder")
+    play.reply("", call("send_mail", "c1"), call("write_file", "c2", path="a", content="b"))
+    assert [step.tool for step in play.flying] == ["send_mail"]
+    assert judged == ["send_mail", "write_file"]
+    play.decide("APPROVE")
+    assert [step.tool for step in play.flying] == ["send_mail", "write_file"]
+    assert judged == ["send_mail", "write_file", "write_file"]

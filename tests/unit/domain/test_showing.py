@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.domain import visible as visibility
 from orchestrator.domain.records import ExpectedArtifact, Preview, ToolCall
 from orchestrator.domain.showing import MOST_WORDS_BYTES, call_preview, indented, presentable
 from orchestrator.domain.visible import MOST_BYTES, MOST_IN_TITLE, cut, title_of, visible, visible_line
@@ -68,6 +69,21 @@ def test_hostile_text_is_seen_for_what_it_is(name: str) -> None:
 )
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
     assert visible(text) == text
+
+
+def test_a_long_text_costs_a_look_for_each_of_its_letters_and_not_for_each_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[str] = []
+    is_unseen = visibility._is_unseen
+
+    def noted(letter: str) -> bool:
+        looks.append(letter)
+        return is_unseen(letter)
+
+    monkeypatch.setattr(visibility, "_is_unseen", noted)
+    assert visible("щи да каша\u202e " * 10_000) == "щи да каша⟦U+202E⟧ " * 10_000
+    assert sorted(looks) == sorted(set("щи да каша\u202e"))
 
 
 @QUICK
