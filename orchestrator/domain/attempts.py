@@ -17,7 +17,7 @@ from orchestrator.domain.records import Attempt, Failure, Step, Subtask, is_done
 from orchestrator.domain.retries import is_quarantined
 from orchestrator.domain.starting import World, start
 from orchestrator.domain.states import AttemptState, StepState
-from orchestrator.domain.transcript import MOST_BYTES, is_too_long, model_call
+from orchestrator.domain.transcript import MOST_BYTES, is_too_long
 from orchestrator.domain.transitions import end_attempt
 
 
@@ -136,7 +136,7 @@ def _next_model_step(change: Change, attempt: Attempt, steps: list[Step], world:
         end_attempt(change, attempt, "failed", failure=failure)
         return True
     step = replace(new_step(change, attempt, "MODEL", StepState.PENDING, len(steps) + 1), model=agent.model)
-    if is_too_long(model_call(change.snapshot, step, world.catalog)):
+    if is_too_long(change.snapshot, step, world.catalog):
         words = f"the conversation is over {MOST_BYTES} bytes: no model is sent so much"
         end_attempt(change, attempt, "failed", failure=Failure("LIMIT_EXCEEDED", words, "HUMAN_REQUIRED"))
         return True

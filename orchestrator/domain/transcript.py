@@ -14,6 +14,7 @@ from orchestrator.domain.states import StepState, SubtaskState
 
 HISTORY_MESSAGES = 40
 MOST_BYTES = 8 * 1024 * 1024  # a frame may have twice as much; one that has more would break its executor's stream
+FEW_CHARACTERS = MOST_BYTES // 8  # so many take half of that at most: no need to make the conversation to see it fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,28 @@ def model_call(snapshot: Snapshot, step: Step, catalog: Catalog) -> ModelCall:
     )
 
 
-def is_too_long(call: ModelCall) -> bool:
+def is_too_long(snapshot: Snapshot, step: Step, catalog: Catalog) -> bool:
     """Whether what the model would read, results that people and clients handed in included, is over MOST_BYTES."""
+    if _characters(snapshot) <= FEW_CHARACTERS:
+        return False
+    call = model_call(snapshot, step, catalog)
     texts = (t for m in call.messages for t in (m.text, *(c.arguments_json for c in m.tool_calls)))
     return sum(len(text.encode(errors="replace")) for text in texts) > MOST_BYTES
+
+
+def _characters(snapshot: Snapshot) -> int:
+    """Of all that may be long and that a conversation of the session can be made of."""
+    total = sum(len(message.text) for message in snapshot.messages.values())
+    total += sum(len(run.goal) for run in snapshot.runs.values())
+    total += sum(len(plan.summary) for plan in snapshot.plans.values())
+    total += sum(len(task.instructions) + len(task.result) for task in snapshot.subtasks.values())
+    total += sum(len(attempt.feedback) for attempt in snapshot.attempts.values())
+    for step in snapshot.steps.values():
+        total += len(step.feedback)
+        total += len(step.result.content) if step.result else 0
+        if step.reply:
+            total += len(step.reply.text) + sum(len(call.arguments_json) for call in step.reply.tool_calls)
+    return total
 
 
 _SCHEMAS = {"ROUTING": ROUTE_SCHEMA_JSON, "PLANNING": PLAN_SCHEMA_JSON}

@@ -66,10 +66,10 @@ def _shown(character: str) -> str:
 
 
 def _is_unseen(character: str) -> bool:
-    if character in _PLAIN:
-        return False
     code = ord(character)
-    return code == _OPEN or code in _BLANK or code in _SELECTORS or unicodedata.category(character) in _HIDDEN
+    if code == _OPEN or code in _BLANK or code in _SELECTORS:
+        return True
+    return character not in _PLAIN and unicodedata.category(character) in _HIDDEN
 
 
 def _name(code: int) -> str:

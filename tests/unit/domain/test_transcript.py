@@ -1,10 +1,15 @@
 """What a model reads: a valid conversation, built from recorded rows alone."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
+from orchestrator.domain import transcript
+from orchestrator.domain.graph import SubtaskDraft
 from orchestrator.domain.records import ModelReply
-from orchestrator.domain.transcript import HISTORY_MESSAGES, ChatMessage
-from tests.unit.domain.build import Play, call, plan_answer, route_answer, task
+from orchestrator.domain.transcript import HISTORY_MESSAGES, ChatMessage, is_too_long
+from tests.unit.domain.build import Play, call, draft, plan_answer, route_answer, task
 
 
 def shape(play: Play) -> list[str]:
@@ -167,3 +172,74 @@ def test_the_same_rows_give_the_same_conversation() -> None:
     play.reply("x", call("read_file"))
     play.result()
     assert play.seen() == play.seen()
+
+
+LONG = "x" * 5_000
+
+
+def said(play: Play) -> None:
+    play.say(LONG, agent="coder")
+
+
+def said_before(play: Play) -> None:
+    play.say(LONG, agent="coder")
+    ended = play.snapshot.session.active_run_id
+    play.reply("done")
+    play.say(agent="coder")
+    del play.snapshot.runs[ended]  # as it is loaded: of what has ended the messages alone
+
+
+def replied(play: Play) -> None:
+    play.say(agent="coder")
+    play.reply(LONG, call("send_mail"))
+    play.result("sent")
+
+
+def called_with(play: Play) -> None:
+    play.say(agent="coder")
+    play.reply("", call("send_mail", text=LONG))
+    play.result("sent")
+
+
+def came_to(play: Play) -> None:
+    play.say(agent="coder")
+    play.reply("", call("send_mail"))
+    play.result(LONG)
+
+
+def instructed(play: Play) -> None:
+    play.submit(draft(SubtaskDraft("a", "Do a", LONG, "coder")))
+    play.decide("APPROVE")
+
+
+def depends_on(play: Play) -> None:
+    play.submit(draft(task("a"), task("b", "a")))
+    play.decide("APPROVE")
+    play.reply(LONG)
+
+
+def summed_up(play: Play) -> None:
+    play.submit(replace(draft(), summary=LONG))
+    play.decide("APPROVE")
+
+
+def told_after_a_failure(play: Play) -> None:
+    play.say(agent="coder")
+    play.fail()
+    play.decide("RETRY", feedback=LONG)
+
+
+@pytest.mark.parametrize(
+    "made_long",
+    [said, said_before, replied, called_with, came_to, instructed, depends_on, summed_up, told_after_a_failure],
+)
+def test_wherever_it_is_long_a_conversation_is_found_too_long(
+    monkeypatch: pytest.MonkeyPatch, made_long: Callable[[Play], None]
+) -> None:
+    play = Play()
+    made_long(play)
+    [step] = play.flying
+    assert not is_too_long(play.snapshot, step, play.catalog)
+    monkeypatch.setattr(transcript, "MOST_BYTES", 4_000)
+    monkeypatch.setattr(transcript, "FEW_CHARACTERS", 2_000)
+    assert is_too_long(play.snapshot, step, play.catalog)
