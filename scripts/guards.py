@@ -820,7 +820,7 @@ GUARDS = (
     Guard(
         "no conversation breaks an executor's stream",
         "orchestrator/domain/attempts.py",
-        "if is_too_long(model_call(change.snapshot, step, world.catalog)):",
+        "if is_too_long(change.snapshot, step, world.catalog):",
         "if False:",
         ("tests/unit/domain/test_attempts.py",),
     ),
