@@ -249,7 +249,9 @@ def _words_beside(change: Change, step: Step) -> str:
 
 def _plan_as_markdown(change: Change, plan: Plan, subtasks: list[Subtask]) -> str:
     """What its author wrote over several lines is quoted: none of it can pose as another subtask, a gate or a limit."""
-    lines = [f"# {one_line(plan.title)}", "", *(f"> {line}" for line in plan.summary.split("\n")), ""]
+    lines = [f"# {one_line(plan.title)}", ""]
+    if plan.summary:
+        lines += [*(f"> {line}" for line in plan.summary.split("\n")), ""]
     if plan.parallel_limit > 1:
         lines += [f"Up to {plan.parallel_limit} subtasks at the same time.", ""]
     if limits := budget_in_words(change.snapshot.runs[plan.run_id].budget):
