@@ -86,17 +86,15 @@ def files_written(steps: Sequence[Step]) -> Iterator[WrittenFile]:
     yield from last.values()
 
 
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
 def cost(usage: Usage) -> str:
     """One line: calls, tokens, money; what has no price is said to have none."""
-    calls = f"{_counted(usage.model_calls, 'model call')}, {_counted(usage.tool_calls, 'tool call')}"
+    models = _counted(usage.model_calls, "model call", "model calls")
+    tools = _counted(usage.tool_calls, "tool call", "tool calls")
     tokens = f"{usage.input_tokens} tokens in, {usage.output_tokens} out"
     money = f"${usage.cost_usd_micros / 1_000_000:.4f}"
-    unpriced = f" and {_counted(usage.unpriced_calls, 'unpriced call')}" if usage.unpriced_calls else ""
-    return f"{calls}; {tokens}; {money}{unpriced}"
+    if usage.unpriced_calls:
+        money += f" and {_counted(usage.unpriced_calls, 'unpriced call', 'unpriced calls')}"
+    return f"{models}, {tools}; {tokens}; {money}"
 
 
 def _duration(run: Run) -> str:
