@@ -16,7 +16,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from rich.console import Console
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.scalarstring import LiteralScalarString
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
 from cli.client import Client, new_request_id
 from cli.screen import Show, print_lines
@@ -80,7 +80,7 @@ async def get_plan(client: Client, plan_id: str) -> Plan:
 def text_of(plan: Plan) -> str:
     """The plan as YAML, to be edited; what is done already is only told of."""
     body: dict[str, Any] = {
-        "title": plan.title,
+        "title": _text(plan.title),
         "summary": _block(plan.summary),
         "parallel_limit": plan.parallel_limit,
         "subtasks": [_written(subtask) for subtask in plan.subtasks if not subtask.carried_subtask_id],
@@ -109,14 +109,21 @@ def _written(subtask: Subtask) -> dict[str, Any]:
                 setattr(draft, field.name, value)
     fields = MessageToDict(draft, preserving_proto_field_name=True)
     fields["instructions"] = _block(draft.instructions)
+    if draft.title:
+        fields["title"] = _text(draft.title)
     always = {"key": "", "title": "", "instructions": "", "agent": "", "depends_on": []}
     return always | fields
 
 
+def _text(text: str) -> str:
+    """What cannot be seen is escaped, and so comes back: of YAML's line breaks some would be read as a space."""
+    return text if text.isprintable() else DoubleQuotedScalarString(text)
+
+
 def _block(text: str) -> str:
-    """Several lines are easier to edit as such; what cannot be seen stays escaped."""
-    is_seen = all(character.isprintable() or character == "\n" for character in text)
-    return LiteralScalarString(text) if "\n" in text and is_seen else text
+    """Several lines are easier to edit as such, if all of them can be seen."""
+    is_seen = all(line.isprintable() for line in text.split("\n"))
+    return LiteralScalarString(text) if "\n" in text and is_seen else _text(text)
 
 
 def request_of(text: str) -> RevisePlanRequest:

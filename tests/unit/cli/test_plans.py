@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cli.plans import request_of, text_of
@@ -52,6 +52,8 @@ def a_draft() -> Plan:
     return plan
 
 
+@example("", "\x85", [])
+@example("a\u2028b", "\u2029", [Subtask(key="a", title="\x85", instructions="c\x85\nd", agent="ask")])
 @given(texts, texts, st.lists(subtasks, max_size=3))
 def test_a_plan_that_is_saved_as_it_was_opened_is_the_same_plan(title: str, summary: str, nodes: list[Subtask]) -> None:
     plan = Plan(id=PLAN, version=1, title=title, summary=summary, parallel_limit=3, subtasks=nodes)
